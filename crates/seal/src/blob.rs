@@ -109,7 +109,13 @@ impl BlobOpener {
     ///
     /// [`SealError::Sealed`] when key, place or bytes are not those of sealing; [`SealError::Truncated`],
     /// [`SealError::Method`], [`SealError::Decompress`] say what else is wrong. Retrying the same bytes is useless.
-    pub fn open(&mut self, sealed: &[u8], plain_len: usize, key: &Secret, binding: Binding) -> Result<Vec<u8>, SealError> {
+    pub fn open(
+        &mut self,
+        sealed: &[u8],
+        plain_len: usize,
+        key: &Secret,
+        binding: Binding,
+    ) -> Result<Vec<u8>, SealError> {
         if plain_len == 0 || plain_len > BLOB_PLAIN_LEN_MAX {
             return Err(SealError::Decompress { expected: plain_len });
         }
@@ -127,9 +133,10 @@ impl BlobOpener {
             .map_err(|_| SealError::Sealed)?;
         let plain = match *method {
             METHOD_RAW => body,
-            METHOD_ZSTD => {
-                self.decompressor.decompress(&body, plain_len).map_err(|_| SealError::Decompress { expected: plain_len })?
-            }
+            METHOD_ZSTD => self
+                .decompressor
+                .decompress(&body, plain_len)
+                .map_err(|_| SealError::Decompress { expected: plain_len })?,
             method => return Err(SealError::Method { method }),
         };
         if plain.len() != plain_len {

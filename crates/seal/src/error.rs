@@ -81,7 +81,9 @@ impl SealError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::BlobLen { .. } => ErrorKind::Bug,
-            Self::KdfCost { .. } | Self::KeyFile { .. } | Self::Suite { .. } | Self::Method { .. } => ErrorKind::Invalid,
+            Self::KdfCost { .. } | Self::KeyFile { .. } | Self::Suite { .. } | Self::Method { .. } => {
+                ErrorKind::Invalid
+            }
             _ => ErrorKind::Damaged,
         }
     }

@@ -32,7 +32,9 @@ pub use derive::Purpose;
 pub use error::{ErrorKind, SealError};
 pub use id::{CHUNK_ID_LEN, ChunkId, ChunkNamer};
 pub use password::{KdfCost, MEMORY_KIB_MAX, key_from_file, key_from_password};
-pub use record::{RECORD_OVERHEAD, open_record, record_epoch, seal_record};
+pub use record::{
+    LetterSeed, RECORD_OVERHEAD, letter_epoch, open_letter, open_record, record_epoch, seal_letter, seal_record,
+};
 pub use secret::Secret;
 pub use sign::{Identity, IdentityKey, SIGNATURE_LEN, verify};
 pub use wrap::{ExchangeKey, ExchangePublic, WRAPPED_LEN, WrappedKey, unwrap_key, wrap_key};

@@ -10,9 +10,10 @@
 //! Invariant: the salt is fresh for every record, so the derived key seals one message.
 //! Never here: compression; whoever needs it compresses before.
 
-use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::ChaCha20Poly1305;
+use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 
+use crate::wrap::{ExchangeKey, ExchangePublic, WRAPPED_LEN, WrappedKey, unwrap_key, wrap_key};
 use crate::{Binding, ObjectKind, Purpose, RepositoryId, SealError, SealId, Secret, Suite};
 
 /// What sealing a record adds, in bytes.
@@ -59,7 +60,12 @@ pub fn record_epoch(sealed: &[u8]) -> Result<u32, SealError> {
 /// # Errors
 ///
 /// [`SealError::Sealed`] when key, repository or kind differ or bytes changed; [`SealError::Truncated`] when cut.
-pub fn open_record(sealed: &[u8], key: &Secret, repository: RepositoryId, kind: ObjectKind) -> Result<Vec<u8>, SealError> {
+pub fn open_record(
+    sealed: &[u8],
+    key: &Secret,
+    repository: RepositoryId,
+    kind: ObjectKind,
+) -> Result<Vec<u8>, SealError> {
     let (epoch, salt, body) = parse(sealed)?;
     let binding = binding(repository, kind, salt, epoch);
     let cipher = ChaCha20Poly1305::new(Purpose::Record.key(key.expose(), &salt).expose().into());
@@ -79,4 +85,61 @@ fn parse(sealed: &[u8]) -> Result<(u32, SealId, &[u8]), SealError> {
     let (epoch, rest) = rest.split_first_chunk::<4>().ok_or(truncated.clone())?;
     let (salt, body) = rest.split_first_chunk::<16>().ok_or(truncated)?;
     Ok((u32::from_le_bytes(*epoch), *salt, body))
+}
+
+/// Fresh random bytes for one letter: its key, the ephemeral exchange key and the salt.
+pub type LetterSeed = [u8; 80];
+
+/// Seals `plaintext` as a letter: a record under a one-time key, which is wrapped to `recipient`.
+///
+/// ```text
+/// | wrapped key (80 B) | record |
+/// ```
+///
+/// # Errors
+///
+/// [`SealError::PublicKey`] if `recipient` is no usable key.
+pub fn seal_letter(
+    plaintext: &[u8],
+    recipient: ExchangePublic,
+    epoch: u32,
+    seed: LetterSeed,
+    repository: RepositoryId,
+    kind: ObjectKind,
+) -> Result<Vec<u8>, SealError> {
+    let (key, rest) = seed.split_first_chunk::<32>().ok_or(SealError::Sealed)?;
+    let (ephemeral, rest) = rest.split_first_chunk::<32>().ok_or(SealError::Sealed)?;
+    let salt = *rest.first_chunk::<16>().ok_or(SealError::Sealed)?;
+    let key = Secret::new(*key);
+    let wrapped = wrap_key(&key, recipient, Secret::new(*ephemeral), binding(repository, kind, salt, epoch))?;
+    let mut out = wrapped.0.to_vec();
+    out.extend_from_slice(&seal_record(plaintext, &key, epoch, salt, repository, kind)?);
+    Ok(out)
+}
+
+/// The epoch a letter was sealed to.
+///
+/// # Errors
+///
+/// [`SealError::Truncated`] or [`SealError::Suite`] if this is no letter of ours.
+pub fn letter_epoch(letter: &[u8]) -> Result<u32, SealError> {
+    record_epoch(letter.get(WRAPPED_LEN..).unwrap_or_default())
+}
+
+/// Opens what [`seal_letter`] sealed to `recipient`'s public half.
+///
+/// # Errors
+///
+/// As [`open_record`].
+pub fn open_letter(
+    letter: &[u8],
+    recipient: &ExchangeKey,
+    repository: RepositoryId,
+    kind: ObjectKind,
+) -> Result<Vec<u8>, SealError> {
+    let truncated = SealError::Truncated { len: letter.len() };
+    let (wrapped, record) = letter.split_first_chunk::<WRAPPED_LEN>().ok_or(truncated)?;
+    let (epoch, salt, _) = parse(record)?;
+    let key = unwrap_key(&WrappedKey(*wrapped), recipient, binding(repository, kind, salt, epoch))?;
+    open_record(record, &key, repository, kind)
 }

@@ -68,7 +68,8 @@ pub fn verify(
     signature: &[u8; SIGNATURE_LEN],
 ) -> Result<(), SealError> {
     let key = VerifyingKey::from_bytes(&identity.0).map_err(|_| SealError::PublicKey)?;
-    key.verify_strict(&message(bytes, repository, kind), &Signature::from_bytes(signature)).map_err(|_| SealError::Signature)
+    key.verify_strict(&message(bytes, repository, kind), &Signature::from_bytes(signature))
+        .map_err(|_| SealError::Signature)
 }
 
 fn message(bytes: &[u8], repository: RepositoryId, kind: ObjectKind) -> Vec<u8> {

@@ -63,7 +63,12 @@ pub struct WrappedKey(pub [u8; WRAPPED_LEN]);
 /// # Errors
 ///
 /// [`SealError::PublicKey`] if `recipient` is a point of small order.
-pub fn wrap_key(key: &Secret, recipient: ExchangePublic, ephemeral: Secret, binding: Binding) -> Result<WrappedKey, SealError> {
+pub fn wrap_key(
+    key: &Secret,
+    recipient: ExchangePublic,
+    ephemeral: Secret,
+    binding: Binding,
+) -> Result<WrappedKey, SealError> {
     let ephemeral = ExchangeKey(ephemeral);
     let public = ephemeral.public();
     let kek = kek(&ephemeral.exchange(recipient)?, public, recipient);

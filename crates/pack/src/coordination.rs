@@ -1,0 +1,144 @@
+//! The objects through which writers and collectors agree without locks. The protocol is in `docs/FORMAT.md`.
+//!
+//! Each is a frame with one section: a sealed record under the index key (bincode).
+//!
+//! Invariant: none of them is ever changed; a new fact is a new object.
+//! Never here: the protocol itself (see `engine`).
+
+use seal::{IdentityKey, ObjectKind, RepositoryId, SealId, Secret, open_record, seal_record};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::{CondemnedId, Frame, PackError, PackId, SnapshotId, codec};
+
+macro_rules! record {
+    ($name:ident, $kind:expr) => {
+        impl $name {
+            /// The object.
+            ///
+            /// # Errors
+            ///
+            /// Only if the record is too long.
+            pub fn encode(
+                &self,
+                index_key: &Secret,
+                epoch: u32,
+                salt: SealId,
+                identity: &IdentityKey,
+                repository: RepositoryId,
+            ) -> Result<Vec<u8>, PackError> {
+                encode(self, $kind, index_key, epoch, salt, identity, repository)
+            }
+
+            /// Opens what [`Frame::decode`] took apart. `index_key` gives the index key of an epoch, if it is known.
+            ///
+            /// # Errors
+            ///
+            /// [`PackError::Seal`] if it does not open, [`PackError::Inconsistent`] if it is no such record.
+            pub fn open(
+                frame: &Frame<'_>,
+                index_key: impl Fn(u32) -> Option<Secret>,
+                repository: RepositoryId,
+            ) -> Result<Self, PackError> {
+                open(frame, $kind, index_key, repository)
+            }
+        }
+    };
+}
+
+/// `writers/<id>/announced`: a backup has begun (W1).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Announced {
+    /// The writer, which is also the snapshot it wants to commit.
+    pub writer: SnapshotId,
+    /// The host's name, for people.
+    pub host: String,
+    /// When, by the host's clock, for people: nanoseconds since 1970.
+    pub started_at: i64,
+    /// For later versions.
+    pub extension: Vec<u8>,
+}
+record!(Announced, ObjectKind::WriterAnnounced);
+
+/// `writers/<id>/seen`: the condemned lists which the writer has read (W2), once and for good.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    /// The writer.
+    pub writer: SnapshotId,
+    /// Every list that it read; never "the highest".
+    pub lists: Vec<CondemnedId>,
+    /// For later versions.
+    pub extension: Vec<u8>,
+}
+record!(Seen, ObjectKind::WriterSeen);
+
+/// `writers/<id>/lease-<k>`: the writer is still alive.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lease {
+    /// The writer.
+    pub writer: SnapshotId,
+    /// Counts from 1.
+    pub renewal: u32,
+    /// For later versions.
+    pub extension: Vec<u8>,
+}
+record!(Lease, ObjectKind::WriterLease);
+
+/// `condemned/<id>`: packs that are going away; never taken back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Condemned {
+    /// The list.
+    pub list: CondemnedId,
+    /// The packs.
+    pub packs: Vec<PackId>,
+    /// For later versions.
+    pub extension: Vec<u8>,
+}
+record!(Condemned, ObjectKind::Condemned);
+
+/// `snapshots/<id>` in place of a commit: a collector declared the writer dead.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dead {
+    /// The writer.
+    pub writer: SnapshotId,
+    /// For later versions.
+    pub extension: Vec<u8>,
+}
+record!(Dead, ObjectKind::Dead);
+
+/// `forgotten/<id>`: the snapshot is hidden, and wins over a late commit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forgotten {
+    /// The snapshot.
+    pub snapshot: SnapshotId,
+    /// For later versions.
+    pub extension: Vec<u8>,
+}
+record!(Forgotten, ObjectKind::Forgotten);
+
+fn encode<T: Serialize>(
+    record: &T,
+    kind: ObjectKind,
+    index_key: &Secret,
+    epoch: u32,
+    salt: SealId,
+    identity: &IdentityKey,
+    repository: RepositoryId,
+) -> Result<Vec<u8>, PackError> {
+    let sealed = seal_record(&codec::encode(record)?, index_key, epoch, salt, repository, kind)
+        .map_err(PackError::seal("a record"))?;
+    Frame::encode(kind, &[&sealed], identity, repository)
+}
+
+fn open<T: DeserializeOwned>(
+    frame: &Frame<'_>,
+    kind: ObjectKind,
+    index_key: impl Fn(u32) -> Option<Secret>,
+    repository: RepositoryId,
+) -> Result<T, PackError> {
+    let sealed = frame.section(0)?;
+    let epoch = seal::record_epoch(sealed).map_err(PackError::seal("the record"))?;
+    let key =
+        index_key(epoch).ok_or(PackError::Inconsistent { what: "sealed in an epoch that this key does not know" })?;
+    codec::decode(&open_record(sealed, &key, repository, kind).map_err(PackError::seal("the record"))?)
+}

@@ -1,0 +1,116 @@
+//! The frame: the shape of every object but packs.
+//!
+//! ```text
+//! | magic "BKST" | version u16 | kind u8 | section count u8 | count × (len u32, bytes) | signer (32 B) | signature (64 B) |
+//! ```
+//!
+//! The signature covers everything before it. What the sections hold is the business of each kind.
+//!
+//! Invariant: a frame that decodes has exactly its own bytes; nothing may follow.
+//! Never here: whether the signer is to be trusted.
+
+use seal::{Identity, IdentityKey, ObjectKind, RepositoryId, SIGNATURE_LEN};
+
+use crate::columns::{Cursor, count};
+use crate::{FORMAT_VERSION, PackError};
+
+const MAGIC: &[u8; 4] = b"BKST";
+const SECTIONS_MAX: usize = 8;
+
+/// A decoded frame; borrows its sections from the object's bytes.
+#[derive(Debug)]
+pub struct Frame<'a> {
+    /// Who says to have signed it.
+    pub signer: Identity,
+    /// The sections.
+    pub sections: Vec<&'a [u8]>,
+    kind: ObjectKind,
+    signed: &'a [u8],
+    signature: [u8; SIGNATURE_LEN],
+}
+
+impl<'a> Frame<'a> {
+    /// Lays out and signs an object.
+    ///
+    /// # Errors
+    ///
+    /// [`PackError::Inconsistent`] if a section is longer than 4 GiB.
+    pub fn encode(
+        kind: ObjectKind,
+        sections: &[&[u8]],
+        key: &IdentityKey,
+        repository: RepositoryId,
+    ) -> Result<Vec<u8>, PackError> {
+        let mut out = MAGIC.to_vec();
+        out.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
+        out.push(kind as u8);
+        out.push(sections.len() as u8);
+        for section in sections {
+            out.extend_from_slice(&count(section.len())?);
+            out.extend_from_slice(section);
+        }
+        out.extend_from_slice(&key.identity().0);
+        let signature = key.sign(&out, repository, kind);
+        out.extend_from_slice(&signature);
+        Ok(out)
+    }
+
+    /// Takes an object apart without believing it: call [`Frame::verify`] next.
+    ///
+    /// # Errors
+    ///
+    /// [`PackError::Magic`], [`PackError::Version`], [`PackError::Kind`] or [`PackError::Truncated`].
+    pub fn parse(bytes: &'a [u8], kind: ObjectKind) -> Result<Self, PackError> {
+        let mut cursor = Cursor::new(bytes, "a whole object");
+        if &cursor.array::<4>()? != MAGIC {
+            return Err(PackError::Magic { what: "an object" });
+        }
+        let version = u16::from_le_bytes(cursor.array()?);
+        if version != FORMAT_VERSION {
+            return Err(PackError::Version { version });
+        }
+        let [found, sections] = cursor.array()?;
+        if found != kind as u8 {
+            return Err(PackError::Kind { found, expected: kind as u8 });
+        }
+        if usize::from(sections) > SECTIONS_MAX {
+            return Err(PackError::Inconsistent { what: "too many sections" });
+        }
+        let read = |cursor: &mut Cursor<'a>| cursor.u32().and_then(|len| cursor.take(len as usize));
+        let sections = (0..sections).map(|_| read(&mut cursor)).collect::<Result<Vec<_>, _>>()?;
+        let signer = Identity(cursor.array()?);
+        let signature = cursor.array()?;
+        cursor.end()?;
+        let signed = bytes.split_at_checked(bytes.len() - SIGNATURE_LEN).map(|(signed, _)| signed).unwrap_or_default();
+        Ok(Self { signer, sections, kind, signed, signature })
+    }
+
+    /// Checks the signature by the signer whom the frame names.
+    ///
+    /// # Errors
+    ///
+    /// [`PackError::Seal`] if it does not verify.
+    pub fn verify(&self, repository: RepositoryId) -> Result<(), PackError> {
+        seal::verify(self.signed, repository, self.kind, self.signer, &self.signature).map_err(PackError::seal("its"))
+    }
+
+    /// [`Frame::parse`], then [`Frame::verify`].
+    ///
+    /// # Errors
+    ///
+    /// Those of both.
+    pub fn decode(bytes: &'a [u8], kind: ObjectKind, repository: RepositoryId) -> Result<Self, PackError> {
+        let frame = Self::parse(bytes, kind)?;
+        frame.verify(repository)?;
+        Ok(frame)
+    }
+
+    /// Section `at`.
+    ///
+    /// # Errors
+    ///
+    /// [`PackError::Inconsistent`] if there are fewer.
+    pub fn section(&self, at: usize) -> Result<&'a [u8], PackError> {
+        self.sections.get(at).copied().ok_or(PackError::Inconsistent { what: "a section is missing" })
+    }
+}

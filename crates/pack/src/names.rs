@@ -1,0 +1,99 @@
+//! Where each object lies, relative to the repository's root.
+//!
+//! ```text
+//! config  config-copy  keys/<hash>  epochs/<n>  packs/<2 hex>/<pack id>  index/<segment id>
+//! snapshots/<id>  forgotten/<id>  writers/<id>/{announced,seen,lease-<k>}  condemned/<id>
+//! ```
+//!
+//! Invariant: names are ASCII, show no content, and are never reused.
+//! Never here: reading a listing.
+
+use crate::{CondemnedId, PackId, SegmentId, SnapshotId};
+
+/// The configuration.
+pub const CONFIG: &str = "config";
+/// Its second copy.
+pub const CONFIG_COPY: &str = "config-copy";
+/// Prefix of key slots.
+pub const KEYS: &str = "keys";
+/// Prefix of epochs.
+pub const EPOCHS: &str = "epochs";
+/// Prefix of packs.
+pub const PACKS: &str = "packs";
+/// Prefix of index segments.
+pub const INDEX: &str = "index";
+/// Prefix of snapshots.
+pub const SNAPSHOTS: &str = "snapshots";
+/// Prefix of what hides snapshots.
+pub const FORGOTTEN: &str = "forgotten";
+/// Prefix of writer records.
+pub const WRITERS: &str = "writers";
+/// Prefix of condemned lists.
+pub const CONDEMNED: &str = "condemned";
+
+/// A key slot, named by BLAKE3 of its bytes.
+#[must_use]
+pub fn key_slot(bytes: &[u8]) -> String {
+    format!("{KEYS}/{}", blake3::hash(bytes).to_hex())
+}
+
+/// An epoch; ten digits, so that listings sort.
+#[must_use]
+pub fn epoch(number: u32) -> String {
+    format!("{EPOCHS}/{number:010}")
+}
+
+/// A pack.
+#[must_use]
+pub fn pack(id: &PackId) -> String {
+    let hex = id.to_string();
+    format!("{PACKS}/{}/{hex}", hex.get(..2).unwrap_or_default())
+}
+
+/// An index segment.
+#[must_use]
+pub fn segment(id: &SegmentId) -> String {
+    format!("{INDEX}/{id}")
+}
+
+/// A snapshot, or the tombstone of its writer.
+#[must_use]
+pub fn snapshot(id: &SnapshotId) -> String {
+    format!("{SNAPSHOTS}/{id}")
+}
+
+/// What hides a snapshot.
+#[must_use]
+pub fn forgotten(id: &SnapshotId) -> String {
+    format!("{FORGOTTEN}/{id}")
+}
+
+/// A writer's announcement.
+#[must_use]
+pub fn announced(id: &SnapshotId) -> String {
+    format!("{WRITERS}/{id}/announced")
+}
+
+/// The condemned lists that a writer has read.
+#[must_use]
+pub fn seen(id: &SnapshotId) -> String {
+    format!("{WRITERS}/{id}/seen")
+}
+
+/// A writer's `k`-th lease renewal.
+#[must_use]
+pub fn lease(id: &SnapshotId, k: u32) -> String {
+    format!("{WRITERS}/{id}/lease-{k:06}")
+}
+
+/// A condemned list.
+#[must_use]
+pub fn condemned(id: &CondemnedId) -> String {
+    format!("{CONDEMNED}/{id}")
+}
+
+/// The last part of a name.
+#[must_use]
+pub fn last(name: &str) -> &str {
+    name.rsplit('/').next().unwrap_or(name)
+}

@@ -1,0 +1,174 @@
+//! `snapshots/<id>`: the commit.
+//!
+//! ```text
+//! frame, two sections:
+//!   structure   sealed record under the index key: what retention and mark need
+//!   body        letter to the epoch: names, command lines, messages
+//! ```
+//!
+//! Invariant: written last, by create-if-absent, after everything it names is durable.
+//! Never here: pages (see [`crate::manifest`]).
+
+use seal::{
+    ChunkId, ExchangeKey, ExchangePublic, IdentityKey, LetterSeed, ObjectKind, RepositoryId, SealId, Secret,
+    open_letter, open_record, seal_letter, seal_record,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{Frame, PackError, SnapshotId, codec};
+
+/// Whether everything that was asked for is in the snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SnapshotState {
+    /// Everything.
+    Complete,
+    /// Some entries or components are missing; the body says which.
+    Partial,
+}
+
+/// One component, as far as the index key shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Component {
+    /// `files`, or the name that the user gave.
+    pub name: String,
+    /// `files`, `stdin`, `command`, …
+    pub kind: String,
+    /// The root page's structure; none for an empty component.
+    pub root: Option<ChunkId>,
+    /// Entries in it.
+    pub entry_count: u64,
+    /// Bytes of content in it.
+    pub content_len: u64,
+    /// Bytes of content that were new to the repository.
+    pub new_len: u64,
+    /// Bytes which those took in the store.
+    pub stored_len: u64,
+}
+
+/// The half under the index key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotStructure {
+    /// The snapshot's own id, which its name must repeat.
+    pub id: SnapshotId,
+    /// The snapshot it was compared with.
+    pub parent: Option<SnapshotId>,
+    /// When reading began: nanoseconds since 1970.
+    pub started_at: i64,
+    /// When reading ended.
+    pub ended_at: i64,
+    /// The host's name.
+    pub host: String,
+    /// What retention groups by.
+    pub source: String,
+    /// Tags.
+    pub tags: Vec<String>,
+    /// Whether everything is in it.
+    pub state: SnapshotState,
+    /// Not to be forgotten before: nanoseconds since 1970.
+    pub keep_until: Option<i64>,
+    /// The components.
+    pub components: Vec<Component>,
+    /// The domain of the writer.
+    pub domain: [u8; 16],
+    /// For later versions; skipped by this one.
+    pub extension: Vec<u8>,
+}
+
+/// One component's body.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ComponentBody {
+    /// The folders or files asked for.
+    pub roots: Vec<Vec<u8>>,
+    /// The command line of a producer.
+    pub command: Vec<Vec<u8>>,
+    /// The end of what the producer wrote to stderr.
+    pub stderr: Vec<u8>,
+    /// The cutter's name, where there is one for the whole component.
+    pub cutter: String,
+    /// What was left out, and why.
+    pub problems: Vec<String>,
+}
+
+/// The half to the epoch.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct SnapshotBody {
+    /// One for each component, in the same order.
+    pub components: Vec<ComponentBody>,
+    /// What the user wrote about it.
+    pub description: String,
+    /// The program that wrote it.
+    pub program: String,
+    /// For later versions; skipped by this one.
+    pub extension: Vec<u8>,
+}
+
+/// A snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The half under the index key.
+    pub structure: SnapshotStructure,
+    /// The half to the epoch; none if this key may not open it.
+    pub body: Option<SnapshotBody>,
+}
+
+impl Snapshot {
+    /// The object, signed by the writer.
+    ///
+    /// # Errors
+    ///
+    /// [`PackError::Seal`] if the epoch's key is not usable.
+    #[allow(clippy::too_many_arguments)]
+    pub fn encode(
+        structure: &SnapshotStructure,
+        body: &SnapshotBody,
+        epoch: (u32, ExchangePublic),
+        index_key: &Secret,
+        salt: SealId,
+        seed: LetterSeed,
+        identity: &IdentityKey,
+        repository: RepositoryId,
+    ) -> Result<Vec<u8>, PackError> {
+        let (number, public) = epoch;
+        let structure =
+            seal_record(&codec::encode(structure)?, index_key, number, salt, repository, ObjectKind::SnapshotStructure)
+                .map_err(PackError::seal("a snapshot"))?;
+        let body = seal_letter(&codec::encode(body)?, public, number, seed, repository, ObjectKind::SnapshotBody)
+            .map_err(PackError::seal("a snapshot"))?;
+        Frame::encode(ObjectKind::SnapshotStructure, &[&structure, &body], identity, repository)
+    }
+
+    /// Opens what [`Frame::decode`] took apart; `keys` gives an epoch's index key and, if it may, its exchange key.
+    ///
+    /// # Errors
+    ///
+    /// [`PackError::Seal`] if it does not open; [`PackError::Inconsistent`] if it is not the snapshot `id`.
+    pub fn open(
+        frame: &Frame<'_>,
+        id: SnapshotId,
+        keys: impl Fn(u32) -> Option<(Secret, Option<ExchangeKey>)>,
+        repository: RepositoryId,
+    ) -> Result<Self, PackError> {
+        let unknown = PackError::Inconsistent { what: "sealed in an epoch that this key does not know" };
+        let sealed = frame.section(0)?;
+        let epoch = seal::record_epoch(sealed).map_err(PackError::seal("the snapshot"))?;
+        let (index_key, exchange) = keys(epoch).ok_or(unknown)?;
+        let plain = open_record(sealed, &index_key, repository, ObjectKind::SnapshotStructure)
+            .map_err(PackError::seal("the snapshot"))?;
+        let structure: SnapshotStructure = codec::decode(&plain)?;
+        if structure.id != id {
+            return Err(PackError::Inconsistent { what: "a snapshot lies under the name of another" });
+        }
+        let body = exchange.map(|exchange| Self::open_body(frame, &exchange, repository)).transpose()?;
+        Ok(Self { structure, body })
+    }
+
+    fn open_body(
+        frame: &Frame<'_>,
+        exchange: &ExchangeKey,
+        repository: RepositoryId,
+    ) -> Result<SnapshotBody, PackError> {
+        let plain = open_letter(frame.section(1)?, exchange, repository, ObjectKind::SnapshotBody)
+            .map_err(PackError::seal("the snapshot's body"))?;
+        codec::decode(&plain)
+    }
+}
