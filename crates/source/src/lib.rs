@@ -1,1 +1,26 @@
-//! source
+//! Sources: databases, commands and files as entries, both ways.
+//!
+//! ```text
+//! read     files::Walk → WalkedEntry → ContentReader → pieces       command, stdin → pieces
+//! restore  sink::Target ← SinkFile ← pieces
+//! ```
+//!
+//! A source says what is there at one moment and hands over its bytes; a sink puts them back.
+//! What the bytes mean, how they are cut and where they go is decided further down.
+//!
+//! Invariant: whatever could not be read is reported with its path and cause; nothing is skipped silently.
+//! Never here: chunks, encryption, stores, and anything another crate of ours defines.
+
+pub mod blocking;
+pub mod command;
+pub mod entry;
+mod error;
+mod fds;
+pub mod files;
+mod observe;
+mod owners;
+pub mod sink;
+pub mod stdin;
+mod xattrs;
+
+pub use error::{ErrorKind, ProblemKind, SourceError, SourceProblem};

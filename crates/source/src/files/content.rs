@@ -1,0 +1,205 @@
+//! A file's content, as pieces of data and holes.
+//!
+//! ```text
+//! open → the walked inode? → next_piece … next_piece → None → finish → still the same length and times?
+//! ```
+//!
+//! A small file costs five calls: open, fstat, read, fstat, close.
+//!
+//! Invariant: pieces add up to at most the length at opening, whatever happens to the file meanwhile.
+//! Never here: memory mapping (a file that shrinks would kill the process), and following links.
+
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use rustix::fs::{Advice, FileType, Mode, OFlags, SeekFrom, fadvise, openat, seek};
+use rustix::io::Errno;
+
+use crate::entry::{Entry, EntryKind, Time};
+use crate::error::SourceError;
+use crate::observe::{FileId, Stat, stat_of};
+
+use super::walk::absolute;
+
+/// From this length on, the system is told that the file is read from start to end.
+const READAHEAD_LEN_MIN: u64 = 1024 * 1024;
+
+/// A run of a file's content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Piece {
+    /// Bytes.
+    Data(Bytes),
+    /// So many zero bytes which are not stored: at most the rest of the file.
+    Hole(u64),
+}
+
+impl Piece {
+    /// Bytes of the file which this piece stands for.
+    #[must_use]
+    #[allow(clippy::len_without_is_empty)] // no piece is empty
+    pub fn len(&self) -> u64 {
+        match self {
+            Self::Data(bytes) => bytes.len() as u64,
+            Self::Hole(len) => *len,
+        }
+    }
+}
+
+/// A file's length and times at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileState {
+    /// Bytes, holes included.
+    pub len: u64,
+    /// When the content last changed.
+    pub modified_at: Time,
+    /// When content or metadata last changed.
+    pub changed_at: Time,
+}
+
+/// Reads one file from start to end. Blocking.
+#[derive(Debug)]
+pub struct ContentReader {
+    file: OwnedFd,
+    path: Vec<u8>,
+    state: FileState,
+    offset: u64,
+    /// Where the data at `offset` ends; equal to `offset` when it is not known yet.
+    data_end: u64,
+    sparse: bool,
+}
+
+/// Opens the content of `entry`, found in the directory that `dir` opens.
+pub(super) fn open(
+    entry: &Entry,
+    may_have_holes: bool,
+    dir: impl FnOnce() -> io::Result<Arc<OwnedFd>>,
+) -> Result<ContentReader, SourceError> {
+    let path = || absolute(entry.path.as_bytes());
+    let unreadable = |source| SourceError::Unreadable { path: path(), source };
+    if !matches!(entry.kind, EntryKind::File { .. }) {
+        return Err(SourceError::NotAFile { path: path(), found: entry.kind.noun() });
+    }
+    let dir = dir().map_err(unreadable)?;
+    let file = match open_quietly(dir.as_fd(), entry.path.name()) {
+        Err(Errno::LOOP) => return Err(SourceError::Replaced { path: path() }),
+        opened => opened.map_err(|error| unreadable(error.into()))?,
+    };
+    let stat = stat_of(file.as_fd()).map_err(unreadable)?;
+    let walked = FileId { device: entry.metadata.device, inode: entry.metadata.inode };
+    if stat.id() != walked || stat.file_type() != FileType::RegularFile {
+        return Err(SourceError::Replaced { path: path() });
+    }
+    let state = state_of(&stat);
+    if state.len >= READAHEAD_LEN_MIN {
+        // Only a hint: where it does not apply, reading works as well.
+        let _ = fadvise(&file, 0, None, Advice::Sequential);
+    }
+    let sparse = may_have_holes || stat.may_have_holes();
+    let data_end = if sparse { 0 } else { state.len };
+    Ok(ContentReader { file, path: entry.path.as_bytes().to_vec(), state, offset: 0, data_end, sparse })
+}
+
+impl ContentReader {
+    /// The file's length and times when it was opened: they belong to the content, and may be newer than those
+    /// in the walked entry.
+    #[must_use]
+    pub fn state(&self) -> FileState {
+        self.state
+    }
+
+    /// The next piece, or `None` at the end. `len_max` is the most bytes of data in one piece (at least 1); a
+    /// hole may be longer.
+    ///
+    /// A piece of data is shorter than `len_max` only before a hole or the end. A file that shrank ends early
+    /// and one that grew ends where it ended: [`ContentReader::finish`] tells.
+    ///
+    /// # Errors
+    ///
+    /// [`SourceError::Unreadable`]; the reader is of no more use.
+    pub fn next_piece(&mut self, len_max: usize) -> Result<Option<Piece>, SourceError> {
+        if self.offset >= self.state.len {
+            return Ok(None);
+        }
+        if self.offset >= self.data_end
+            && let Some(hole) = self.find_data().map_err(|error| self.unreadable(error))?
+        {
+            self.offset += hole;
+            return Ok(Some(Piece::Hole(hole)));
+        }
+        let left = usize::try_from(self.data_end - self.offset).unwrap_or(usize::MAX);
+        let data = self.read(left.min(len_max.max(1))).map_err(|error| self.unreadable(error))?;
+        if data.is_empty() {
+            self.offset = self.state.len; // it shrank
+            return Ok(None);
+        }
+        self.offset += data.len() as u64;
+        Ok(Some(Piece::Data(data.into())))
+    }
+
+    /// Makes sure that what was read is the file at one moment.
+    ///
+    /// # Errors
+    ///
+    /// [`SourceError::ChangedWhileRead`] if length, mtime or ctime differ from those at opening. Read it again,
+    /// or keep it and say so.
+    pub fn finish(self) -> Result<(), SourceError> {
+        let stat = stat_of(self.file.as_fd()).map_err(|error| self.unreadable(error))?;
+        if state_of(&stat) == self.state {
+            return Ok(());
+        }
+        Err(SourceError::ChangedWhileRead { path: absolute(&self.path) })
+    }
+
+    /// Finds where data begins at or after the offset, and where that run ends. Returns the hole before it.
+    fn find_data(&mut self) -> io::Result<Option<u64>> {
+        debug_assert!(self.sparse);
+        let len = self.state.len;
+        let start = match seek(&self.file, SeekFrom::Data(self.offset)) {
+            Ok(start) => start.clamp(self.offset, len),
+            Err(Errno::NXIO) => len,
+            // This file system cannot tell: all is data.
+            Err(Errno::INVAL | Errno::OPNOTSUPP) => self.offset,
+            Err(error) => return Err(error.into()),
+        };
+        if start > self.offset {
+            return Ok(Some(start - self.offset));
+        }
+        let end = seek(&self.file, SeekFrom::Hole(self.offset)).unwrap_or(len);
+        self.data_end = if end > self.offset { end.min(len) } else { len };
+        Ok(None)
+    }
+
+    /// Reads at the offset until `len` bytes are there or the file ends.
+    fn read(&self, len: usize) -> rustix::io::Result<Vec<u8>> {
+        let mut data = Vec::with_capacity(len);
+        while data.len() < len {
+            let at = self.offset + data.len() as u64;
+            match rustix::io::pread(&self.file, rustix::buffer::spare_capacity(&mut data), at) {
+                Ok(0) => break,
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        data.truncate(len); // the allocator may have given more room than asked for
+        Ok(data)
+    }
+
+    fn unreadable(&self, error: impl Into<io::Error>) -> SourceError {
+        SourceError::Unreadable { path: absolute(&self.path), source: error.into() }
+    }
+}
+
+/// Opens for reading, without touching the access time where that is permitted: for the owner and for root.
+fn open_quietly(dir: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    match openat(dir, name, flags | OFlags::NOATIME, Mode::empty()) {
+        Err(Errno::PERM) => openat(dir, name, flags, Mode::empty()),
+        opened => opened,
+    }
+}
+
+fn state_of(stat: &Stat) -> FileState {
+    FileState { len: stat.len(), modified_at: stat.modified_at(), changed_at: stat.changed_at() }
+}

@@ -1,0 +1,96 @@
+//! What is already in the target: one name, or a whole directory.
+//!
+//! Invariant: a symbolic link is reported as one, and what is behind it is not looked at.
+//! Never here: changes.
+
+use std::os::fd::AsFd as _;
+
+use rustix::fs::{Mode, OFlags};
+
+use crate::entry::{EntryKind, EntryPath, Time};
+use crate::error::SourceError;
+use crate::files::{LISTING_READ_LEN, Listing};
+use crate::observe::stat_at;
+
+use super::beneath::open_beneath;
+use super::{Target, borrowed, with_name};
+
+/// What has a name in the target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Existing {
+    /// What it is.
+    pub kind: EntryKind,
+    /// Bytes, of a file; else whatever the file system says.
+    pub len: u64,
+    /// Permission bits: `07777`.
+    pub mode: u32,
+    /// When the content last changed.
+    pub modified_at: Time,
+    /// When content or metadata last changed.
+    pub changed_at: Time,
+    /// The inode number.
+    pub inode: u64,
+    /// The file system.
+    pub device: u64,
+    /// How many names it has.
+    pub links: u64,
+}
+
+impl Target {
+    /// Looks what has this name, if anything.
+    ///
+    /// # Errors
+    ///
+    /// [`SourceError::BehindLink`] if a link stands where a directory above should be; [`SourceError::Write`] if
+    /// it cannot be looked at.
+    pub fn existing(&self, path: &EntryPath) -> Result<Option<Existing>, SourceError> {
+        let parent = match self.parent_of(path) {
+            Err(SourceError::Write { source, .. }) if is_missing(&source) => return Ok(None),
+            parent => parent?,
+        };
+        let looked = with_name(path.name(), |name| {
+            let stat = stat_at(borrowed(&parent), name, false)?;
+            Ok((stat.kind(borrowed(&parent), name)?, stat))
+        });
+        let (kind, stat) = match looked {
+            Err(error) if is_missing(&error) => return Ok(None),
+            looked => looked.map_err(|error| self.failed(path.as_bytes(), "look at", error))?,
+        };
+        Ok(Some(Existing {
+            kind,
+            len: stat.len(),
+            mode: stat.mode(),
+            modified_at: stat.modified_at(),
+            changed_at: stat.changed_at(),
+            inode: stat.id().inode,
+            device: stat.id().device,
+            links: stat.links(),
+        }))
+    }
+
+    /// The names in a directory (the target itself if `None`), sorted.
+    ///
+    /// # Errors
+    ///
+    /// [`SourceError::BehindLink`], [`SourceError::Write`].
+    pub fn list_dir(&self, path: Option<&EntryPath>) -> Result<Vec<Vec<u8>>, SourceError> {
+        let path = path.map_or(b"".as_slice(), EntryPath::as_bytes);
+        let listing = self.listing_of(path)?;
+        Ok((0..listing.count()).filter_map(|index| Some(listing.get(index)?.to_bytes().to_vec())).collect())
+    }
+
+    pub(super) fn listing_of(&self, path: &[u8]) -> Result<Listing, SourceError> {
+        let failed = |error| self.failed(path, "list directory", error);
+        let dir = self.dir_fd(path)?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let dir = open_beneath(dir.as_fd(), b".", flags, Mode::empty()).map_err(|error| failed(error.into()))?;
+        let mut listing = Listing::default();
+        listing.read(dir.as_fd(), &mut Box::new_uninit_slice(LISTING_READ_LEN)).map_err(failed)?;
+        listing.sort();
+        Ok(listing)
+    }
+}
+
+fn is_missing(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory)
+}

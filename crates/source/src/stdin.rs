@@ -1,0 +1,66 @@
+//! The process's standard input as a stream of bytes.
+//!
+//! Invariant: an error is the last item; a stream that just ends has read to the end of the input.
+//! Never here: tokio's own stdin, which hands bytes through a small buffer.
+
+use std::io;
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt as _};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+
+use crate::blocking::{Emitter, stream_of};
+use crate::error::SourceError;
+
+/// Bytes per item; only the last is shorter.
+const READ_LEN: usize = 1024 * 1024;
+
+/// Items that wait unread, as a count.
+const WAITING_MAX: usize = 2;
+
+/// How long a reader waits for input before it looks whether anybody still wants it, in nanoseconds.
+const POLL_FOR_NANOS: i64 = 200_000_000;
+
+/// Reads standard input to its end in items of 1 MiB. Must be called within a tokio runtime.
+///
+/// Dropping the stream stops the reader within a fraction of a second. Call it once: two streams would each get
+/// a part.
+///
+/// # Errors
+///
+/// Items are [`SourceError::Stdin`] or [`SourceError::Panicked`]: what came before is not whole.
+pub fn stream() -> impl Stream<Item = Result<Bytes, SourceError>> + Send + Unpin + 'static {
+    stream_of("reader of standard input", WAITING_MAX, read_all).map(|item| item?)
+}
+
+fn read_all(emitter: Emitter<Result<Bytes, SourceError>>) {
+    loop {
+        let item = read(&emitter).map_err(|source| SourceError::Stdin { source });
+        let is_last = !matches!(&item, Ok(data) if data.len() == READ_LEN);
+        let is_empty = matches!(&item, Ok(data) if data.is_empty());
+        if (!is_empty && emitter.emit(item).is_err()) || is_last {
+            return;
+        }
+    }
+}
+
+/// Reads until the buffer is full, the input ends, or nobody wants it any more.
+fn read(emitter: &Emitter<Result<Bytes, SourceError>>) -> io::Result<Bytes> {
+    let stdin = rustix::stdio::stdin();
+    let mut data = Vec::with_capacity(READ_LEN);
+    while data.len() < READ_LEN && !emitter.is_stopped() {
+        let patience = Timespec { tv_sec: 0, tv_nsec: POLL_FOR_NANOS };
+        match poll(&mut [PollFd::from_borrowed_fd(stdin, PollFlags::IN)], Some(&patience)) {
+            Ok(0) | Err(Errno::INTR) => continue,
+            Ok(_) => {}
+            Err(error) => return Err(error.into()),
+        }
+        match rustix::io::read(stdin, rustix::buffer::spare_capacity(&mut data)) {
+            Ok(0) => break,
+            Ok(_) | Err(Errno::INTR | Errno::AGAIN) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(data.into())
+}
