@@ -15,8 +15,14 @@ use crate::PackError;
 /// The most bytes that one record may take in memory while it is decoded.
 pub const RECORD_LEN_MAX: usize = 64 << 20;
 
-const CONFIG: Configuration<LittleEndian, Fixint, Limit<RECORD_LEN_MAX>> =
-    bincode::config::standard().with_little_endian().with_fixed_int_encoding().with_limit::<RECORD_LEN_MAX>();
+/// Limits for shorter records. The library takes the memory that a string's count claims before it looks for the
+/// bytes, so a record may not claim much more than it is long.
+const SHORT_LEN_MAX: usize = 16 << 10;
+const MIDDLE_LEN_MAX: usize = 1 << 20;
+
+const fn config<const LEN_MAX: usize>() -> Configuration<LittleEndian, Fixint, Limit<LEN_MAX>> {
+    bincode::config::standard().with_little_endian().with_fixed_int_encoding().with_limit::<LEN_MAX>()
+}
 
 /// Encodes `record`.
 ///
@@ -24,7 +30,11 @@ const CONFIG: Configuration<LittleEndian, Fixint, Limit<RECORD_LEN_MAX>> =
 ///
 /// [`PackError::Inconsistent`] if it is longer than [`RECORD_LEN_MAX`].
 pub fn encode<T: Serialize>(record: &T) -> Result<Vec<u8>, PackError> {
-    bincode::serde::encode_to_vec(record, CONFIG).map_err(|_| PackError::Inconsistent { what: "a record is too long" })
+    let too_long = PackError::Inconsistent { what: "a record is too long" };
+    match bincode::serde::encode_to_vec(record, config::<RECORD_LEN_MAX>()) {
+        Ok(bytes) if bytes.len() <= RECORD_LEN_MAX => Ok(bytes),
+        _ => Err(too_long),
+    }
 }
 
 /// Decodes all of `bytes`.
@@ -33,7 +43,12 @@ pub fn encode<T: Serialize>(record: &T) -> Result<Vec<u8>, PackError> {
 ///
 /// [`PackError::Inconsistent`] if they are no such record, or something follows it.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, PackError> {
-    match bincode::serde::decode_from_slice(bytes, CONFIG) {
+    let decoded = match bytes.len() {
+        len if len <= SHORT_LEN_MAX => bincode::serde::decode_from_slice(bytes, config::<SHORT_LEN_MAX>()),
+        len if len <= MIDDLE_LEN_MAX => bincode::serde::decode_from_slice(bytes, config::<MIDDLE_LEN_MAX>()),
+        _ => bincode::serde::decode_from_slice(bytes, config::<RECORD_LEN_MAX>()),
+    };
+    match decoded {
         Ok((record, used)) if used == bytes.len() => Ok(record),
         _ => Err(PackError::Inconsistent { what: "a record does not decode" }),
     }

@@ -10,8 +10,10 @@ use std::io::Read;
 
 use crate::PackError;
 
-/// The longest table, in bytes, before compression.
-pub(crate) const TABLE_LEN_MAX: u64 = 512 << 20;
+/// The longest trailer, in bytes, before compression.
+pub(crate) const TRAILER_LEN_MAX: u64 = 128 << 20;
+/// The longest segment, in bytes, before compression.
+pub(crate) const SEGMENT_LEN_MAX: u64 = 512 << 20;
 const ZSTD_LEVEL: i32 = 1;
 
 /// Reads a table from its start.
@@ -63,6 +65,12 @@ impl<'a> Cursor<'a> {
         Ok(numbers)
     }
 
+    /// Skips what later versions may have put at the end.
+    pub(crate) fn extension(&mut self) -> Result<(), PackError> {
+        let len = self.u32()? as usize;
+        self.take(len).map(drop)
+    }
+
     /// Checks that nothing is left over.
     pub(crate) fn end(self) -> Result<(), PackError> {
         if self.rest.is_empty() { Ok(()) } else { Err(PackError::Inconsistent { what: "bytes are left over" }) }
@@ -86,13 +94,13 @@ pub(crate) fn compress(table: &[u8]) -> Result<Vec<u8>, PackError> {
     zstd::bulk::compress(table, ZSTD_LEVEL).map_err(|_| PackError::Inconsistent { what: "a table does not compress" })
 }
 
-/// Decompresses a table, growing as bytes come and never past [`TABLE_LEN_MAX`].
-pub(crate) fn decompress(bytes: &[u8]) -> Result<Vec<u8>, PackError> {
+/// Decompresses a table, growing as bytes come and never past `len_max`.
+pub(crate) fn decompress(bytes: &[u8], len_max: u64) -> Result<Vec<u8>, PackError> {
     let bad = |_| PackError::Inconsistent { what: "a table does not decompress" };
     let mut table = Vec::new();
     let mut decoder = zstd::stream::read::Decoder::new(bytes).map_err(bad)?;
-    decoder.by_ref().take(TABLE_LEN_MAX + 1).read_to_end(&mut table).map_err(bad)?;
-    if table.len() as u64 > TABLE_LEN_MAX {
+    decoder.by_ref().take(len_max + 1).read_to_end(&mut table).map_err(bad)?;
+    if table.len() as u64 > len_max {
         return Err(PackError::Inconsistent { what: "a table is too long" });
     }
     Ok(table)

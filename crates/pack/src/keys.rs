@@ -9,7 +9,7 @@
 
 use seal::{
     ExchangeKey, ExchangePublic, Identity, IdentityKey, KdfCost, LetterSeed, ObjectKind, RepositoryId, SealId, Secret,
-    open_letter, open_record, seal_letter, seal_record,
+    letter_epoch, open_letter, open_record, seal_letter, seal_record,
 };
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -181,8 +181,12 @@ impl Grant {
     ///
     /// # Errors
     ///
-    /// [`PackError::Seal`] if it was granted to another slot, or changed.
+    /// [`PackError::Seal`] if it was granted to another slot, or changed; [`PackError::Inconsistent`] if the letter
+    /// is of another epoch.
     pub fn open(&self, with: &ExchangeKey, repository: RepositoryId) -> Result<EpochSecrets, PackError> {
+        if letter_epoch(&self.letter).map_err(PackError::seal("the grant"))? != self.epoch {
+            return Err(PackError::Inconsistent { what: "a grant names another epoch than its letter" });
+        }
         let plain =
             open_letter(&self.letter, with, repository, ObjectKind::Grant).map_err(PackError::seal("the grant"))?;
         codec::decode(&Zeroizing::new(plain))
@@ -224,15 +228,25 @@ impl Slot {
         seal_record(&plain, key, 0, salt, repository, ObjectKind::KeySlot).map_err(PackError::seal("a slot's secrets"))
     }
 
-    /// Opens the slot with its key.
+    /// Opens the slot with its key, and checks that the rest of the slot belongs to these secrets.
+    ///
+    /// Without that check, the holder of another key could put these sealed secrets into a slot of his own and hand
+    /// their owner grants of his choice.
     ///
     /// # Errors
     ///
     /// [`PackError::Seal`] when this is not the slot's key: a wrong password, or a password for another slot.
+    /// [`PackError::Inconsistent`] when the secrets are not those of the certificate.
     pub fn open_secrets(&self, key: &Secret, repository: RepositoryId) -> Result<SlotSecrets, PackError> {
         let plain =
             open_record(&self.secrets, key, repository, ObjectKind::KeySlot).map_err(PackError::seal("the slot"))?;
-        codec::decode(&Zeroizing::new(plain))
+        let secrets: SlotSecrets = codec::decode(&Zeroizing::new(plain))?;
+        let certificate = &self.certificate;
+        certificate.verify(secrets.owner, repository)?;
+        if secrets.identity.identity() != certificate.identity || secrets.exchange.public() != certificate.exchange {
+            return Err(PackError::Inconsistent { what: "a key slot holds the secrets of another" });
+        }
+        Ok(secrets)
     }
 
     /// The object, signed by the slot's own identity.

@@ -1,7 +1,8 @@
 //! The pack: blobs laid end to end, then one sealed trailer that lists them.
 //!
 //! ```text
-//! | blob 0 | blob 1 | … | trailer (sealed record) | trailer_len: u32 LE | version: u16 LE | magic "BKPK" |
+//! | blob 0 | blob 1 | … | trailer (sealed record) | end mark |
+//! end mark = trailer_len: u32 LE ‖ version: u16 LE ‖ magic "BKPK"
 //! trailer, opened = packed_len: u32 LE ‖ zstd of the table (packed_len B) ‖ zeros
 //! ```
 //!
@@ -19,14 +20,16 @@ use seal::{
 use crate::columns::{self, Cursor, count};
 use crate::{BlobKind, BlobRow, FORMAT_VERSION, PackClass, PackError, PackId, SealRow, Trailer};
 
-/// Bytes after the trailer.
-pub const FOOTER_LEN: usize = 10;
+/// Bytes in the end mark, which follows the trailer.
+pub const END_MARK_LEN: usize = 10;
 const MAGIC: &[u8; 4] = b"BKPK";
 /// Lengths are rounded up to one part in this many at most.
 const PADDING_PARTS: u64 = 128;
 
 /// The keys of one open pack: hands out what each blob is sealed with.
-#[derive(Debug, Clone)]
+///
+/// It cannot be cloned: two copies would give out the same nonce twice.
+#[derive(Debug)]
 pub struct PackSeal {
     row: SealRow,
     key: Secret,
@@ -115,7 +118,7 @@ pub struct FinishedPack<B> {
     pub id: PackId,
     /// The blobs, in order.
     pub blobs: Vec<B>,
-    /// What follows them: sealed trailer and footer.
+    /// What follows them: sealed trailer and end mark.
     pub tail: Vec<u8>,
     /// What is in the pack.
     pub trailer: Trailer,
@@ -183,7 +186,7 @@ impl<B: AsRef<[u8]>> PackBuilder<B> {
         let packed = columns::compress(&self.trailer.encode()?)?;
         let mut plain = count(packed.len())?.to_vec();
         plain.extend_from_slice(&packed);
-        let bare_len = self.len + (plain.len() + RECORD_OVERHEAD + FOOTER_LEN) as u64;
+        let bare_len = self.len + (plain.len() + RECORD_OVERHEAD + END_MARK_LEN) as u64;
         let len = padded_len(bare_len);
         plain.resize(plain.len() + (len - bare_len) as usize, 0);
         let mut tail = seal_record(&plain, index_key, epoch, salt, repository, ObjectKind::Trailer)
@@ -207,13 +210,13 @@ pub const fn padded_len(len: u64) -> u64 {
     }
 }
 
-/// The length of the sealed trailer, out of a pack's last [`FOOTER_LEN`] bytes.
+/// The length of the sealed trailer, out of a pack's last [`END_MARK_LEN`] bytes.
 ///
 /// # Errors
 ///
 /// [`PackError::Magic`], [`PackError::Version`] or [`PackError::Truncated`].
-pub fn read_footer(footer: &[u8]) -> Result<u32, PackError> {
-    let mut cursor = Cursor::new(footer, "a pack's footer");
+pub fn read_end_mark(end_mark: &[u8]) -> Result<u32, PackError> {
+    let mut cursor = Cursor::new(end_mark, "a pack's end mark");
     let trailer_len = cursor.u32()?;
     let version = u16::from_le_bytes(cursor.array()?);
     if &cursor.array::<4>()? != MAGIC {
@@ -226,7 +229,7 @@ pub fn read_footer(footer: &[u8]) -> Result<u32, PackError> {
     Ok(trailer_len)
 }
 
-/// Opens a sealed trailer (without the footer). `index_key` gives the index key of an epoch, if it is known.
+/// Opens a sealed trailer (without the end mark). `index_key` gives the index key of an epoch, if it is known.
 ///
 /// # Errors
 ///
@@ -242,5 +245,5 @@ pub fn read_trailer(
     let plain = open_record(sealed, &key, repository, ObjectKind::Trailer).map_err(PackError::seal("the trailer"))?;
     let mut cursor = Cursor::new(&plain, "a trailer");
     let packed_len = cursor.u32()? as usize;
-    Trailer::decode(&columns::decompress(cursor.take(packed_len)?)?)
+    Trailer::decode(&columns::decompress(cursor.take(packed_len)?, columns::TRAILER_LEN_MAX)?)
 }

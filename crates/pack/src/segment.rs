@@ -5,6 +5,7 @@
 //!   pack count u32     | per pack: pack id (32 B), pack len u64, trailer len u32, trailer (uncompressed table)
 //!   replaced count u32 | segment ids (32 B each) which this one stands in for
 //!   domain (16 B)
+//!   extension len u32, extension
 //! ```
 //!
 //! Named by the BLAKE3 of its bytes. With the segments alone, any chunk is found in one ranged read.
@@ -64,6 +65,7 @@ impl Segment {
         table.extend_from_slice(&count(self.replaces.len())?);
         table.extend(self.replaces.iter().flat_map(|id| id.0));
         table.extend_from_slice(&self.domain);
+        table.extend_from_slice(&0u32.to_le_bytes());
         let packed = columns::compress(&table)?;
         let sealed = seal_record(&packed, index_key, epoch, salt, repository, ObjectKind::Segment)
             .map_err(PackError::seal("a segment"))?;
@@ -86,7 +88,7 @@ impl Segment {
             .ok_or(PackError::Inconsistent { what: "sealed in an epoch that this key does not know" })?;
         let packed =
             open_record(sealed, &key, repository, ObjectKind::Segment).map_err(PackError::seal("the segment"))?;
-        Self::decode(&columns::decompress(&packed)?)
+        Self::decode(&columns::decompress(&packed, columns::SEGMENT_LEN_MAX)?)
     }
 
     /// Reads the opened table.
@@ -105,6 +107,7 @@ impl Segment {
         let replaced_count = cursor.u32()? as usize;
         let replaces = cursor.items::<32>(replaced_count)?.iter().map(|id| SegmentId(*id)).collect();
         let domain = cursor.array()?;
+        cursor.extension()?;
         cursor.end()?;
         Ok(Self { packs, replaces, domain })
     }

@@ -159,6 +159,9 @@ impl Snapshot {
             return Err(PackError::Inconsistent { what: "a snapshot lies under the name of another" });
         }
         let body = exchange.map(|exchange| Self::open_body(frame, &exchange, repository)).transpose()?;
+        if body.as_ref().is_some_and(|body| body.components.len() != structure.components.len()) {
+            return Err(PackError::Inconsistent { what: "a snapshot's halves list different components" });
+        }
         Ok(Self { structure, body })
     }
 

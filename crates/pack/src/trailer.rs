@@ -11,6 +11,7 @@
 //! Chunks are listed blob after blob, in the order in which they lie in the blob's plaintext.
 //!
 //! Invariant: blob offsets are the running sum of sealed lengths; every chunk belongs to exactly one blob.
+//! Invariant: no chunk is empty, and no blob is shorter than its overhead.
 //! Never here: sealing (see `object`).
 
 use seal::{
@@ -117,8 +118,11 @@ impl Trailer {
     ///
     /// # Errors
     ///
-    /// [`PackError::Inconsistent`] if a list has more than 2^32 items.
+    /// [`PackError::Inconsistent`] if a list has more items than its count can say.
     pub fn encode(&self) -> Result<Vec<u8>, PackError> {
+        if self.seals.len() > usize::from(u16::MAX) + 1 {
+            return Err(PackError::Inconsistent { what: "a key table is too long" });
+        }
         let mut out = vec![self.class as u8];
         out.extend_from_slice(&count(self.seals.len())?);
         for seal in &self.seals {
@@ -158,8 +162,7 @@ impl Trailer {
         let chunk_count = cursor.u32()? as usize;
         let lens = cursor.planes::<4>(chunk_count)?;
         let ids = cursor.items::<CHUNK_ID_LEN>(chunk_count)?;
-        let extension_len = cursor.u32()? as usize;
-        cursor.take(extension_len)?;
+        cursor.extension()?;
         cursor.end()?;
         let chunks: Vec<_> = ids.iter().zip(lens).map(|(id, len)| (ChunkId::from_bytes(*id), len as u32)).collect();
         place(&mut blobs, &chunks)?;
@@ -233,16 +236,19 @@ fn place(blobs: &mut [BlobRow], chunks: &[(ChunkId, u32)]) -> Result<(), PackErr
         let missing = PackError::Inconsistent { what: "a blob names more chunks than there are" };
         let (own, others) = rest.split_at_checked(blob.chunk_count as usize).ok_or(missing)?;
         let plain_len: u64 = own.iter().map(|(_, len)| u64::from(*len)).sum();
-        if plain_len == 0
+        let sealed_len = u64::from(blob.sealed_len);
+        if own.is_empty()
+            || own.iter().any(|(_, len)| *len == 0)
             || plain_len > BLOB_PLAIN_LEN_MAX as u64
-            || u64::from(blob.sealed_len) > plain_len + BLOB_OVERHEAD as u64
+            || sealed_len <= BLOB_OVERHEAD as u64
+            || sealed_len > plain_len + BLOB_OVERHEAD as u64
         {
             return Err(PackError::Inconsistent { what: "a blob's length is out of range" });
         }
         blob.offset = offset;
         blob.plain_len = plain_len as u32;
         blob.first_chunk = first_chunk;
-        offset += u64::from(blob.sealed_len);
+        offset += sealed_len;
         first_chunk += blob.chunk_count;
         rest = others;
     }

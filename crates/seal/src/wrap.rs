@@ -8,7 +8,7 @@
 //! Source: RFC 7748 for X25519; the shape is that of an ECIES / HPKE base-mode wrap (RFC 9180, section 5.1.1) with
 //! BLAKE3 as the KDF and the context bound through [`Binding`].
 //!
-//! Invariant: each wrap has a fresh ephemeral key, so the zero nonce is used once.
+//! Invariant: each wrap has a fresh ephemeral key, so no key-encryption key is used twice.
 //! Never here: which epoch or slot the recipient is.
 
 use chacha20poly1305::aead::{AeadInOut, KeyInit};

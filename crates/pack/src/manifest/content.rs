@@ -6,7 +6,7 @@
 use seal::{ChunkId, ChunkNamer};
 
 use super::MetaChunk;
-use super::structure::{Child, ChildKind, PageKind, Structure};
+use super::structure::{Child, ChildKind, PageKind, Structure, content_len};
 use crate::{BlobKind, PackError};
 
 /// Up to this many children stand in the entries page itself.
@@ -81,7 +81,7 @@ impl ContentBuilder {
     }
 
     fn page(&mut self, children: Vec<Child>, namer: &ChunkNamer) -> Result<Child, PackError> {
-        let len = children.iter().map(|child| child.len).sum();
+        let len = content_len(&children);
         let bytes = Structure { kind: PageKind::Content, children }.encode()?;
         let id = namer.name(&bytes);
         self.pages.push(MetaChunk { id, kind: BlobKind::Structure, bytes });

@@ -4,6 +4,7 @@
 //! directory and a subtree are each one contiguous range.
 //!
 //! Invariant: paths are relative, without empty, `.` or `..` parts; who decodes checks it, and restore checks again.
+//! Invariant: entries strictly increase.
 //! Never here: content; the body says only how many of its structure's children belong to each entry.
 
 use serde::{Deserialize, Serialize};
@@ -190,14 +191,34 @@ impl EntriesBody {
     /// [`PackError::Inconsistent`] if they are no page body, or a path could lead out of the target.
     pub fn decode(bytes: &[u8]) -> Result<Self, PackError> {
         let record: EntriesRecord = codec::decode(bytes)?;
-        let entries = record.entries.into_iter().map(|entry| unpack(entry, &record.directories, &record.owners));
-        Ok(Self { entries: entries.collect::<Result<_, _>>()? })
+        let mut names_len = 0;
+        let mut entries: Vec<Entry> = Vec::new();
+        for entry in record.entries {
+            let entry = unpack(entry, &record.directories, &record.owners, &mut names_len)?;
+            if entries.last().is_some_and(|last| last.sort_key() >= entry.sort_key()) {
+                return Err(PackError::Inconsistent { what: "entries are out of order" });
+            }
+            entries.push(entry);
+        }
+        Ok(Self { entries })
     }
 }
 
-fn unpack(record: EntryRecord, directories: &[Vec<u8>], owners: &[Vec<u8>]) -> Result<Entry, PackError> {
+/// `names_len` counts what entries share, because a few bytes can refer to a long name a million times.
+fn unpack(
+    record: EntryRecord,
+    directories: &[Vec<u8>],
+    owners: &[Vec<u8>],
+    names_len: &mut usize,
+) -> Result<Entry, PackError> {
     let bad = PackError::Inconsistent { what: "an entry's path is not a relative path" };
     let directory = directories.get(record.directory as usize).ok_or(bad.clone())?;
+    let user = owner(record.user, owners)?;
+    let group = owner(record.group, owners)?;
+    *names_len += [Some(directory), user, group].into_iter().flatten().map(Vec::len).sum::<usize>();
+    if *names_len > codec::RECORD_LEN_MAX {
+        return Err(PackError::Inconsistent { what: "the names of a page are too long" });
+    }
     let mut path = directory.clone();
     if !path.is_empty() {
         path.push(b'/');
@@ -207,15 +228,14 @@ fn unpack(record: EntryRecord, directories: &[Vec<u8>], owners: &[Vec<u8>]) -> R
     if record.name.contains(&b'/') || !path.split(|byte| *byte == b'/').all(is_part) {
         return Err(bad);
     }
-    let owner = |at: u32| (at as usize).checked_sub(1).and_then(|at| owners.get(at)).cloned();
     Ok(Entry {
         path,
         kind: record.kind,
         mode: record.mode,
         uid: record.uid,
         gid: record.gid,
-        user: owner(record.user),
-        group: owner(record.group),
+        user: user.cloned(),
+        group: group.cloned(),
         modified_at: record.modified_at,
         changed_at: record.changed_at,
         inode: record.inode,
@@ -225,6 +245,15 @@ fn unpack(record: EntryRecord, directories: &[Vec<u8>], owners: &[Vec<u8>]) -> R
         is_whole: record.is_whole,
         child_count: record.child_count,
     })
+}
+
+/// Owners count from 1; 0 is none.
+fn owner(at: u32, owners: &[Vec<u8>]) -> Result<Option<&Vec<u8>>, PackError> {
+    let missing = PackError::Inconsistent { what: "an entry names an owner that is not listed" };
+    match (at as usize).checked_sub(1) {
+        Some(at) => owners.get(at).ok_or(missing).map(Some),
+        None => Ok(None),
+    }
 }
 
 fn split(path: &[u8]) -> (&[u8], &[u8]) {

@@ -2,9 +2,11 @@
 //!
 //! ```text
 //! page kind u8 | child count u32 | columns: kind u8 · len u64 as eight planes · id (20 B; zeros for a hole)
+//! extension len u32, extension
 //! ```
 //!
-//! Invariant: the first child of an entries or directory page is its body.
+//! Invariant: the first child of an entries or directory page is its body, and no other child is.
+//! Invariant: what a directory page lists is pages.
 //! Never here: names.
 
 use seal::{CHUNK_ID_LEN, ChunkId};
@@ -75,6 +77,11 @@ impl Child {
     }
 }
 
+/// Bytes of content in `children`: a sum that stops at 2^64 - 1, which sparse files can claim to exceed.
+pub(super) fn content_len(children: &[Child]) -> u64 {
+    children.iter().fold(0, |sum, child| sum.saturating_add(child.len))
+}
+
 /// A page's structure.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Structure {
@@ -96,6 +103,7 @@ impl Structure {
         out.extend(self.children.iter().map(|child| child.kind as u8));
         put_planes(&mut out, 8, self.children.iter().map(|child| child.len));
         out.extend(self.children.iter().flat_map(|child| *child.id.as_bytes()));
+        out.extend_from_slice(&0u32.to_le_bytes());
         Ok(out)
     }
 
@@ -116,6 +124,7 @@ impl Structure {
         let kinds = cursor.take(child_count)?;
         let lens = cursor.planes::<8>(child_count)?;
         let ids = cursor.items::<CHUNK_ID_LEN>(child_count)?;
+        cursor.extension()?;
         cursor.end()?;
         let children = kinds.iter().zip(lens).zip(ids);
         let children = children
@@ -131,10 +140,25 @@ impl Structure {
             })
             .collect::<Result<Vec<_>, _>>()?;
         let page = Self { kind, children };
-        if page.kind != PageKind::Content && page.body().is_none() {
-            return Err(PackError::Inconsistent { what: "a page has no body" });
-        }
+        page.check()?;
         Ok(page)
+    }
+
+    fn check(&self) -> Result<(), PackError> {
+        let wrong = |what| Err(PackError::Inconsistent { what });
+        if (self.kind != PageKind::Content) != self.body().is_some() {
+            return wrong("a page has no body, or a page of content has one");
+        }
+        if self.content().iter().any(|child| child.kind == ChildKind::Body) {
+            return wrong("a page has a second body");
+        }
+        if self.kind == PageKind::Directory && self.content().iter().any(|child| child.kind != ChildKind::Page) {
+            return wrong("a page of pages lists something else");
+        }
+        if self.children.iter().any(|child| child.kind == ChildKind::Hole && *child != Child::hole(child.len)) {
+            return wrong("a hole has an id");
+        }
+        Ok(())
     }
 
     /// The id of the page's body, where its kind has one.

@@ -4,11 +4,11 @@
 //! Invariant: an entries page ends after an entry whose name says so, so that a change elsewhere moves no cut.
 //! Never here: storing pages; they are handed out.
 
-use seal::{ChunkId, ChunkNamer};
+use seal::{BLOB_PLAIN_LEN_MAX, ChunkId, ChunkNamer};
 
 use super::MetaChunk;
-use super::entry::{EntriesBody, Entry, KeysBody};
-use super::structure::{Child, PageKind, Structure};
+use super::entry::{EntriesBody, Entry, EntryKind, KeysBody};
+use super::structure::{Child, PageKind, Structure, content_len};
 use crate::{BlobKind, PackError, codec};
 
 /// An entries page ends after an entry whose hashed key has this many leading zero bits: about 256 entries.
@@ -26,6 +26,7 @@ pub struct TreeBuilder {
     entries: Vec<Entry>,
     children: Vec<Child>,
     names_len: usize,
+    last_key: Vec<u8>,
     levels: Vec<Vec<(Vec<u8>, Child)>>,
     pages: Vec<MetaChunk>,
     entry_count: u64,
@@ -57,6 +58,7 @@ impl TreeBuilder {
             entries: Vec::new(),
             children: Vec::new(),
             names_len: 0,
+            last_key: Vec::new(),
             levels: Vec::new(),
             pages: Vec::new(),
             entry_count: 0,
@@ -71,20 +73,20 @@ impl TreeBuilder {
     /// [`PackError::Inconsistent`] if entries come out of order, which is a bug in the caller.
     pub fn push(&mut self, mut entry: Entry, children: &[Child], namer: &ChunkNamer) -> Result<(), PackError> {
         let key = entry.sort_key();
-        if self.entries.last().is_some_and(|last| last.sort_key() >= key) {
+        if self.last_key >= key {
             return Err(PackError::Inconsistent { what: "entries are out of order" });
         }
         entry.child_count = children.len() as u32;
         self.entry_count += 1;
-        self.content_len += children.iter().map(|child| child.len).sum::<u64>();
-        self.names_len +=
-            entry.path.len() + entry.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
+        self.content_len = self.content_len.saturating_add(content_len(children));
+        self.names_len += names_len(&entry);
         self.children.extend_from_slice(children);
         self.entries.push(entry);
         let is_full = self.entries.len() >= PAGE_ENTRIES_MAX
             || self.children.len() >= PAGE_CHILDREN_MAX
             || self.names_len >= PAGE_NAMES_LEN_MAX
             || ends_page(namer, &key, CUT_BITS);
+        self.last_key = key;
         if is_full { self.end_entries(namer) } else { Ok(()) }
     }
 
@@ -107,8 +109,9 @@ impl TreeBuilder {
             self.levels.push(Vec::new());
         }
         let Some(children) = self.levels.get_mut(level) else { return Ok(()) };
-        let is_full =
-            children.len() + 1 >= KEYS_MAX || (!children.is_empty() && ends_page(namer, &first, KEYS_CUT_BITS));
+        let keys_len = first.len() + children.iter().map(|(key, _)| key.len()).sum::<usize>();
+        let is_full = children.len() + 1 >= KEYS_MAX
+            || (!children.is_empty() && (keys_len >= PAGE_NAMES_LEN_MAX || ends_page(namer, &first, KEYS_CUT_BITS)));
         children.push((first, page));
         if !is_full {
             return Ok(());
@@ -133,7 +136,10 @@ impl TreeBuilder {
         content: Vec<Child>,
         namer: &ChunkNamer,
     ) -> Result<Child, PackError> {
-        let len = content.iter().map(|child| child.len).sum();
+        if body.len() > BLOB_PLAIN_LEN_MAX {
+            return Err(PackError::Inconsistent { what: "one entry's names and attributes are too long to store" });
+        }
+        let len = content_len(&content);
         let body_id = namer.name(&body);
         let children = [Child::body(body_id)].into_iter().chain(content).collect();
         let bytes = Structure { kind, children }.encode()?;
@@ -167,6 +173,12 @@ impl TreeBuilder {
     const fn root(&self, root: Option<ChunkId>) -> TreeRoot {
         TreeRoot { root, entry_count: self.entry_count, content_len: self.content_len }
     }
+}
+
+/// What counts towards the length of a page's body.
+fn names_len(entry: &Entry) -> usize {
+    let target = if let EntryKind::Symlink { target } = &entry.kind { target.len() } else { 0 };
+    entry.path.len() + target + entry.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>()
 }
 
 fn ends_page(namer: &ChunkNamer, key: &[u8], bits: u32) -> bool {
