@@ -328,4 +328,4 @@ fn borrowed(fd: &Arc<OwnedFd>) -> BorrowedFd<'_> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -215,11 +215,12 @@ impl Walk {
         let path = EntryPath::of(self.path.get(..level.path_len)?, name.to_bytes());
         let dir = Arc::clone(&level.dir);
         if found.kind == EntryKind::Directory {
-            let subdir = Subdir { name: name.into(), id: stat.id(), follow, scope };
-            if self.rules.is_forbidden(subdir.id) {
+            let leaves = self.rules.one_file_system() && stat.id().device != scope.device;
+            let scope = Scope { full: scope.full && !leaves, ..scope };
+            if self.rules.is_forbidden(stat.id()) {
                 self.problem(ProblemKind::Forbidden, io::Error::other("it is where backups themselves are kept"));
-            } else if !(self.rules.one_file_system() && scope.full && subdir.id.device != scope.device) {
-                level.subdirs.push_back(subdir);
+            } else if scope.full || scope.node.is_some() {
+                level.subdirs.push_back(Subdir { name: name.into(), id: stat.id(), follow, scope });
             }
         }
         if let Some(error) = found.xattrs_failed {
