@@ -25,13 +25,14 @@ const PURE_CRATES: [&str; 3] = ["chunk", "pack", "seal"];
 const IMPURE: [&str; 9] =
     ["async-trait", "futures", "getrandom", "jiff", "object_store", "rand", "reqwest", "rustix", "tokio"];
 /// What a thing is not called in `crates/`, and what it is called instead. Capitals count: `sha2::Digest` is fine.
-const SYNONYMS: [(&str, &str); 13] = [
+const SYNONYMS: [(&str, &str); 14] = [
     ("backup set", "snapshot"),
     ("chunk hash", "chunk id"),
     ("chunk_hash", "chunk id"),
     ("corrupt", "damage"),
     ("digest", "chunk id, or the name of the hash"),
     ("fingerprint", "chunk id"),
+    ("footer", "trailer or end mark"),
     ("fsck", "check"),
     ("garbage collect", "prune"),
     ("packfile", "pack"),
