@@ -12,6 +12,7 @@
 //! | `backend`, `directory`, `s3`, `clouds` | the stores themselves |
 //! | [`retrying`](Retrying), [`limited`](Limited), [`counted`](Counted) | layers |
 //! | [`probe`](probe()) | what a store is able to do |
+//! | [`index_cache`] | which pack holds which chunk, kept on this host |
 //! | [`env`](Env) | clock and randomness |
 //! | [`error`](StoreError), `classify` | what went wrong |
 //!
@@ -26,6 +27,7 @@ mod counted;
 mod directory;
 mod env;
 mod error;
+pub mod index_cache;
 mod limited;
 mod location;
 mod open;

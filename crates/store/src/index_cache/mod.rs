@@ -1,0 +1,274 @@
+//! The index cache: which pack holds which chunk, as far as this host has read the index.
+//!
+//! ```text
+//! about      binding                 format version, repository id
+//! segments   segment id           -> (nothing)           applied so far
+//! pack_ids   pack id              -> number, chunk count
+//! packs      number (big endian)  -> a trailer without its chunks
+//! chunks     chunk id             -> places, 16 bytes each
+//! pages      page id              -> plaintext           bounded, least recently used go first
+//! page_ages  by id, by generation                        what `pages` drops next
+//! notes      name                 -> bytes               what this host remembers of the repository
+//! ```
+//!
+//! One folder per repository, one process at a time; any further one works on a private cache of its own. Calls
+//! block on the local disk: they belong into CPU jobs and blocking threads, never onto the async runtime.
+//!
+//! Invariant: a pack, its number and all of its places are written at once, or not at all; a place also carries the
+//! first four bytes of its pack's id, and one that does not fit its pack is never returned.
+//! Invariant: losing, cloning or rolling back the folder changes speed only.
+//! Never here: what may be deduplicated against. A caller fills a [`PackSet`] from what the store lists.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use pack::{PackId, SegmentId};
+use seal::{ChunkId, RepositoryId};
+
+use self::database::{Batch, Database, Family};
+use self::home::Home;
+use self::known::Known;
+use self::pages::Pages;
+use self::recent::Recent;
+
+mod apply;
+mod database;
+mod error;
+mod home;
+mod known;
+mod pack_info;
+mod pack_set;
+mod pages;
+mod place;
+mod recent;
+mod tuning;
+
+pub use error::CacheError;
+pub use pack_info::PackInfo;
+pub use pack_set::PackSet;
+pub use pages::PAGES_LEN_MAX;
+pub use place::{PLACES_COUNT_MAX, PackNo, Place, Places};
+
+/// Bytes of memory for blocks, filters and unwritten entries, unless said otherwise.
+pub const MEMORY_LEN: usize = 48 << 20;
+
+/// Where the cache lies and how much memory it takes.
+#[derive(Debug, Clone)]
+pub struct CacheOptions {
+    /// Holds one folder per repository; made if it is missing.
+    pub folder: PathBuf,
+    /// Bytes of memory for blocks, filters and unwritten entries, whatever the repository's size.
+    pub memory_len: usize,
+}
+
+impl CacheOptions {
+    /// The usual memory, in `folder`.
+    pub fn new(folder: impl Into<PathBuf>) -> Self {
+        Self { folder: folder.into(), memory_len: MEMORY_LEN }
+    }
+}
+
+/// How much the cache holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CacheStats {
+    /// Packs known, still listed or not.
+    pub packs: u64,
+    /// Chunks in them; a chunk which lies in two packs counts twice.
+    pub chunks: u64,
+    /// Segments applied.
+    pub segments: u64,
+    /// Bytes in the folder.
+    pub disk_len: u64,
+}
+
+/// One repository's index cache, open.
+///
+/// Every method blocks on the local disk and may be called from many threads at once.
+pub struct IndexCache {
+    /// Dropped before `home`, which may remove the folder beneath it.
+    database: Database,
+    known: RwLock<Known>,
+    recent: Mutex<Recent>,
+    pages: Pages,
+    applying: Mutex<()>,
+    home: Home,
+}
+
+impl IndexCache {
+    /// Opens the cache of `repository`, or makes it.
+    ///
+    /// What is there but is damaged, of another format version, or of another repository is removed and made anew. While
+    /// another process holds the cache, an empty private one is opened beside it, which is removed when dropped.
+    ///
+    /// Reads a row per known pack: about 1 ms per thousand. After a crash up to 32 MiB of log are read besides.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError::Full`] without space, [`CacheError::Folder`] if the folder cannot be used. Go on without a cache.
+    pub fn open(options: &CacheOptions, repository: RepositoryId) -> Result<Self, CacheError> {
+        // What is found damaged is marked, so that the second try makes it anew.
+        Self::open_once(options, repository).or_else(|error| match error {
+            CacheError::Damaged { .. } => Self::open_once(options, repository),
+            _ => Err(error),
+        })
+    }
+
+    fn open_once(options: &CacheOptions, repository: RepositoryId) -> Result<Self, CacheError> {
+        let (home, database) = home::open(options, repository)?;
+        let known = RwLock::new(Known::read(&database)?);
+        let pages = Pages::open(&database, PAGES_LEN_MAX)?;
+        Ok(Self { database, known, recent: Mutex::default(), pages, applying: Mutex::default(), home })
+    }
+
+    /// Whether another process held the cache, so that this one started empty and will be removed.
+    #[must_use]
+    pub fn is_private(&self) -> bool {
+        self.home.is_private()
+    }
+
+    /// The segments applied so far.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError`] if the disk fails.
+    pub fn applied_segments(&self) -> Result<HashSet<SegmentId>, CacheError> {
+        let rows = self.database.scan(Family::Segments, b"");
+        rows.map(|row| Ok(SegmentId(self.database.exact(&row?.0)?))).collect()
+    }
+
+    /// Forgets that segments were applied which are no longer `listed`. Their packs stay: whether a pack may be used
+    /// is decided by a [`PackSet`].
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError`] if the disk fails; the records stay.
+    pub fn retain_segments(&self, listed: &HashSet<SegmentId>) -> Result<(), CacheError> {
+        let mut batch = Batch::default();
+        for gone in self.applied_segments()?.difference(listed) {
+            self.database.delete(&mut batch, Family::Segments, &gone.0);
+        }
+        self.database.write(batch)
+    }
+
+    /// The number of each pack, if it is known. Numbers are this cache's own and are dense from 0.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError`] if the disk fails.
+    pub fn pack_numbers(&self, ids: &[PackId]) -> Result<Vec<Option<PackNo>>, CacheError> {
+        let rows = self.database.get_many(Family::PackIds, ids.iter().map(|id| id.0.as_slice()))?;
+        rows.iter().map(|row| row.as_deref().map(|row| Ok(known::row(&self.database, row)?.0)).transpose()).collect()
+    }
+
+    /// What a pack holds, chunks aside. The 1024 or so used last are kept in memory.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError`] if the disk fails.
+    pub fn pack(&self, number: PackNo) -> Result<Option<Arc<PackInfo>>, CacheError> {
+        let recent = || self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(info) = recent().get(number) {
+            return Ok(Some(info));
+        }
+        let Some(row) = self.database.get(Family::Packs, &number.to_be_bytes())? else { return Ok(None) };
+        let info = Arc::new(PackInfo::decode(&row).ok_or_else(|| self.database.damaged("a pack's row"))?);
+        recent().put(number, Arc::clone(&info));
+        Ok(Some(info))
+    }
+
+    /// Every known pack, by number.
+    pub fn packs(&self) -> impl Iterator<Item = Result<(PackNo, PackInfo), CacheError>> + '_ {
+        self.database.scan(Family::Packs, b"").map(|row| {
+            let (key, value) = row?;
+            let info = PackInfo::decode(&value).ok_or_else(|| self.database.damaged("a pack's row"))?;
+            Ok((PackNo::from_be_bytes(self.database.exact(&key)?), info))
+        })
+    }
+
+    /// Where each chunk lies, as far as is known: mostly nowhere or in one place.
+    ///
+    /// Give hundreds of ids at a time. An unknown id costs about 1 µs, a known one 4 µs.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError`] if the disk fails.
+    pub fn lookup(&self, ids: &[ChunkId]) -> Result<Vec<Places>, CacheError> {
+        if self.known.read().unwrap_or_else(PoisonError::into_inner).is_empty() {
+            return Ok(vec![Places::default(); ids.len()]);
+        }
+        let rows = self.database.get_many(Family::Chunks, ids.iter().map(|id| id.as_bytes().as_slice()))?;
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let damaged = || self.database.damaged("a chunk's places");
+        rows.iter()
+            .map(|row| row.as_deref().map_or(Ok(Places::default()), |row| known.places(row).ok_or_else(damaged)))
+            .collect()
+    }
+
+    /// The plaintext of a page that was kept, if it still is. Being read keeps it longer.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError`] if the disk fails.
+    pub fn page(&self, id: &ChunkId) -> Result<Option<Vec<u8>>, CacheError> {
+        self.pages.get(&self.database, id)
+    }
+
+    /// Keeps pages. Beyond [`PAGES_LEN_MAX`] bytes, those are dropped that no run has used for longest.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError::Full`] without space, [`CacheError`] if the disk fails; some pages may have been kept.
+    pub fn put_pages(&self, pages: &[(ChunkId, Vec<u8>)]) -> Result<(), CacheError> {
+        self.pages.put(&self.database, pages)
+    }
+
+    /// A value that this host remembers.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError`] if the disk fails.
+    pub fn get_note(&self, name: &str) -> Result<Option<Vec<u8>>, CacheError> {
+        self.database.get(Family::Notes, name.as_bytes())
+    }
+
+    /// Remembers a value; it survives a power cut once this returns, and a private cache forgets it.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError::Full`] without space, [`CacheError`] if the disk fails; the old value stays.
+    pub fn put_note(&self, name: &str, value: &[u8]) -> Result<(), CacheError> {
+        let mut batch = Batch::default();
+        self.database.put(&mut batch, Family::Notes, name.as_bytes(), value);
+        self.database.write_synced(batch)
+    }
+
+    /// How much the cache holds. Reads a row per segment.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError`] if the disk fails.
+    pub fn stats(&self) -> Result<CacheStats, CacheError> {
+        let (packs, chunks) = self.known.read().unwrap_or_else(PoisonError::into_inner).counts();
+        let segments = self.applied_segments()?.len() as u64;
+        Ok(CacheStats { packs, chunks, segments, disk_len: self.home.disk_len()? })
+    }
+}
+
+impl Drop for IndexCache {
+    fn drop(&mut self) {
+        // Best effort: a page whose reading is not recorded is dropped sooner, nothing else.
+        if !self.home.is_private() {
+            let _unrecorded = self.pages.record_reads(&self.database);
+        }
+    }
+}
+
+/// Removes the cache of `repository` and what crashed processes left of private ones.
+///
+/// # Errors
+///
+/// [`CacheError::InUse`] while a process has it open, [`CacheError::Folder`] if it cannot be removed.
+pub fn clear(options: &CacheOptions, repository: RepositoryId) -> Result<(), CacheError> {
+    home::clear(options, repository)
+}

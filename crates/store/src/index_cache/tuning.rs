@@ -1,0 +1,118 @@
+//! How RocksDB is set up: small, point lookups of random keys, most of them absent.
+//!
+//! ```text
+//! memory_len ┬─ 1/2 at most unwritten entries, charged to the cache; chunks fill memory_len/6 before they are written
+//!            └─ the rest blocks, filters and their indexes, all of them evictable
+//! ```
+//!
+//! Random ids do not compress and share no prefix, so chunks are stored plain. Ten bits of filter per chunk let one
+//! absent id in a hundred through to a block. Filters and indexes are cut into pages of 4 KiB which come and go in the
+//! cache, so that memory does not grow with the repository. The budget is soft: a strict one fails reads.
+//!
+//! Invariant: nothing here depends on how much is stored.
+//! Never here: what is stored.
+
+use rocksdb::{
+    BlockBasedIndexType, BlockBasedOptions, Cache, DBCompressionType, DataBlockIndexType, LogLevel, Options,
+    WriteBufferManager,
+};
+
+use super::database::Family;
+use super::place;
+
+/// The least that works.
+const MEMORY_LEN_MIN: usize = 4 << 20;
+/// Files that RocksDB holds open.
+const OPEN_FILES_MAX: i32 = 128;
+/// Threads that write tables and merge them.
+const BACKGROUND_JOBS_MAX: i32 = 2;
+/// Bytes of log which an open after a crash has to read.
+const LOG_LEN_MAX: u64 = 32 << 20;
+/// Unwritten bytes of a small family.
+const SMALL_BUFFER_LEN: usize = 1 << 20;
+const FILTER_BITS_PER_KEY: f64 = 10.0;
+const READAHEAD_LEN: usize = 256 << 10;
+const TABLE_LEN: u64 = 32 << 20;
+
+/// What all families share.
+pub(super) struct Tuning {
+    memory_len: usize,
+    cache: Cache,
+    buffers: WriteBufferManager,
+}
+
+impl Tuning {
+    pub(super) fn new(memory_len: usize) -> Self {
+        let memory_len = memory_len.max(MEMORY_LEN_MIN);
+        let cache = Cache::new_lru_cache(memory_len);
+        let buffers = WriteBufferManager::new_write_buffer_manager_with_cache(memory_len / 2, false, cache.clone());
+        Self { memory_len, cache, buffers }
+    }
+
+    /// The options of the database as a whole.
+    pub(super) fn database(&self) -> Options {
+        let mut options = Options::default();
+        options.create_if_missing(true);
+        options.create_missing_column_families(true);
+        options.set_write_buffer_manager(&self.buffers);
+        options.set_max_open_files(OPEN_FILES_MAX);
+        options.set_max_background_jobs(BACKGROUND_JOBS_MAX);
+        options.set_max_total_wal_size(LOG_LEN_MAX);
+        options.set_bytes_per_sync(1 << 20);
+        options.set_compaction_readahead_size(READAHEAD_LEN);
+        options.set_max_file_opening_threads(1);
+        options.set_skip_stats_update_on_db_open(true);
+        options.set_manifest_preallocation_size(64 << 10);
+        options.set_max_manifest_file_size(4 << 20);
+        options.set_log_level(LogLevel::Error);
+        options.set_keep_log_file_num(1);
+        options.set_stats_dump_period_sec(0);
+        options.set_stats_persist_period_sec(0);
+        options
+    }
+
+    /// The options of one family.
+    pub(super) fn family(&self, family: Family) -> Options {
+        let mut options = Options::default();
+        options.set_block_based_table_factory(&self.table(family));
+        options.set_compression_type(DBCompressionType::None);
+        options.set_write_buffer_size(SMALL_BUFFER_LEN);
+        options.set_target_file_size_base(TABLE_LEN);
+        match family {
+            Family::Chunks => self.tune_chunks(&mut options),
+            Family::Pages => {
+                options.set_compression_type(DBCompressionType::Lz4);
+                options.set_write_buffer_size(self.memory_len / 12);
+            }
+            _ => {}
+        }
+        options
+    }
+
+    fn tune_chunks(&self, options: &mut Options) {
+        options.set_merge_operator_associative("backstay.places", place::merge);
+        options.set_write_buffer_size(self.memory_len / 6);
+        options.set_max_write_buffer_number(3);
+        options.set_memtable_whole_key_filtering(true);
+        options.set_memtable_prefix_bloom_ratio(0.1);
+        options.set_level_zero_file_num_compaction_trigger(4);
+        options.set_max_bytes_for_level_base(64 << 20);
+    }
+
+    fn table(&self, family: Family) -> BlockBasedOptions {
+        let mut table = BlockBasedOptions::default();
+        table.set_block_cache(&self.cache);
+        table.set_cache_index_and_filter_blocks(true);
+        table.set_cache_index_and_filter_blocks_with_high_priority(true);
+        table.set_bloom_filter(FILTER_BITS_PER_KEY, false);
+        table.set_format_version(6);
+        if family == Family::Chunks {
+            table.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+            table.set_partition_filters(true);
+            table.set_metadata_block_size(4096);
+            table.set_pin_top_level_index_and_filter(true);
+            table.set_data_block_index_type(DataBlockIndexType::BinaryAndHash);
+        }
+        table
+    }
+}
