@@ -27,7 +27,7 @@ mod remove;
 
 use std::ffi::CStr;
 use std::io;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -321,10 +321,6 @@ impl Target {
 /// A name as the system takes it. Names come from an [`EntryPath`] or the system, so they have no zero.
 fn with_name<T>(name: &[u8], call: impl FnOnce(&CStr) -> io::Result<T>) -> io::Result<T> {
     call(&std::ffi::CString::new(name)?)
-}
-
-fn borrowed(fd: &Arc<OwnedFd>) -> BorrowedFd<'_> {
-    fd.as_fd()
 }
 
 #[cfg(test)]

@@ -1,3 +1,5 @@
+//! Commands: their output, their ends, and that none outlives its producer.
+
 use std::os::unix::process::ExitStatusExt as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};

@@ -1,3 +1,5 @@
+//! Walks over real trees in temporary directories. Some need root: devices, owners, mounts.
+
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr, OsString};
 use std::fs;

@@ -13,7 +13,7 @@ use crate::files::{LISTING_READ_LEN, Listing};
 use crate::observe::stat_at;
 
 use super::beneath::open_beneath;
-use super::{Target, borrowed, with_name};
+use super::{Target, with_name};
 
 /// What has a name in the target.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,8 +49,8 @@ impl Target {
             parent => parent?,
         };
         let looked = with_name(path.name(), |name| {
-            let stat = stat_at(borrowed(&parent), name, false)?;
-            Ok((stat.kind(borrowed(&parent), name)?, stat))
+            let stat = stat_at(parent.as_fd(), name, false)?;
+            Ok((stat.kind(parent.as_fd(), name)?, stat))
         });
         let (kind, stat) = match looked {
             Err(error) if is_missing(&error) => return Ok(None),

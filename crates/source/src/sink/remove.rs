@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::os::fd::AsFd as _;
 
 use rustix::fs::{AtFlags, FileType, unlinkat};
 
@@ -13,7 +14,7 @@ use crate::entry::EntryPath;
 use crate::error::SourceError;
 use crate::observe::stat_at;
 
-use super::{Target, borrowed, with_name};
+use super::{Target, with_name};
 
 /// A directory being emptied: where its path ends, and the directories in it that are left.
 struct Level {
@@ -97,8 +98,8 @@ impl Target {
     fn type_of(&self, dir: &[u8], name: &[u8], path: &[u8]) -> Result<Option<FileType>, SourceError> {
         let fd = self.dir_fd(dir)?;
         let looked = with_name(name, |name| {
-            let stat = stat_at(borrowed(&fd), name, false)?;
-            let above = crate::observe::stat_of(borrowed(&fd))?;
+            let stat = stat_at(fd.as_fd(), name, false)?;
+            let above = crate::observe::stat_of(fd.as_fd())?;
             Ok((stat.file_type(), stat.file_type() == FileType::Directory && stat.id().device != above.id().device))
         });
         match looked {

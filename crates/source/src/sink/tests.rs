@@ -1,3 +1,5 @@
+//! Restores to real directories. Some need root: devices, owners, mounts.
+
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
@@ -221,8 +223,10 @@ fn a_missing_parent_is_an_error_that_names_the_path() {
 
 #[test]
 #[cfg_attr(debug_assertions, ignore = "measures optimized code")]
-fn making_60_000_files_with_metadata_takes_seconds_at_most() {
-    let (_dir, target) = target();
+fn making_60_000_files_with_metadata_takes_less_than_two_seconds() {
+    // In memory: what is measured is our own calls, not how a disk looks for free inodes.
+    let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+    let target = Target::open(dir.path()).unwrap();
     let metadata = Metadata { mode: 0o644, modified_at: Time { secs: 1, nanos: 2 }, ..Metadata::default() };
     let began = std::time::Instant::now();
     for folder in 0..600 {
@@ -236,5 +240,5 @@ fn making_60_000_files_with_metadata_takes_seconds_at_most() {
     }
     let took = began.elapsed();
     println!("made 60,000 files in {took:?}");
-    assert!(took.as_secs() < 4);
+    assert!(took.as_secs() < 2);
 }

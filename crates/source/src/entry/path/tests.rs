@@ -1,3 +1,5 @@
+//! Paths: what is refused, how they compare, how they are shown.
+
 use proptest::prelude::*;
 
 use super::*;

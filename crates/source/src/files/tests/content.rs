@@ -1,3 +1,5 @@
+//! Reading files that are still, sparse, changing or gone.
+
 use super::*;
 
 fn walked_file(dir: &TempDir) -> WalkedEntry {

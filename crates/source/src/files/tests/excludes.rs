@@ -1,3 +1,5 @@
+//! What a walk leaves out.
+
 use super::*;
 
 fn excluding(patterns: &[&str]) -> FilesOptions {

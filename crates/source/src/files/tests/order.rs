@@ -1,3 +1,5 @@
+//! What a walk yields, and in which order.
+
 use super::*;
 
 #[test]

@@ -1,3 +1,5 @@
+//! Where a walk starts, and where it never goes.
+
 use super::*;
 
 fn refusal(roots: &[&Path], options: FilesOptions) -> SourceError {

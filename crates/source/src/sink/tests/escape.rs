@@ -1,3 +1,5 @@
+//! Nothing outside the target is touched.
+
 use super::*;
 
 /// A directory outside the target with a file in it, and a link to it in the target.

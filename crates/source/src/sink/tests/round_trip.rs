@@ -1,3 +1,5 @@
+//! Entries come back as they were.
+
 use super::*;
 
 /// Restores entries as an engine would: all but directories' metadata in order, then directories, deepest first.
@@ -164,4 +166,21 @@ fn only_special_files_are_made_as_special_files() {
     let (_dir, target) = target();
     let error = target.mknod(&path("x"), &EntryKind::Directory).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Bug);
+}
+
+#[test]
+fn an_owner_who_may_not_be_set_is_reported_and_the_rest_is_set() {
+    let (_dir, target) = target();
+    write(&target, "file", b"");
+    let metadata =
+        Metadata { mode: 0o4751, uid: 4242, gid: 4242, modified_at: Time { secs: 5, nanos: 6 }, ..Metadata::default() };
+    let problems = target.set_metadata(&path("file"), &metadata, &OwnerPolicy::ByName).unwrap();
+    let kinds: Vec<_> = problems.iter().map(|problem| problem.kind).collect();
+    let there = target.existing(&path("file")).unwrap().unwrap();
+    if rustix::process::geteuid().is_root() {
+        assert_eq!((kinds.as_slice(), there.mode), ([].as_slice(), 0o4751));
+    } else {
+        assert_eq!((kinds.as_slice(), there.mode), ([crate::ProblemKind::Owner].as_slice(), 0o751));
+    }
+    assert_eq!(there.modified_at, metadata.modified_at);
 }
