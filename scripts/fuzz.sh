@@ -29,6 +29,7 @@ export RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR=$BACKSTAY_CACHE/fuzz-target
 flags=(--cfg fuzzing -Zsanitizer=address -Cdebug-assertions -Coverflow-checks -Ccodegen-units=1
     -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters
     -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares)
+cp Cargo.lock fuzz/Cargo.lock # the versions that we ship
 RUSTFLAGS=${flags[*]} cargo build --quiet --release --manifest-path fuzz/Cargo.toml --target "$host" --bins
 
 run_one() {
