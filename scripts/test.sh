@@ -78,9 +78,7 @@ lint() {
 
 tests() {
     gate doctests cargo test --workspace --doc
-    if compgen -G 'tests/reader/test_*.py' >/dev/null; then
-        gate reader python3 -m unittest discover -s tests/reader
-    fi
+    if compgen -G 'docs/reader/test_*.py' >/dev/null; then gate reader python3 -m unittest discover -s docs/reader; fi
     if [ -n "${CI:-}" ]; then suite nextest cargo nextest run --workspace --profile ci; else suite nextest cargo nextest run --workspace; fi
 }
 
