@@ -24,6 +24,8 @@ mod password;
 mod record;
 mod secret;
 mod sign;
+#[cfg(test)]
+mod tests;
 mod wrap;
 
 pub use binding::{Binding, ObjectKind, RepositoryId, SealId, Suite};

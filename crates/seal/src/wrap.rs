@@ -48,7 +48,7 @@ impl ExchangeKey {
         ExchangePublic(PublicKey::from(&StaticSecret::from(*self.0.expose())).to_bytes())
     }
 
-    fn exchange(&self, with: ExchangePublic) -> Result<Secret, SealError> {
+    pub(crate) fn exchange(&self, with: ExchangePublic) -> Result<Secret, SealError> {
         let shared = StaticSecret::from(*self.0.expose()).diffie_hellman(&PublicKey::from(with.0));
         if shared.was_contributory() { Ok(Secret::new(shared.to_bytes())) } else { Err(SealError::PublicKey) }
     }
