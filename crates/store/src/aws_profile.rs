@@ -124,3 +124,68 @@ fn load(options: &StoreOptions, variable: &str, file: &str) -> Result<Ini, Store
     Ini::load_from_str_opt(&text, plain)
         .map_err(|error| setting("AWS profile", format!("{}: line {}", path.display(), error.line)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Variables;
+
+    const CREDENTIALS: &str = "[default]\naws_access_key_id = A\naws_secret_access_key = s/#e+c=\n\
+                               [other]\naws_access_key_id=B\naws_secret_access_key=t\naws_session_token=k\n";
+    const CONFIG: &str = "[default]\nregion = eu-west-1\n[profile role]\nrole_arn = arn:x\nsource_profile = default\n";
+
+    fn options(folder: &Path) -> StoreOptions {
+        let variables = [("AWS_SHARED_CREDENTIALS_FILE", CREDENTIALS), ("AWS_CONFIG_FILE", CONFIG)];
+        let variables = variables.iter().fold(Variables::none(), |variables, (key, text)| {
+            let path = folder.join(key);
+            std::fs::write(&path, text).expect("written");
+            variables.with(key, path.to_str().expect("a plain path"))
+        });
+        StoreOptions { variables, ..StoreOptions::default() }
+    }
+
+    fn named(folder: &Path, name: &str) -> StoreOptions {
+        let mut options = options(folder);
+        options.s3.profile = Some(name.into());
+        options
+    }
+
+    #[test]
+    fn default_profile_joins_keys_and_region_of_both_files() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let profile = Profile::read(&options(folder.path())).expect("reads");
+        let keys = profile.keys.expect("keys");
+        assert_eq!((keys.id.as_str(), keys.secret.as_str()), ("A", "s/#e+c="));
+        assert_eq!(profile.region.as_deref(), Some("eu-west-1"));
+    }
+
+    #[test]
+    fn profile_asked_for_by_name_is_taken_or_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let profile = Profile::read(&named(folder.path(), "other")).expect("reads");
+        assert_eq!(profile.keys.expect("keys").token.as_deref(), Some("k"));
+        let error = Profile::read(&named(folder.path(), "nobody")).expect_err("absent");
+        assert!(error.to_string().contains("nobody"), "{error}");
+    }
+
+    #[test]
+    fn profile_that_needs_a_role_is_refused_by_what_it_needs() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let error = Profile::read(&named(folder.path(), "role")).expect_err("unsupported");
+        assert!(error.to_string().contains("role_arn"), "{error}");
+    }
+
+    #[test]
+    fn web_identity_in_the_environment_beats_the_default_profile() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut options = options(folder.path());
+        options.variables = options.variables.with("AWS_WEB_IDENTITY_TOKEN_FILE", "/t").with("AWS_ROLE_ARN", "arn:y");
+        assert!(Profile::read(&options).expect("reads").keys.is_none());
+    }
+
+    #[test]
+    fn host_without_files_has_an_empty_profile() {
+        let options = StoreOptions { variables: Variables::none(), ..StoreOptions::default() };
+        assert!(Profile::read(&options).expect("reads").keys.is_none());
+    }
+}

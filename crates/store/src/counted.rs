@@ -158,3 +158,39 @@ impl Store for Counted {
         self.inner.describe()
     }
 }
+
+#[cfg(all(test, feature = "testing"))]
+mod tests {
+    use std::sync::Arc;
+
+    use futures::TryStreamExt;
+
+    use super::*;
+    use crate::testing::MemoryStore;
+
+    #[tokio::test]
+    async fn every_verb_and_every_byte_counts_once() {
+        let store = Counted::new(Arc::new(MemoryStore::new()));
+        store.put_new("a", vec!["12".into(), "345".into()]).await.expect("creates");
+        let before = store.counts();
+        store.get("a").await.expect("reads");
+        store.get_range("a", 1..3).await.expect("reads");
+        store.get_range("a", 2..2).await.expect("costs no request");
+        store.get("absent").await.expect_err("absent");
+        store.head("a").await.expect("answers");
+        store.list("").try_collect::<Vec<_>>().await.expect("lists");
+        store.delete("a").await.expect("deletes");
+        let expected = RequestCounts {
+            get_count: 2,
+            get_range_count: 1,
+            head_count: 1,
+            list_count: 1,
+            listed_count: 1,
+            delete_count: 1,
+            download_len: 7,
+            ..RequestCounts::default()
+        };
+        assert_eq!(store.counts().since(&before), expected);
+        assert_eq!((store.counts().put_count, store.counts().upload_len, store.counts().total()), (1, 5, 7));
+    }
+}

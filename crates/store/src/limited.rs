@@ -114,3 +114,35 @@ impl Store for Limited {
         self.inner.describe()
     }
 }
+
+#[cfg(all(test, feature = "testing"))]
+mod tests {
+    use super::*;
+    use crate::testing::MemoryStore;
+
+    fn limited(upload: u64, download: u64) -> SharedStore {
+        Limited::over(Arc::new(MemoryStore::new()), NonZeroU64::new(upload), NonZeroU64::new(download))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn ten_uploads_take_as_long_as_their_bytes() {
+        let store = limited(100, 0);
+        let started = Instant::now();
+        for i in 0..10 {
+            store.put_new(&format!("o{i}"), vec![Bytes::from(vec![0; 100])]).await.expect("creates");
+        }
+        assert_eq!(started.elapsed().as_secs(), 9); // the first goes at once
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn downloads_wait_for_what_came_before_and_uploads_do_not() {
+        let store = limited(0, 100);
+        store.put_new("o", vec![Bytes::from(vec![0; 500])]).await.expect("creates");
+        let started = Instant::now();
+        store.get("o").await.expect("reads");
+        store.put_new("p", vec![Bytes::from(vec![0; 500])]).await.expect("creates");
+        assert_eq!(started.elapsed(), Duration::ZERO);
+        store.get_range("o", 0..1).await.expect("reads");
+        assert_eq!(started.elapsed().as_secs(), 5);
+    }
+}

@@ -93,3 +93,48 @@ async fn is_listed(store: &dyn Store, folder: &str, name: &str) -> Result<bool, 
 fn hex(id: [u8; 16]) -> String {
     format!("{:032x}", u128::from_be_bytes(id))
 }
+
+#[cfg(all(test, feature = "testing"))]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::testing::{Fault, FaultyStore, MemoryStore, Trigger, Verb};
+
+    fn faulty() -> FaultyStore {
+        FaultyStore::new(Arc::new(MemoryStore::new()))
+    }
+
+    #[tokio::test]
+    async fn server_that_ignores_the_condition_is_told_apart_and_cleaned_up() {
+        let store = faulty();
+        store.inject(Trigger::next().of(Verb::Put).always(), Fault::IgnoreCondition);
+        let abilities = probe(&store, &Env::system()).await.expect("probes");
+        assert!(!abilities.creates_conditionally && !abilities.are_complete());
+        assert!(abilities.reads_back && abilities.deletes);
+        assert!(store.list("").try_next().await.expect("lists").is_none());
+    }
+
+    #[tokio::test]
+    async fn account_that_may_not_delete_is_no_error() {
+        let store = faulty();
+        store.inject(Trigger::next().of(Verb::Delete), Fault::Deny);
+        let abilities = probe(&store, &Env::system()).await.expect("probes");
+        assert!(abilities.creates_conditionally && !abilities.deletes);
+    }
+
+    #[tokio::test]
+    async fn object_of_a_probe_that_fails_is_deleted() {
+        let store = faulty();
+        store.inject(Trigger::next().of(Verb::Get), Fault::Deny);
+        probe(&store, &Env::system()).await.expect_err("access is denied");
+        assert!(store.list("").try_next().await.expect("lists").is_none());
+    }
+
+    #[tokio::test]
+    async fn wrong_bytes_are_seen() {
+        let store = faulty();
+        store.inject(Trigger::next().of(Verb::Get), Fault::ReadWrong);
+        assert!(!probe(&store, &Env::system()).await.expect("probes").reads_back);
+    }
+}

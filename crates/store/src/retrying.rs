@@ -136,11 +136,6 @@ impl Retrying {
     }
 }
 
-/// Whether an attempt's bytes may be in the store although it gave no good answer.
-fn is_unanswered(error: &StoreError) -> bool {
-    error.is_outcome_unknown()
-}
-
 #[async_trait]
 impl Store for Retrying {
     async fn put_new_reported(&self, name: &str, body: Vec<Bytes>) -> Result<PutReport, StoreError> {
@@ -158,7 +153,7 @@ impl Store for Retrying {
                     self.refused_but_absent(name)
                 }
                 Err(error) => {
-                    unanswered_count += u32::from(is_unanswered(&error));
+                    unanswered_count += u32::from(error.is_outcome_unknown());
                     error
                 }
             };
@@ -240,3 +235,6 @@ impl Listing<'_> {
         None
     }
 }
+
+#[cfg(all(test, feature = "testing"))]
+mod tests;
