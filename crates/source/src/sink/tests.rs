@@ -25,6 +25,12 @@ pub(crate) const ACL_FOR_USER_1: [u8; 44] = [
     32, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, // others: ---
 ];
 
+/// This thread's own time, the system's included: other tests on the same processors do not count.
+pub(crate) fn processor_time() -> std::time::Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    std::time::Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap())
+}
+
 fn path(bytes: impl AsRef<[u8]>) -> EntryPath {
     EntryPath::try_from(bytes.as_ref().to_vec()).unwrap()
 }
@@ -228,7 +234,7 @@ fn making_60_000_files_with_metadata_takes_less_than_two_seconds() {
     let dir = tempfile::tempdir_in("/dev/shm").unwrap();
     let target = Target::open(dir.path()).unwrap();
     let metadata = Metadata { mode: 0o644, modified_at: Time { secs: 1, nanos: 2 }, ..Metadata::default() };
-    let began = std::time::Instant::now();
+    let began = processor_time();
     for folder in 0..600 {
         let folder = path(format!("folder {folder}"));
         target.create_dir(&folder).unwrap();
@@ -238,7 +244,7 @@ fn making_60_000_files_with_metadata_takes_less_than_two_seconds() {
             target.set_file_metadata(&mut file, &metadata, &OwnerPolicy::ByName).unwrap();
         }
     }
-    let took = began.elapsed();
+    let took = processor_time() - began;
     println!("made 60,000 files in {took:?}");
     assert!(took.as_secs() < 2);
 }
