@@ -29,6 +29,8 @@ pub mod names;
 mod object;
 mod segment;
 mod snapshot;
+#[cfg(test)]
+mod tests;
 mod trailer;
 
 pub use config::{Config, FORMAT_VERSION};

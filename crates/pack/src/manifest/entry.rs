@@ -156,8 +156,26 @@ impl EntriesBody {
     ///
     /// # Errors
     ///
-    /// [`PackError::Inconsistent`] if the page is too long.
+    /// [`PackError::Inconsistent`] if the page is too long, entries are out of order or a path is not relative.
     pub fn encode(&self) -> Result<Vec<u8>, PackError> {
+        self.check()?;
+        self.encode_unchecked()
+    }
+
+    /// Paths are relative and entries strictly increase: checked before writing and after reading.
+    fn check(&self) -> Result<(), PackError> {
+        let is_part = |part: &[u8]| !matches!(part, b"" | b"." | b"..") && !part.contains(&0);
+        if !self.entries.iter().all(|entry| entry.path.split(|byte| *byte == b'/').all(is_part)) {
+            return Err(PackError::Inconsistent { what: "an entry's path is not a relative path" });
+        }
+        let keys: Vec<_> = self.entries.iter().map(Entry::sort_key).collect();
+        if !keys.is_sorted_by(|left, right| left < right) {
+            return Err(PackError::Inconsistent { what: "entries are out of order" });
+        }
+        Ok(())
+    }
+
+    pub(crate) fn encode_unchecked(&self) -> Result<Vec<u8>, PackError> {
         let (mut directories, mut owners) = (Vec::new(), Vec::new());
         let mut entries = Vec::with_capacity(self.entries.len());
         for entry in &self.entries {
@@ -192,15 +210,11 @@ impl EntriesBody {
     pub fn decode(bytes: &[u8]) -> Result<Self, PackError> {
         let record: EntriesRecord = codec::decode(bytes)?;
         let mut names_len = 0;
-        let mut entries: Vec<Entry> = Vec::new();
-        for entry in record.entries {
-            let entry = unpack(entry, &record.directories, &record.owners, &mut names_len)?;
-            if entries.last().is_some_and(|last| last.sort_key() >= entry.sort_key()) {
-                return Err(PackError::Inconsistent { what: "entries are out of order" });
-            }
-            entries.push(entry);
-        }
-        Ok(Self { entries })
+        let entries = record.entries.into_iter();
+        let entries = entries.map(|entry| unpack(entry, &record.directories, &record.owners, &mut names_len));
+        let body = Self { entries: entries.collect::<Result<_, _>>()? };
+        body.check()?;
+        Ok(body)
     }
 }
 
@@ -211,8 +225,8 @@ fn unpack(
     owners: &[Vec<u8>],
     names_len: &mut usize,
 ) -> Result<Entry, PackError> {
-    let bad = PackError::Inconsistent { what: "an entry's path is not a relative path" };
-    let directory = directories.get(record.directory as usize).ok_or(bad.clone())?;
+    let missing = PackError::Inconsistent { what: "an entry names a directory that is not listed" };
+    let directory = directories.get(record.directory as usize).ok_or(missing)?;
     let user = owner(record.user, owners)?;
     let group = owner(record.group, owners)?;
     *names_len += [Some(directory), user, group].into_iter().flatten().map(Vec::len).sum::<usize>();
@@ -224,9 +238,8 @@ fn unpack(
         path.push(b'/');
     }
     path.extend_from_slice(&record.name);
-    let is_part = |part: &[u8]| !matches!(part, b"" | b"." | b"..") && !part.contains(&0);
-    if record.name.contains(&b'/') || !path.split(|byte| *byte == b'/').all(is_part) {
-        return Err(bad);
+    if record.name.contains(&b'/') {
+        return Err(PackError::Inconsistent { what: "an entry's name is a path" });
     }
     Ok(Entry {
         path,
