@@ -79,7 +79,8 @@ impl Profile {
 }
 
 impl StoreOptions {
-    fn gives_keys(&self) -> bool {
+    /// Whether keys are set that beat the profile's.
+    pub(crate) fn gives_keys(&self) -> bool {
         let by_variable = self.variables.get("AWS_ACCESS_KEY_ID").is_some();
         self.s3.access_key_id.is_some() || (self.s3.profile.is_none() && by_variable)
     }

@@ -40,7 +40,7 @@ impl Deadlines {
     }
 
     /// How long a request that moves `len` bytes may take.
-    fn moving(self, len: u64) -> Duration {
+    pub(crate) fn moving(self, len: u64) -> Duration {
         self.request_for + Duration::from_secs(len / self.slowest_rate)
     }
 }

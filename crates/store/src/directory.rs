@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! put_new   make folders, sync each new one's parent ─ write aside, sync, link, sync the folder
+//!           no hard links here? rename and replace nothing instead, from then on
 //! delete    unlink, sync the folder
 //! ```
 //!
@@ -17,6 +18,7 @@ use std::collections::HashSet;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use async_trait::async_trait;
@@ -24,11 +26,13 @@ use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt};
 use object_store::local::LocalFileSystem;
 use tokio::fs;
+use tokio::time::timeout;
 
 use crate::backend::{Backend, Deadlines, checked};
 use crate::classify::{At, classify, classify_io};
+use crate::exclusive::{self, means_no_hard_links};
 use crate::store::{ObjectInfo, Put, PutReport, Store};
-use crate::{StoreError, StoreOptions};
+use crate::{Env, StoreError, StoreOptions};
 
 /// How many folders are remembered as synced; beyond that they are synced again.
 const SYNCED_FOLDERS_MAX: usize = 16_384;
@@ -41,6 +45,8 @@ pub(crate) struct Directory {
     deadlines: Deadlines,
     opened: OnceLock<Backend>,
     synced: Mutex<HashSet<PathBuf>>,
+    lacks_links: AtomicBool,
+    env: Env,
 }
 
 impl Directory {
@@ -49,7 +55,7 @@ impl Directory {
     /// # Errors
     ///
     /// [`StoreError::NotADirectory`] if a file is there, [`StoreError::AccessDenied`] if we may not look.
-    pub(crate) async fn open(path: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
+    pub(crate) async fn open(path: &Path, options: &StoreOptions, env: &Env) -> Result<Self, StoreError> {
         let label = path.display().to_string();
         let at = At { name: "", store: &label };
         let root = std::path::absolute(path).map_err(|error| classify_io(error, at))?;
@@ -59,6 +65,8 @@ impl Directory {
             deadlines: Deadlines::of(options),
             opened: OnceLock::new(),
             synced: Mutex::new(HashSet::new()),
+            lacks_links: AtomicBool::new(false),
+            env: env.clone(),
         };
         store.backend().await?;
         Ok(store)
@@ -114,6 +122,28 @@ impl Directory {
         Ok(())
     }
 
+    async fn create(&self, name: &str, body: Vec<Bytes>) -> Result<Put, StoreError> {
+        if !self.lacks_links.load(Ordering::Relaxed) {
+            match self.opened(name).await?.put_new(name, body.clone()).await {
+                Err(error) if means_no_hard_links(&error) => {}
+                answer => return answer,
+            }
+        }
+        let put = self.create_by_renaming(name, &body).await?;
+        self.lacks_links.store(true, Ordering::Relaxed);
+        Ok(put)
+    }
+
+    async fn create_by_renaming(&self, name: &str, body: &[Bytes]) -> Result<Put, StoreError> {
+        let len = body.iter().map(|part| part.len() as u64).sum();
+        let path = self.root.join(name);
+        let request = exclusive::create(&path, body, self.env.random_u64());
+        match timeout(self.deadlines.moving(len), request).await {
+            Ok(answer) => answer.map_err(|error| classify_io(error, self.at(name))),
+            Err(_) => Err(self.at(name).timed_out()),
+        }
+    }
+
     fn is_synced(&self, folder: &Path) -> bool {
         let synced = self.synced.lock().unwrap_or_else(PoisonError::into_inner);
         synced.contains(folder)
@@ -152,16 +182,14 @@ impl Store for Directory {
     async fn put_new_reported(&self, name: &str, body: Vec<Bytes>) -> Result<PutReport, StoreError> {
         checked(name)?;
         self.settle_folder(name).await?;
-        let backend = self.opened(name).await?;
-        let report = backend.put_new_reported(name, body).await?;
-        if report.put == Put::AlreadyThere {
+        let put = self.create(name, body).await?;
+        if put == Put::AlreadyThere {
             // Another writer may have linked it a moment ago and not yet synced the folder.
-            let folder = self.root.join(name);
-            let folder = folder.parent().unwrap_or(&self.root);
-            let synced = sync_folder(folder).await;
+            let path = self.root.join(name);
+            let synced = sync_folder(path.parent().unwrap_or(&self.root)).await;
             synced.map_err(|error| classify_io(error, self.at(name)))?;
         }
-        Ok(report)
+        Ok(PutReport::answered(put))
     }
 
     async fn get(&self, name: &str) -> Result<Bytes, StoreError> {
@@ -210,5 +238,23 @@ impl Store for Directory {
 
     fn describe(&self) -> String {
         self.label.clone()
+    }
+}
+
+#[cfg(all(test, feature = "testing"))]
+mod tests {
+    use super::*;
+    use crate::Variables;
+    use crate::testing::conformance;
+
+    #[tokio::test]
+    async fn directory_without_hard_links_conforms_and_lets_one_racer_win() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let options = StoreOptions { variables: Variables::none(), ..StoreOptions::default() };
+        let store = Directory::open(folder.path(), &options, &Env::system()).await.expect("opens");
+        store.lacks_links.store(true, Ordering::Relaxed);
+        let store: crate::SharedStore = Arc::new(store);
+        conformance::conforms(&store).await;
+        conformance::lets_one_of_many_racing_creates_win(&store).await;
     }
 }

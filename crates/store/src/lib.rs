@@ -9,7 +9,7 @@
 //! |---|---|
 //! | [`store`](Store) | the trait and what it says |
 //! | [`location`](Location), [`options`](StoreOptions), [`open`](open_store) | where, how, and the way in |
-//! | `backend`, `directory`, `s3`, `clouds` | the stores themselves |
+//! | `backend`, `directory`, `exclusive`, `s3`, `clouds` | the stores themselves |
 //! | [`retrying`](Retrying), [`limited`](Limited), [`counted`](Counted) | layers |
 //! | [`probe`](probe()) | what a store is able to do |
 //! | [`index_cache`] | which pack holds which chunk, kept on this host |
@@ -27,6 +27,7 @@ mod counted;
 mod directory;
 mod env;
 mod error;
+mod exclusive;
 pub mod index_cache;
 mod limited;
 mod location;

@@ -27,7 +27,7 @@ use crate::{Env, Location, StoreError, StoreOptions, clouds, s3};
 /// [`StoreError::NotADirectory`] and [`StoreError::AccessDenied`] for a folder that cannot be used.
 pub async fn open_store(location: &Location, options: &StoreOptions, env: &Env) -> Result<SharedStore, StoreError> {
     let store: SharedStore = match location {
-        Location::Directory(path) => Arc::new(Directory::open(path, options).await?),
+        Location::Directory(path) => Arc::new(Directory::open(path, options, env).await?),
         Location::Url(url) => {
             install_tls();
             match url.scheme() {

@@ -120,11 +120,7 @@ async fn ask_region(
 
 /// Whether keys were found here, so that the library need not fetch any.
 fn has_keys(options: &StoreOptions, profile: &Profile) -> bool {
-    let (s3, variables) = (&options.s3, &options.variables);
-    s3.access_key_id.is_some()
-        || variables.get("AWS_ACCESS_KEY_ID").is_some()
-        || variables.get("AWS_SKIP_SIGNATURE").is_some()
-        || profile.keys.is_some()
+    options.gives_keys() || profile.keys.is_some() || options.variables.get("AWS_SKIP_SIGNATURE").is_some()
 }
 
 fn with_keys(
@@ -180,12 +176,7 @@ async fn check_credentials(store: &AmazonS3, url: &Url, options: &StoreOptions) 
     let label = url.as_str().trim_end_matches('/');
     match timeout(options.request_for, store.credentials().get_credential()).await {
         Ok(Ok(_)) => Ok(()),
-        Ok(Err(error)) => match classify_token_error(error, label) {
-            StoreError::CredentialsWrong { store, code, source } => {
-                Err(StoreError::CredentialsWrong { store, code, source })
-            }
-            other => Err(other),
-        },
+        Ok(Err(error)) => Err(classify_token_error(error, label)),
         Err(_) => Err(At { name: "credentials", store: label }.timed_out()),
     }
 }
