@@ -1,20 +1,32 @@
-//! The small structures behind the codec: what decodes encodes to the very same bytes.
+//! The coordination records and the secrets; the first byte says which.
+//!
+//! Invariant: what decodes encodes to the same bytes.
+//! Never here: slots, epochs, snapshots, which have targets of their own.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use pack::codec;
-use pack::manifest::KeysBody;
-use pack::{Condemned, Config, SnapshotBody, SnapshotStructure};
+use pack::{Announced, Certificate, Condemned, Dead, EpochSecrets, Forgotten, Grant, Lease, Seen, SlotSecrets, codec};
 
-macro_rules! same_bytes {
-    ($bytes:expr, $($record:ty),+) => {$(
+macro_rules! returns {
+    ($record:ty, $bytes:expr) => {
         if let Ok(record) = codec::decode::<$record>($bytes) {
-            let again = codec::encode(&record).expect("what was decoded is within every limit");
-            assert_eq!(again, $bytes, "one record has one encoding");
+            assert_eq!(codec::encode(&record).as_deref(), Ok($bytes));
         }
-    )+};
+    };
 }
 
 fuzz_target!(|bytes: &[u8]| {
-    same_bytes!(bytes, Condemned, Config, KeysBody, SnapshotBody, SnapshotStructure);
+    let Some((which, bytes)) = bytes.split_first() else { return };
+    match which {
+        0 => returns!(Announced, bytes),
+        1 => returns!(Seen, bytes),
+        2 => returns!(Lease, bytes),
+        3 => returns!(Condemned, bytes),
+        4 => returns!(Dead, bytes),
+        5 => returns!(Forgotten, bytes),
+        6 => returns!(Certificate, bytes),
+        7 => returns!(Grant, bytes),
+        8 => returns!(SlotSecrets, bytes),
+        _ => returns!(EpochSecrets, bytes),
+    }
 });

@@ -1,4 +1,7 @@
-//! The table of an index segment: every trailer in it encodes again.
+//! An index segment's table, as it is once it is opened and decompressed.
+//!
+//! Invariant: no input panics or takes more memory than a few times its own length.
+//! Never here: frames.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -6,8 +9,6 @@ use pack::Segment;
 
 fuzz_target!(|bytes: &[u8]| {
     if let Ok(segment) = Segment::decode(bytes) {
-        for pack in &segment.packs {
-            pack.trailer.encode().expect("what was decoded is within every limit");
-        }
+        assert!(segment.packs.len() * 61 <= bytes.len());
     }
 });

@@ -1,0 +1,17 @@
+//! Telling what a stream is by its first bytes.
+//!
+//! Invariant: whatever is told has a name, and the name means the same.
+//! Never here: cutting.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    let kind = chunk::recognise(bytes);
+    assert_eq!(kind.to_string().parse(), Ok(kind));
+    if let Ok(name) = std::str::from_utf8(bytes) {
+        if let Ok(kind) = name.parse::<chunk::CutterKind>() {
+            assert_eq!(kind.to_string().parse(), Ok(kind));
+        }
+    }
+});
