@@ -9,9 +9,8 @@ use libfuzzer_sys::fuzz_target;
 fuzz_target!(|bytes: &[u8]| {
     let kind = chunk::recognise(bytes);
     assert_eq!(kind.to_string().parse(), Ok(kind));
-    if let Ok(name) = std::str::from_utf8(bytes) {
-        if let Ok(kind) = name.parse::<chunk::CutterKind>() {
-            assert_eq!(kind.to_string().parse(), Ok(kind));
-        }
+    let name = String::from_utf8_lossy(bytes);
+    if let Ok(kind) = name.parse::<chunk::CutterKind>() {
+        assert_eq!(kind.to_string().parse(), Ok(kind));
     }
 });
