@@ -53,21 +53,8 @@ shown() {
 }
 bs=("$backstay" -r "$scratch/repository" --password-file "$scratch/password")
 
-# json_field NAMES: the first of the named fields that is found at any depth in the JSON on stdin.
-json_field() {
-    python3 -c '
-import json, sys
-def find(value, name):
-    if isinstance(value, dict):
-        if name in value and not isinstance(value[name], (dict, list)): return value[name]
-        value = list(value.values())
-    if isinstance(value, list):
-        return next((found for found in (find(v, name) for v in value) if found is not None), None)
-documents = [json.loads(line) for line in sys.stdin.read().splitlines() if line.strip().startswith("{")]
-found = next((f for f in (find(documents[::-1], name) for name in sys.argv[1:]) if f is not None), None)
-if found is None: sys.exit("demo: the JSON has none of " + ", ".join(sys.argv[1:]))
-print(found)' "$@"
-}
+# json_field NAME: a field of the document on stdin.
+json_field() { python3 -c 'import json, sys; print(json.load(sys.stdin)[sys.argv[1]])' "$1"; }
 
 megabytes() { awk -v bytes="$1" 'BEGIN { printf "%.1f MB", bytes / 1e6 }'; }
 
@@ -77,8 +64,8 @@ back_up() {
     local label=$1 report=$scratch/report-$1.json started=$SECONDS
     shift
     shown "${bs[@]}" -q --json backup "$@" >"$report"
-    id[$label]=$(json_field snapshot snapshot_id id <"$report")
-    added[$label]=$(json_field bytes_added added_len stored_len bytes_stored <"$report")
+    id[$label]=$(json_field snapshot_id <"$report")
+    added[$label]=$(json_field stored_len <"$report")
     echo "snapshot ${id[$label]}: $(megabytes "${added[$label]}") added in $((SECONDS - started)) s"
 }
 
