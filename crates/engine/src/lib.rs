@@ -1,1 +1,49 @@
-//! engine
+//! The repository: everything backstay does, above stores and below the command line.
+//!
+//! ```text
+//! backup    read → cut → name → look up → seal → pack → put → commit
+//! restore   snapshot → pages → places → get → open → write
+//! ```
+//!
+//! | | beside backup | beside restore | beside prune |
+//! |---|---|---|---|
+//! | backup | safe, no lock | safe | safe: the writer announces itself, commits by create-if-absent |
+//! | restore, cat, ls, check | safe | safe | safe: reads the index again and tries every copy |
+//!
+//! Invariant: a snapshot is written last, after everything it names is durable, and is the only commit.
+//! Invariant: CPU never runs on the async runtime; it crosses over in [`offload`] alone.
+//! Never here: flags, colours, exit codes, environment variables.
+
+mod backup;
+mod budget;
+mod cat;
+mod check;
+mod entries;
+mod error;
+mod fetch;
+mod index;
+mod init;
+mod keyring;
+mod keys;
+mod objects;
+mod offload;
+mod progress;
+mod repository;
+mod restore;
+mod snapshots;
+mod stats;
+mod writer;
+
+pub use backup::{BackupReport, BackupRequest, Input, Problem};
+pub use cat::CatRequest;
+pub use check::{CheckReport, CheckRequest, Damage, Subset};
+pub use entries::{EntryStream, ListedEntry};
+pub use error::{EngineError, Kind};
+pub use init::InitRequest;
+pub use keyring::{Credential, Keyring};
+pub use keys::{KeyInfo, KeyStatus};
+pub use progress::{Progress, ProgressView};
+pub use repository::{OpenOptions, Repository};
+pub use restore::{Overwrite, RestoreReport, RestoreRequest};
+pub use snapshots::{Selector, SnapshotFilter, SnapshotInfo};
+pub use stats::RepositoryStats;

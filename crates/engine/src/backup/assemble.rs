@@ -1,0 +1,127 @@
+//! Assembling a component: chunks to the packer, entries to pages, pages to the packer.
+//!
+//! Invariant: an entry gets into a page only after all of its chunks went to the packer.
+//! Never here: reading, naming content.
+
+use std::sync::Arc;
+
+use pack::BlobKind;
+use pack::manifest::{Child, Content, ContentBuilder, Entry, EntryKind, MetaChunk, Spans, TreeBuilder, TreeRoot};
+use seal::ChunkNamer;
+
+use crate::backup::batch::{Batch, Item};
+use crate::backup::name::Named;
+use crate::backup::packer::Packer;
+use crate::budget::Held;
+use crate::index::Index;
+use crate::{EngineError, Progress};
+
+/// Pages that wait for one lookup.
+const PAGES_MAX: usize = 64;
+
+/// Builds one component.
+pub(crate) struct Assembler<'p, 'a> {
+    packer: &'p mut Packer<'a>,
+    index: Index,
+    namer: ChunkNamer,
+    progress: Arc<Progress>,
+    tree: TreeBuilder,
+    current: Option<(Box<Entry>, ContentBuilder)>,
+    pages: Vec<MetaChunk>,
+}
+
+impl<'p, 'a> Assembler<'p, 'a> {
+    pub(crate) fn new(packer: &'p mut Packer<'a>, index: Index, progress: Arc<Progress>) -> Result<Self, EngineError> {
+        let namer = packer.repository().keyring.namer()?;
+        Ok(Self { packer, index, namer, progress, tree: TreeBuilder::new(), current: None, pages: Vec::new() })
+    }
+
+    /// Takes the next batch.
+    pub(crate) async fn take(&mut self, named: Named) -> Result<(), EngineError> {
+        let Named { batch: Batch { items, mut held }, ids } = named;
+        let mut ids = ids.into_iter();
+        for item in items {
+            match item {
+                Item::Begin(entry, cutter) => {
+                    let fixed = matches!(cutter, chunk::CutterKind::Pages(_));
+                    let spans = if fixed { Spans::Fixed } else { Spans::Content };
+                    self.current = Some((entry, ContentBuilder::new(spans)));
+                }
+                Item::Chunk(bytes) => {
+                    let (id, known) = ids.next().ok_or_else(out_of_step)?;
+                    if !known {
+                        let own = held.split(bytes.len());
+                        self.packer.add(BlobKind::Data, id, &bytes, own).await?;
+                    }
+                    self.progress.add_len(bytes.len() as u64);
+                    self.content(Child::chunk(id, bytes.len() as u64)).await?;
+                }
+                Item::Hole(len) => self.content(Child::hole(len)).await?,
+                Item::End { is_whole } => self.end(is_whole).await?,
+                Item::Whole(entry, children) => self.entry(*entry, &children).await?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn content(&mut self, child: Child) -> Result<(), EngineError> {
+        let (_, content) = self.current.as_mut().ok_or_else(out_of_step)?;
+        content.push(child, &self.namer).map_err(EngineError::object("a content page"))?;
+        let pages = content.take_pages();
+        self.store_pages(pages).await
+    }
+
+    async fn end(&mut self, is_whole: bool) -> Result<(), EngineError> {
+        let (mut entry, content) = self.current.take().ok_or_else(out_of_step)?;
+        let Content { children, pages } = content.finish(&self.namer).map_err(EngineError::object("a content page"))?;
+        self.store_pages(pages).await?;
+        entry.is_whole = is_whole;
+        // What was read is what the entry says: streams tell their length only now, and files may have changed.
+        entry.kind = EntryKind::File { len: children.iter().map(|child| child.len).sum() };
+        self.entry(*entry, &children).await
+    }
+
+    async fn entry(&mut self, entry: Entry, children: &[Child]) -> Result<(), EngineError> {
+        self.progress.add_entries(1);
+        self.tree.push(entry, children, &self.namer).map_err(EngineError::object("a page of entries"))?;
+        let pages = self.tree.take_pages();
+        self.store_pages(pages).await
+    }
+
+    /// Collects pages and stores those that the repository does not have.
+    async fn store_pages(&mut self, pages: Vec<MetaChunk>) -> Result<(), EngineError> {
+        self.pages.extend(pages);
+        if self.pages.len() >= PAGES_MAX { self.flush_pages().await } else { Ok(()) }
+    }
+
+    async fn flush_pages(&mut self) -> Result<(), EngineError> {
+        let pages = std::mem::take(&mut self.pages);
+        let (index, cache) = (self.index.clone(), Arc::clone(&self.index.cache));
+        let looked_up = self.packer.repository().offload.start(move || {
+            let ids: Vec<_> = pages.iter().map(|page| page.id).collect();
+            let known = index.find(&ids)?;
+            let fresh: Vec<_> = pages.into_iter().zip(known).filter(|(_, known)| known.is_none()).collect();
+            let fresh: Vec<MetaChunk> = fresh.into_iter().map(|(page, _)| page).collect();
+            let kept: Vec<_> = fresh.iter().map(|page| (page.id, page.bytes.clone())).collect();
+            cache.put_pages(&kept)?;
+            Ok::<_, EngineError>(fresh)
+        });
+        for page in looked_up.await?? {
+            self.packer.add(page.kind, page.id, &page.bytes, Held::none()).await?;
+        }
+        Ok(())
+    }
+
+    /// Ends the component.
+    pub(crate) async fn finish(mut self) -> Result<TreeRoot, EngineError> {
+        let tree = std::mem::take(&mut self.tree);
+        let (root, pages) = tree.finish(&self.namer).map_err(EngineError::object("a page of entries"))?;
+        self.pages.extend(pages);
+        self.flush_pages().await?;
+        Ok(root)
+    }
+}
+
+fn out_of_step() -> EngineError {
+    EngineError::Panicked { what: "content came outside of an entry".to_owned() }
+}

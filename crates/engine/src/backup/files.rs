@@ -1,0 +1,311 @@
+//! Reading a tree: walk, compare with the parent, read what changed.
+//!
+//! ```text
+//! walk (one blocking thread) ─► compare ─► groups of small files (several blocking threads, in order) ─► batches
+//!                                   └────► large files, one at a time, piece by piece ──────────────────►
+//! ```
+//!
+//! Invariant: batches come in the order of the walk.
+//! Invariant: a file that cannot be read is reported and left out; the rest goes on. A failing store is not such a file.
+//! Never here: ids, packs.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use chunk::{CutterKind, Gear};
+use futures::StreamExt;
+use pack::manifest::{Entry, EntryKind};
+use source::files::{FilesSource, Piece, Walked, WalkedEntry};
+use source::{ErrorKind, SourceError, blocking};
+use tokio::task::JoinHandle;
+
+use crate::backup::batch::{Batch, Item};
+use crate::backup::cutting::Cutting;
+use crate::backup::entry::{entry_of, with_state};
+use crate::backup::parent::Parent;
+use crate::backup::stream::Outlet;
+use crate::budget::Held;
+use crate::{EngineError, Problem};
+
+/// Files up to this length are read whole, many at a time, in bytes.
+const SMALL_LEN_MAX: u64 = 512 << 10;
+/// A group of small files, in bytes and in entries.
+const GROUP_LEN: u64 = 1 << 20;
+const GROUP_ENTRIES: usize = 256;
+/// Groups being read at once.
+const GROUPS_MAX: usize = 4;
+/// Entries that the walk may be ahead, in lists of [`WALK_LIST`].
+const WALK_LISTS_MAX: usize = 16;
+const WALK_LIST: usize = 64;
+/// Pieces of a large file, in bytes, and how many may wait.
+const PIECE_LEN: usize = 1 << 20;
+const PIECES_MAX: usize = 2;
+/// How often a file that changes while it is read is tried.
+const TRIES_MAX: usize = 2;
+/// Problems kept with their texts; more are only counted.
+const PROBLEMS_MAX: usize = 1000;
+
+/// Problems, collected from all threads.
+#[derive(Clone, Default)]
+pub(crate) struct Problems(Arc<Mutex<(Vec<Problem>, u64, u64)>>);
+
+impl Problems {
+    pub(crate) fn add(&self, path: String, message: String, loses: bool) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.1 += 1;
+        all.2 += u64::from(loses);
+        if all.0.len() < PROBLEMS_MAX {
+            all.0.push(Problem { path, message, loses });
+        }
+    }
+
+    /// The first problems, how many there are, and how many of them lose something.
+    pub(crate) fn take(&self) -> (Vec<Problem>, u64, u64) {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Reads one tree into batches.
+pub(crate) struct TreeReader {
+    pub(crate) source: FilesSource,
+    pub(crate) parent: Option<Parent>,
+    pub(crate) outlet: Outlet,
+    pub(crate) problems: Problems,
+    pub(crate) unchanged_count: u64,
+}
+
+/// An entry that is on its way into a group.
+enum Planned {
+    Ready(Item),
+    Read(Box<WalkedEntry>),
+}
+
+#[derive(Default)]
+struct Group {
+    planned: Vec<Planned>,
+    len: u64,
+}
+
+impl TreeReader {
+    /// Reads everything; ends when the walk ends.
+    pub(crate) async fn run(mut self) -> Result<u64, EngineError> {
+        let mut walked = walk(self.source.clone());
+        let mut group = Group::default();
+        let mut reading = VecDeque::new();
+        while let Some(list) = walked.next().await {
+            for found in list.map_err(|error| EngineError::Panicked { what: error.to_string() })? {
+                let Some(found) = self.entry(found) else { continue };
+                match self.plan(found).await? {
+                    Planned::Read(found) if len_of(&found) > SMALL_LEN_MAX => {
+                        self.start(&mut reading, std::mem::take(&mut group)).await?;
+                        self.drain(&mut reading, 0).await?;
+                        self.large(*found).await?;
+                    }
+                    planned => {
+                        group.len += if let Planned::Read(found) = &planned { len_of(found) } else { 0 };
+                        group.planned.push(planned);
+                    }
+                }
+                if group.len >= GROUP_LEN || group.planned.len() >= GROUP_ENTRIES {
+                    self.start(&mut reading, std::mem::take(&mut group)).await?;
+                }
+            }
+        }
+        self.start(&mut reading, group).await?;
+        self.drain(&mut reading, 0).await?;
+        Ok(self.unchanged_count)
+    }
+
+    fn entry(&self, found: Walked) -> Option<WalkedEntry> {
+        match found {
+            Walked::Entry(found) => Some(found),
+            Walked::Problem(problem) => {
+                let path = source::entry::escaped(problem.path.as_os_str().as_encoded_bytes()).to_string();
+                self.problems.add(path, format!("{problem}: {}", problem.cause), problem.loses_something());
+                None
+            }
+        }
+    }
+
+    /// Decides whether an entry must be read.
+    async fn plan(&mut self, found: WalkedEntry) -> Result<Planned, EngineError> {
+        let entry = entry_of(&found.entry);
+        let is_content = matches!(entry.kind, EntryKind::File { len } if len > 0);
+        if !is_content {
+            return Ok(Planned::Ready(Item::Whole(Box::new(entry), Vec::new())));
+        }
+        if let Some(parent) = self.parent.as_mut()
+            && let Some(children) = parent.unchanged(&entry).await?
+        {
+            self.unchanged_count += 1;
+            return Ok(Planned::Ready(Item::Whole(Box::new(entry), children)));
+        }
+        Ok(Planned::Read(Box::new(found)))
+    }
+
+    /// Starts reading a group; waits while enough groups are under way.
+    async fn start(&self, reading: &mut VecDeque<JoinHandle<Result<Batch, EngineError>>>, group: Group) -> Result<(), EngineError> {
+        if group.planned.is_empty() {
+            return Ok(());
+        }
+        self.drain(reading, GROUPS_MAX - 1).await?;
+        let held = self.outlet.budget.take(group.len as usize).await;
+        let (gear, cutter, problems) = (Arc::clone(&self.outlet.gear), self.outlet.cutter, self.problems.clone());
+        reading.push_back(tokio::spawn(async move {
+            let read = blocking::run(move || read_group(group, held, &gear, cutter, &problems)).await;
+            read.map_err(|error| EngineError::Panicked { what: error.to_string() })
+        }));
+        Ok(())
+    }
+
+    /// Hands on the oldest groups until at most `left` are being read.
+    async fn drain(
+        &self,
+        reading: &mut VecDeque<JoinHandle<Result<Batch, EngineError>>>,
+        left: usize,
+    ) -> Result<(), EngineError> {
+        while reading.len() > left {
+            let Some(oldest) = reading.pop_front() else { break };
+            let batch = oldest.await.map_err(|error| EngineError::Panicked { what: error.to_string() })??;
+            self.outlet.send(batch).await?;
+        }
+        Ok(())
+    }
+
+    /// Streams a large file. If it changes meanwhile, what was read stays, marked as not whole.
+    async fn large(&self, found: WalkedEntry) -> Result<(), EngineError> {
+        let path = found.entry.path.to_string();
+        let opened = blocking::run(move || found.open_content().map(|reader| (found, reader))).await;
+        let (found, mut reader) = match opened.map_err(|error| EngineError::Panicked { what: error.to_string() })? {
+            Ok(opened) => opened,
+            Err(error) => {
+                self.problems.add(path, message(&error), true);
+                return Ok(());
+            }
+        };
+        let entry = with_state(entry_of(&found.entry), reader.state());
+        let pieces = blocking::stream_of("reading a file", PIECES_MAX, move |emitter| {
+            loop {
+                let item = match reader.next_piece(PIECE_LEN) {
+                    Ok(Some(piece)) => Ok(piece),
+                    Ok(None) => break,
+                    Err(error) => Err(error),
+                };
+                let failed = item.is_err();
+                if emitter.emit(item).is_err() || failed {
+                    return;
+                }
+            }
+            if let Err(error) = reader.finish() {
+                drop(emitter.emit(Err(error)));
+            }
+        });
+        let pieces = pieces.map(|item| item.unwrap_or_else(|panic| Err(SourceError::from(panic))));
+        let read = self.outlet.stream_content(entry, Box::pin(pieces)).await?;
+        if let Err(error) = &read {
+            self.problems.add(path, message(error), true);
+        }
+        self.outlet.end(read.is_ok()).await
+    }
+}
+
+fn walk(source: FilesSource) -> impl futures::Stream<Item = Result<Vec<Walked>, blocking::Panicked>> + Unpin {
+    blocking::stream_of("walking", WALK_LISTS_MAX, move |emitter| {
+        let mut list = Vec::with_capacity(WALK_LIST);
+        for found in source.walk() {
+            list.push(found);
+            if list.len() >= WALK_LIST && emitter.emit(std::mem::replace(&mut list, Vec::with_capacity(WALK_LIST))).is_err() {
+                return;
+            }
+        }
+        drop(emitter.emit(list));
+    })
+}
+
+fn len_of(found: &WalkedEntry) -> u64 {
+    match found.entry.kind {
+        source::entry::EntryKind::File { len } => len,
+        _ => 0,
+    }
+}
+
+/// Reads and cuts a group of small files. Blocking.
+fn read_group(group: Group, held: Held, gear: &Arc<Gear>, cutter: Option<CutterKind>, problems: &Problems) -> Batch {
+    let mut batch = Batch::new(held);
+    for planned in group.planned {
+        match planned {
+            Planned::Ready(item) => batch.items.push(item),
+            Planned::Read(found) => read_small(*found, gear, cutter, problems, &mut batch),
+        }
+    }
+    batch
+}
+
+/// Reads one small file, once more if it changed meanwhile.
+fn read_small(mut found: WalkedEntry, gear: &Arc<Gear>, cutter: Option<CutterKind>, problems: &Problems, batch: &mut Batch) {
+    for attempt in 1.. {
+        match read_once(&found, gear, cutter) {
+            Ok((entry, content, changed)) => {
+                if let Some(error) = changed {
+                    if attempt < TRIES_MAX && let Ok(again) = found.refreshed() {
+                        found = again;
+                        continue;
+                    }
+                    problems.add(found.entry.path.to_string(), message(&error), true);
+                    batch.push_entry(entry, content, false);
+                } else {
+                    batch.push_entry(entry, content, true);
+                }
+                return;
+            }
+            Err(error) => {
+                let is_worth_it = matches!(error.kind(), ErrorKind::Changed | ErrorKind::Retry);
+                match found.refreshed() {
+                    Ok(again) if attempt < TRIES_MAX && is_worth_it => found = again,
+                    _ => return problems.add(found.entry.path.to_string(), message(&error), true),
+                }
+            }
+        }
+    }
+}
+
+type Read = (Entry, (CutterKind, Vec<Item>), Option<SourceError>);
+
+fn read_once(found: &WalkedEntry, gear: &Arc<Gear>, cutter: Option<CutterKind>) -> Result<Read, SourceError> {
+    let mut reader = found.open_content()?;
+    let entry = with_state(entry_of(&found.entry), reader.state());
+    let mut cutting = Cutting::new(Arc::clone(gear), cutter);
+    let mut items = Vec::new();
+    while let Some(piece) = reader.next_piece(PIECE_LEN)? {
+        match piece {
+            Piece::Data(bytes) => items.extend(cutting.push(&bytes).into_iter().map(Item::Chunk)),
+            Piece::Hole(len) => {
+                items.extend(cutting.flush().into_iter().map(Item::Chunk));
+                items.push(Item::Hole(len));
+            }
+        }
+    }
+    items.extend(cutting.flush().into_iter().map(Item::Chunk));
+    let kind = cutting.kind().unwrap_or(CutterKind::DEFAULT);
+    Ok((entry, (kind, items), reader.finish().err()))
+}
+
+impl Batch {
+    fn push_entry(&mut self, entry: Entry, content: (CutterKind, Vec<Item>), is_whole: bool) {
+        let (kind, items) = content;
+        self.items.push(Item::Begin(Box::new(entry), kind));
+        self.items.extend(items);
+        self.items.push(Item::End { is_whole });
+    }
+}
+
+/// An error with its causes on one line.
+pub(crate) fn message(error: &SourceError) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(inner) = cause {
+        text = format!("{text}: {inner}");
+        cause = inner.source();
+    }
+    text
+}

@@ -1,0 +1,282 @@
+//! `backup`: read → cut → name → look up → seal → pack → put → commit.
+//!
+//! ```text
+//! announce (W1, W2) ─► index (W3) ─► read ─► name ─► assemble ─► pack ─► upload (W4) ─► commit (W5) ─► withdraw (W6)
+//! ```
+//!
+//! Invariant: the snapshot is created last, after every pack and segment it needs was acknowledged.
+//! Invariant: a producer that failed, or a reader that was interrupted, commits nothing; what was uploaded is named by a
+//! segment, so that the next run finds it.
+//! Never here: how any of the steps is done.
+
+mod assemble;
+mod batch;
+mod cutting;
+pub(crate) mod entry;
+mod files;
+mod name;
+mod packer;
+mod parent;
+mod produce;
+mod request;
+mod stream;
+mod upload;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures::StreamExt;
+use pack::manifest::TreeRoot;
+use pack::{Component, ComponentBody, Role, Snapshot, SnapshotBody, SnapshotState, SnapshotStructure, names};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+pub(crate) use files::{Problems, message};
+pub use request::{BackupReport, BackupRequest, Input, Problem};
+
+use crate::backup::assemble::Assembler;
+use crate::backup::batch::Batch;
+
+use crate::backup::packer::Packer;
+use crate::backup::produce::Produced;
+use crate::backup::stream::Outlet;
+use crate::backup::upload::Uploader;
+use crate::budget::{Budget, IN_FLIGHT_LEN_MAX};
+use crate::index::Index;
+use crate::objects::{now, random};
+use crate::repository::Repository;
+use crate::writer::{LEASE_RENEWED_EVERY, Writer};
+use crate::{EngineError, Progress};
+
+/// Batches that may wait for the namer.
+const BATCHES_MAX: usize = 2;
+
+/// What the run of a component gave.
+struct Ran {
+    root: TreeRoot,
+    produced: Produced,
+    new_len: u64,
+    data_len: u64,
+    stored_len: u64,
+    pack_count: u64,
+}
+
+impl Repository {
+    /// Backs up one component and commits a snapshot of it.
+    ///
+    /// # Errors
+    ///
+    /// Nothing is committed after any error. Files that could not be read are no error but [`Problem`]s of the report,
+    /// and make the snapshot partial.
+    pub async fn backup(
+        &self,
+        request: BackupRequest,
+        progress: &Arc<Progress>,
+        cancel: CancellationToken,
+    ) -> Result<BackupReport, EngineError> {
+        self.keyring.require(&[Role::Owner, Role::Writer], "back up")?;
+        let (clock, started_at) = (Instant::now(), now(&self.env));
+        if request.dry_run {
+            let index = self.load_index().await?;
+            let ran = self.run_component(&request, index, false, started_at, progress, cancel, None).await?;
+            return Ok(report(&ran, clock));
+        }
+        let mut writer = self.announce(&request.host).await?;
+        let written = self.write(&request, &mut writer, started_at, progress, cancel).await;
+        let warnings = std::mem::take(&mut writer.warnings);
+        match written {
+            Ok((mut report, answered)) => {
+                if answered {
+                    writer.remove_record().await?;
+                }
+                report.seconds = clock.elapsed().as_secs_f64();
+                report.warnings = warnings;
+                Ok(report)
+            }
+            Err(error) => {
+                // Nothing was tried at W5, or it was refused: nobody needs to wait for this writer.
+                if !matches!(error, EngineError::DeclaredDead | EngineError::Store(_)) {
+                    drop(writer.remove_record().await);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn write(
+        &self,
+        request: &BackupRequest,
+        writer: &mut Writer<'_>,
+        started_at: i64,
+        progress: &Arc<Progress>,
+        cancel: CancellationToken,
+    ) -> Result<(BackupReport, bool), EngineError> {
+        self.recover_journal(&writer.condemned).await?;
+        let index = self.load_index_without(&writer.condemned).await?;
+        let is_careful = !writer.condemned.is_empty();
+        let id = writer.id;
+        let ran = self
+            .run_component(request, index, is_careful, started_at, progress, cancel, Some(&mut *writer))
+            .await?;
+        let (structure, body) = self.describe(request, &ran, id, started_at);
+        let (epoch, key) = (self.keyring.sealing()?, self.keyring.index_key()?);
+        let (salt, seed) = (random(&self.env), random(&self.env));
+        let repository = self.config.repository;
+        let object =
+            Snapshot::encode(&structure, &body, epoch, &key, salt, seed, self.keyring.identity(), repository)
+                .map_err(EngineError::object(names::snapshot(&id)))?;
+        let len = object.len() as u64;
+        let answered = writer.commit(object).await?;
+        let mut report = report(&ran, Instant::now());
+        report.snapshot = Some(id);
+        report.state = Some(structure.state);
+        report.stored_len += len;
+        Ok((report, answered))
+    }
+
+    /// Reads, names, packs and uploads one component, renewing the lease meanwhile.
+    #[allow(clippy::too_many_arguments)]
+    async fn run_component(
+        &self,
+        request: &BackupRequest,
+        index: Index,
+        is_careful: bool,
+        started_at: i64,
+        progress: &Arc<Progress>,
+        cancel: CancellationToken,
+        writer: Option<&mut Writer<'_>>,
+    ) -> Result<Ran, EngineError> {
+        let uploader = Uploader::new(self, Arc::clone(progress));
+        let mut packer = Packer::new(self, uploader, request.level, request.dry_run)?;
+        let (sender, receiver) = mpsc::channel(BATCHES_MAX);
+        let outlet = Outlet {
+            offload: self.offload.clone(),
+            budget: Budget::new(IN_FLIGHT_LEN_MAX),
+            gear: self.keyring.gear()?,
+            cutter: request.cutter,
+            cancel,
+            batches: sender,
+        };
+        let work = async {
+            let assembler = Assembler::new(&mut packer, index.clone(), Arc::clone(progress))?;
+            let reading = self.produce(request, index.clone(), is_careful, started_at, outlet);
+            let packing = self.assemble(assembler, index, receiver);
+            let (produced, root) = futures::join!(reading, packing);
+            match (produced, root) {
+                (Ok(produced), Ok(root)) => Ok((produced, root)),
+                // A packer that fails closes the channel, and the reader then only sees that nobody listens.
+                (Err(EngineError::Interrupted), Err(error)) | (Err(error), _) | (_, Err(error)) => Err(error),
+            }
+        };
+        let worked = with_lease(work, writer).await;
+        if !request.dry_run && !matches!(worked, Err(EngineError::Store(_))) {
+            packer.finish().await?;
+        }
+        let (produced, root) = worked?;
+        let (stored_len, pack_count) = packer.stored();
+        Ok(Ran { root, produced, new_len: packer.new_len, data_len: packer.data_len, stored_len, pack_count })
+    }
+
+    /// Names batches on the pool, several at once, and assembles them in order.
+    async fn assemble(
+        &self,
+        mut assembler: Assembler<'_, '_>,
+        index: Index,
+        mut receiver: mpsc::Receiver<Batch>,
+    ) -> Result<TreeRoot, EngineError> {
+        let namer = self.keyring.namer()?;
+        let at_once = self.offload.threads() + 1;
+        let batches = futures::stream::poll_fn(|context| receiver.poll_recv(context));
+        let mut named = batches
+            .map(|batch| {
+                let (namer, index) = (namer.clone(), index.clone());
+                self.offload.start(move || name::name(batch, &namer, &index))
+            })
+            .buffered(at_once);
+        while let Some(batch) = named.next().await {
+            assembler.take(batch??).await?;
+        }
+        assembler.finish().await
+    }
+
+    fn describe(
+        &self,
+        request: &BackupRequest,
+        ran: &Ran,
+        id: pack::SnapshotId,
+        started_at: i64,
+    ) -> (SnapshotStructure, SnapshotBody) {
+        let component = request.component_name();
+        let produced = &ran.produced;
+        let state = if produced.lost_count > 0 { SnapshotState::Partial } else { SnapshotState::Complete };
+        let structure = SnapshotStructure {
+            id,
+            parent: produced.parent,
+            started_at,
+            ended_at: now(&self.env),
+            host: request.host.clone(),
+            source: request.source_name(),
+            tags: request.tags.clone(),
+            state,
+            keep_until: None,
+            components: vec![Component {
+                name: component,
+                kind: request.input.kind().to_owned(),
+                root: ran.root.root,
+                entry_count: ran.root.entry_count,
+                content_len: ran.root.content_len,
+                new_len: ran.new_len,
+                stored_len: ran.data_len,
+            }],
+            domain: self.keyring.certificate.domain,
+            extension: Vec::new(),
+        };
+        let problems = produced.problems.iter().map(|problem| format!("{}: {}", problem.path, problem.message));
+        let body = ComponentBody {
+            roots: produced.roots.clone(),
+            command: produced.command.clone(),
+            stderr: produced.stderr.clone(),
+            cutter: request.cutter.map(|cutter| cutter.to_string()).unwrap_or_default(),
+            problems: problems.collect(),
+        };
+        let program = concat!("backstay ", env!("CARGO_PKG_VERSION")).to_owned();
+        let description = request.description.clone();
+        (structure, SnapshotBody { components: vec![body], description, program, extension: Vec::new() })
+    }
+}
+
+/// Runs `work`, renewing the writer's lease now and then.
+async fn with_lease<T>(
+    work: impl Future<Output = Result<T, EngineError>>,
+    writer: Option<&mut Writer<'_>>,
+) -> Result<T, EngineError> {
+    let Some(writer) = writer else { return work.await };
+    let mut work = std::pin::pin!(work);
+    loop {
+        match tokio::time::timeout(LEASE_RENEWED_EVERY, &mut work).await {
+            Ok(done) => return done,
+            Err(_) => writer.renew().await?,
+        }
+    }
+}
+
+fn report(ran: &Ran, clock: Instant) -> BackupReport {
+    BackupReport {
+        parent: ran.produced.parent,
+        entry_count: ran.root.entry_count,
+        unchanged_count: ran.produced.unchanged_count,
+        content_len: ran.root.content_len,
+        read_len: ran.produced.read_len,
+        new_len: ran.new_len,
+        stored_len: ran.stored_len,
+        pack_count: ran.pack_count,
+        seconds: clock.elapsed().as_secs_f64(),
+        problems: ran.produced.problems.clone(),
+        problem_count: ran.produced.problem_count,
+        stderr: ran.produced.stderr.clone(),
+        ..BackupReport::default()
+    }
+}
+
+
+

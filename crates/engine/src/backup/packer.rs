@@ -1,0 +1,281 @@
+//! The packer: the one place where new chunks become blobs, and blobs packs, in order.
+//!
+//! ```text
+//! chunk ─► draft (about 1 MiB) ─► seal on the pool ─► open pack ─► finished pack ─► uploader
+//! ```
+//!
+//! It owns the ids of chunks that are on their way, so equal chunks in flight are stored once. Data blobs vary over
+//! two open packs, so that a pack's length says less about the content.
+//!
+//! Invariant: each blob is opened again and its chunks are named again before it goes into a pack.
+//! Never here: what the chunks belong to.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashSet};
+
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::FuturesOrdered;
+use pack::{BlobKind, PackBuilder, PackClass, PackError, PackSeal};
+use seal::{Binding, BlobSealer, ChunkId, ChunkNamer, SealError, Secret};
+
+use crate::EngineError;
+use crate::backup::upload::Uploader;
+use crate::budget::Held;
+use crate::fetch::with_opener;
+use crate::objects::random;
+use crate::offload::Pending;
+use crate::repository::Repository;
+
+/// Data packs that blobs vary over, once there is enough for two.
+const OPEN_DATA_PACKS: usize = 2;
+
+/// Packs new chunks.
+pub(crate) struct Packer<'a> {
+    repository: &'a Repository,
+    uploader: Uploader<'a>,
+    namer: ChunkNamer,
+    level: i32,
+    /// Only count; store nothing.
+    dry_run: bool,
+    on_their_way: HashSet<ChunkId>,
+    /// Chunks of the segment published last; forgotten at the next, when every lookup made before has been settled.
+    published: Vec<ChunkId>,
+    drafts: BTreeMap<u8, Draft>,
+    open: BTreeMap<u64, OpenPack>,
+    next_pack: u64,
+    sealing: FuturesOrdered<Pending<Result<Sealed, EngineError>>>,
+    pub(crate) new_len: u64,
+    /// Bytes of sealed data blobs.
+    pub(crate) data_len: u64,
+}
+
+/// Chunks that will be one blob.
+struct Draft {
+    kind: BlobKind,
+    plain: Vec<u8>,
+    chunks: Vec<(ChunkId, u32)>,
+    held: Held,
+}
+
+struct OpenPack {
+    class: PackClass,
+    builder: PackBuilder<Bytes>,
+    seal: PackSeal,
+    held: Held,
+    /// Blobs sealed for this pack that have not arrived.
+    expected: usize,
+    is_full: bool,
+}
+
+/// A blob back from the pool.
+struct Sealed {
+    pack: u64,
+    kind: BlobKind,
+    counter: u64,
+    blob: Bytes,
+    chunks: Vec<(ChunkId, u32)>,
+    held: Held,
+}
+
+impl<'a> Packer<'a> {
+    pub(crate) fn new(
+        repository: &'a Repository,
+        uploader: Uploader<'a>,
+        level: i32,
+        dry_run: bool,
+    ) -> Result<Self, EngineError> {
+        Ok(Self {
+            repository,
+            uploader,
+            namer: repository.keyring.namer()?,
+            level,
+            dry_run,
+            on_their_way: HashSet::new(),
+            published: Vec::new(),
+            drafts: BTreeMap::new(),
+            open: BTreeMap::new(),
+            next_pack: 0,
+            sealing: FuturesOrdered::new(),
+            new_len: 0,
+            data_len: 0,
+        })
+    }
+
+    /// Takes a chunk that the index does not know; true if it is new to this run too.
+    pub(crate) async fn add(&mut self, kind: BlobKind, id: ChunkId, bytes: &[u8], held: Held) -> Result<bool, EngineError> {
+        if !self.on_their_way.insert(id) {
+            return Ok(false);
+        }
+        if kind == BlobKind::Data {
+            self.new_len += bytes.len() as u64;
+        }
+        if self.dry_run {
+            return Ok(true);
+        }
+        let blob_len = self.repository.config.blob_len as usize;
+        let draft = self.drafts.entry(kind as u8).or_insert_with(|| Draft::new(kind));
+        draft.plain.extend_from_slice(bytes);
+        draft.chunks.push((id, bytes.len() as u32));
+        draft.held.join(held);
+        if draft.plain.len() >= blob_len {
+            let draft = std::mem::replace(draft, Draft::new(kind));
+            self.seal(draft).await?;
+        }
+        Ok(true)
+    }
+
+    /// Sends a draft to the pool, after settling the oldest blob if enough are there.
+    async fn seal(&mut self, draft: Draft) -> Result<(), EngineError> {
+        while self.sealing.len() > self.repository.offload.threads() * 2 {
+            self.settle().await?;
+        }
+        let number = self.pack_for(draft.kind)?;
+        let Some(open) = self.open.get_mut(&number) else { return Ok(()) };
+        open.expected += 1;
+        let (key, binding) = open.seal.next(draft.kind);
+        let (namer, level) = (self.namer.clone(), self.level);
+        let job = self.repository.offload.start(move || seal_and_verify(draft, number, &key, binding, &namer, level));
+        self.sealing.push_back(job);
+        Ok(())
+    }
+
+    /// An open pack of the blob's class, by lot where there are two.
+    fn pack_for(&mut self, kind: BlobKind) -> Result<u64, EngineError> {
+        let class = if kind == BlobKind::Data { PackClass::Data } else { PackClass::Metadata };
+        let mine = self.open.iter().filter(|(_, open)| open.class == class && !open.is_full);
+        let numbers: Vec<(u64, u64)> = mine.map(|(number, open)| (*number, open.builder.len())).collect();
+        let enough_for_two = u64::from(self.repository.config.pack_len) / 4;
+        let wanted = match (class, numbers.first()) {
+            (PackClass::Data, Some((_, len))) if *len >= enough_for_two => OPEN_DATA_PACKS,
+            _ => 1,
+        };
+        if numbers.len() < wanted {
+            return self.open_pack(class);
+        }
+        let [lot] = random::<1>(&self.repository.env);
+        let chosen = numbers.get(usize::from(lot) % numbers.len().max(1));
+        chosen.map(|(number, _)| *number).map_or_else(|| self.open_pack(class), Ok)
+    }
+
+    fn open_pack(&mut self, class: PackClass) -> Result<u64, EngineError> {
+        let keyring = &self.repository.keyring;
+        let (epoch, public) = keyring.sealing()?;
+        let seed = random(&self.repository.env);
+        let seal = PackSeal::new(epoch, public, &keyring.index_key()?, seed, self.repository.config.repository)
+            .map_err(EngineError::object("a new pack"))?;
+        let builder = PackBuilder::new(class, &seal);
+        let open = OpenPack { class, builder, seal, held: Held::none(), expected: 0, is_full: false };
+        self.next_pack += 1;
+        self.open.insert(self.next_pack, open);
+        Ok(self.next_pack)
+    }
+
+    /// Takes the oldest blob back from the pool and into its pack; uploads the pack when it is full.
+    async fn settle(&mut self) -> Result<bool, EngineError> {
+        let Some(sealed) = self.sealing.next().await else { return Ok(false) };
+        let sealed = sealed??;
+        let pack_len = u64::from(self.repository.config.pack_len);
+        let Some(open) = self.open.get_mut(&sealed.pack) else { return Ok(true) };
+        if sealed.kind == BlobKind::Data {
+            self.data_len += sealed.blob.len() as u64;
+        }
+        open.builder.push(sealed.blob, sealed.kind, sealed.counter, &sealed.chunks);
+        open.held.join(sealed.held);
+        open.expected -= 1;
+        open.is_full |= open.builder.len() >= pack_len;
+        if open.is_full && open.expected == 0 {
+            self.upload(sealed.pack).await?;
+        }
+        Ok(true)
+    }
+
+    async fn upload(&mut self, number: u64) -> Result<(), EngineError> {
+        let Some(OpenPack { builder, held, .. }) = self.open.remove(&number) else { return Ok(()) };
+        if builder.is_empty() {
+            return Ok(());
+        }
+        let (key, salt) = (self.repository.keyring.index_key()?, random(&self.repository.env));
+        let repository = self.repository.config.repository;
+        let finished = self.repository.offload.start(move || builder.finish(&key, salt, repository)).await?;
+        let finished = finished.map_err(EngineError::object("a new pack"))?;
+        if let Some(published) = self.uploader.put(finished, held).await? {
+            for id in std::mem::replace(&mut self.published, published) {
+                self.on_their_way.remove(&id);
+            }
+        }
+        Ok(())
+    }
+
+    /// Finishes every blob and pack, waits for every upload, and publishes the last segment.
+    pub(crate) async fn finish(&mut self) -> Result<(), EngineError> {
+        for (_, draft) in std::mem::take(&mut self.drafts) {
+            if !draft.chunks.is_empty() {
+                self.seal(draft).await?;
+            }
+        }
+        while self.settle().await? {}
+        for number in self.open.keys().copied().collect::<Vec<_>>() {
+            self.upload(number).await?;
+        }
+        self.uploader.drain().await
+    }
+
+    /// The repository that is written to.
+    pub(crate) const fn repository(&self) -> &'a Repository {
+        self.repository
+    }
+
+    /// Bytes and packs added to the store.
+    pub(crate) const fn stored(&self) -> (u64, u64) {
+        (self.uploader.stored_len, self.uploader.pack_count)
+    }
+}
+
+impl Draft {
+    const fn new(kind: BlobKind) -> Self {
+        Self { kind, plain: Vec::new(), chunks: Vec::new(), held: Held::none() }
+    }
+}
+
+thread_local! {
+    static SEALER: RefCell<Option<(i32, BlobSealer)>> = const { RefCell::new(None) };
+}
+
+fn with_sealer<T>(level: i32, work: impl FnOnce(&mut BlobSealer) -> Result<T, SealError>) -> Result<T, SealError> {
+    SEALER.with(|cell| {
+        let mut sealer = cell.borrow_mut();
+        if sealer.as_ref().is_none_or(|(own, _)| *own != level) {
+            *sealer = Some((level, BlobSealer::new(level)?));
+        }
+        sealer.as_mut().map_or(Err(SealError::Sealed), |(_, sealer)| work(sealer))
+    })
+}
+
+/// Seals a draft, opens it again, and checks the name of every chunk. CPU-bound.
+fn seal_and_verify(
+    draft: Draft,
+    pack: u64,
+    key: &Secret,
+    binding: Binding,
+    namer: &ChunkNamer,
+    level: i32,
+) -> Result<Sealed, EngineError> {
+    let Draft { kind, plain, chunks, mut held } = draft;
+    let failed = |source| EngineError::object("a new blob")(PackError::Seal { what: "it", source });
+    let blob = with_sealer(level, |sealer| sealer.seal(&plain, key, binding)).map_err(failed)?;
+    let len = plain.len();
+    drop(plain);
+    let opened = with_opener(|opener| opener.open(&blob, len, key, binding)).map_err(failed)?;
+    let mut rest = opened.as_slice();
+    for (id, len) in &chunks {
+        let (chunk, others) = rest.split_at_checked(*len as usize).unwrap_or((&[], rest));
+        if namer.name(chunk) != *id {
+            // Memory that does not keep what was written to it, or a bug: in no case may this be stored.
+            return Err(EngineError::Panicked { what: format!("chunk {id} changed while it was sealed; check this machine's memory") });
+        }
+        rest = others;
+    }
+    held.shrink_to(blob.len());
+    Ok(Sealed { pack, kind, counter: binding.counter, blob: Bytes::from(blob), chunks, held })
+}

@@ -1,0 +1,170 @@
+//! The reading side of a backup, by kind of input.
+//!
+//! Invariant: a stream's entry ends whole only if its producer ended well; otherwise nothing is committed.
+//! Never here: the packing side.
+
+use std::os::unix::ffi::OsStrExt;
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
+use pack::SnapshotId;
+use source::SourceError;
+use source::command::{CommandLine, Producer, ProducerStatus};
+use source::files::{FilesOptions, FilesSource, Piece};
+
+use crate::backup::entry::stream_entry;
+use crate::backup::files::{Problems, TreeReader};
+use crate::backup::parent::Parent;
+use crate::backup::request::{BackupRequest, Input, Problem};
+use crate::backup::stream::Outlet;
+use crate::index::Index;
+use crate::repository::Repository;
+use crate::EngineError;
+
+/// What the reading side found out.
+#[derive(Default)]
+pub(crate) struct Produced {
+    pub(crate) parent: Option<SnapshotId>,
+    pub(crate) unchanged_count: u64,
+    pub(crate) read_len: u64,
+    pub(crate) roots: Vec<Vec<u8>>,
+    pub(crate) command: Vec<Vec<u8>>,
+    pub(crate) stderr: Vec<u8>,
+    pub(crate) problems: Vec<Problem>,
+    pub(crate) problem_count: u64,
+    pub(crate) lost_count: u64,
+}
+
+impl BackupRequest {
+    /// The component's name.
+    pub(crate) fn component_name(&self) -> String {
+        let default = match &self.input {
+            Input::Files { .. } => "files",
+            Input::Stdin { name } | Input::Command { name, .. } => name,
+        };
+        self.component.clone().unwrap_or_else(|| default.to_owned())
+    }
+
+    /// What retention groups by.
+    pub(crate) fn source_name(&self) -> String {
+        self.source.clone().unwrap_or_else(|| self.component_name())
+    }
+}
+
+impl Input {
+    /// The kind, as the snapshot names it.
+    pub(crate) const fn kind(&self) -> &'static str {
+        match self {
+            Self::Files { .. } => "files",
+            Self::Stdin { .. } => "stdin",
+            Self::Command { .. } => "command",
+        }
+    }
+}
+
+impl Repository {
+    /// Reads the input into batches; drops the outlet at the end, which ends the packing side.
+    pub(crate) async fn produce(
+        &self,
+        request: &BackupRequest,
+        index: Index,
+        is_careful: bool,
+        started_at: i64,
+        outlet: Outlet,
+    ) -> Result<Produced, EngineError> {
+        match &request.input {
+            Input::Files { roots, options } => {
+                self.read_files(request, roots.clone(), options.clone(), index, is_careful, outlet).await
+            }
+            Input::Stdin { name } => {
+                let mut produced = Produced::default();
+                let entry = stream_entry(&checked_name(name)?, started_at);
+                let read = outlet.stream_content(entry, pieces_of(source::stdin::stream())).await?;
+                produced.read_len = read?;
+                refuse_empty(request, name, produced.read_len)?;
+                outlet.end(true).await?;
+                Ok(produced)
+            }
+            Input::Command { name, command } => run_command(request, name, command, started_at, &outlet).await,
+        }
+    }
+
+    async fn read_files(
+        &self,
+        request: &BackupRequest,
+        roots: Vec<std::path::PathBuf>,
+        options: FilesOptions,
+        index: Index,
+        is_careful: bool,
+        outlet: Outlet,
+    ) -> Result<Produced, EngineError> {
+        let source = source::blocking::run(move || FilesSource::new(roots, options)).await;
+        let source = source.map_err(|error| EngineError::Panicked { what: error.to_string() })??;
+        let mut produced = Produced {
+            roots: source.roots().iter().map(|root| root.as_os_str().as_bytes().to_vec()).collect(),
+            ..Produced::default()
+        };
+        let (component, group) = (request.component_name(), request.source_name());
+        let parent = match request.force {
+            true => None,
+            false => self.find_parent(&request.host, &group, &component).await?,
+        };
+        let parent = parent.and_then(|info| Parent::open(&info, &component, self.fetcher_of(index), is_careful));
+        produced.parent = parent.as_ref().map(|parent| parent.id);
+        let problems = Problems::default();
+        let reader = TreeReader { source, parent, outlet, problems: problems.clone(), unchanged_count: 0 };
+        produced.unchanged_count = reader.run().await?;
+        (produced.problems, produced.problem_count, produced.lost_count) = problems.take();
+        Ok(produced)
+    }
+}
+
+async fn run_command(
+    request: &BackupRequest,
+    name: &str,
+    command: &CommandLine,
+    started_at: i64,
+    outlet: &Outlet,
+) -> Result<Produced, EngineError> {
+    let mut producer = Producer::spawn(command, |line| {
+        tracing::info!(target: "backstay::producer", "{}", String::from_utf8_lossy(line).trim_end());
+    })?;
+    let entry = stream_entry(&checked_name(name)?, started_at);
+    let read = outlet.stream_content(entry, pieces_of(&mut producer)).await?;
+    let end = producer.finish().await?;
+    let read_len = read?;
+    if !end.is_success() {
+        let how = match end.status {
+            ProducerStatus::Exited(code) => format!("ended with exit status {code}"),
+            ProducerStatus::Signalled(signal) => format!("was killed by signal {signal}"),
+        };
+        let command = command.program.to_string_lossy().into_owned();
+        return Err(EngineError::Producer { command, end: how });
+    }
+    refuse_empty(request, name, read_len)?;
+    outlet.end(true).await?;
+    let words = std::iter::once(&command.program).chain(&command.args);
+    Ok(Produced {
+        read_len,
+        command: words.map(|word| word.as_bytes().to_vec()).collect(),
+        stderr: end.stderr_tail,
+        ..Produced::default()
+    })
+}
+
+fn pieces_of(
+    bytes: impl Stream<Item = Result<Bytes, SourceError>> + Unpin,
+) -> impl Stream<Item = Result<Piece, SourceError>> + Unpin {
+    bytes.map(|item| item.map(Piece::Data))
+}
+
+fn refuse_empty(request: &BackupRequest, name: &str, len: u64) -> Result<(), EngineError> {
+    if len == 0 && !request.allow_empty { Err(EngineError::EmptyStream { name: name.to_owned() }) } else { Ok(()) }
+}
+
+/// A stream's name is one part of a path.
+fn checked_name(name: &str) -> Result<String, EngineError> {
+    let is_part = !matches!(name, "" | "." | "..") && !name.contains(['/', '\0']) && name.len() <= 255;
+    let what = || format!("{name:?} cannot name a stream: it must be a file name, without slashes");
+    if is_part { Ok(name.to_owned()) } else { Err(EngineError::Request { what: what() }) }
+}

@@ -1,0 +1,186 @@
+//! Uploading packs, several at a time, and publishing the segments that name them.
+//!
+//! ```text
+//! finished pack ─► put ─► acknowledged ─► journal ─► segment (64 packs, 256 Ki chunks or 5 minutes) ─► index cache
+//! ```
+//!
+//! Invariant: a segment names acknowledged packs only, and enters the cache only after it is stored.
+//! Invariant: one failed put fails the backup; it is never taken for a problem of some entry (L2).
+//! Never here: what is in the packs.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures::TryStreamExt;
+use futures::stream::FuturesUnordered;
+use pack::{FinishedPack, PackEntry, PackId, Segment, SegmentId, names};
+use seal::ChunkId;
+use store::Put;
+use tokio::task::JoinHandle;
+
+use crate::budget::Held;
+use crate::objects::random;
+use crate::repository::Repository;
+use crate::{EngineError, Progress};
+
+/// Packs being uploaded at once.
+const UPLOADS_MAX: usize = 4;
+/// Packs in a segment.
+const SEGMENT_PACKS_MAX: usize = 64;
+/// Chunks in a segment, so that memory does not grow with how small chunks are.
+const SEGMENT_CHUNKS_MAX: usize = 256 << 10;
+/// How long acknowledged packs wait for a segment.
+const SEGMENT_EVERY: Duration = Duration::from_secs(300);
+/// The journal of acknowledged packs which no segment names yet, in the cache.
+const JOURNAL: &str = "journal";
+
+/// Uploads the packs of one backup.
+pub(crate) struct Uploader<'a> {
+    repository: &'a Repository,
+    progress: Arc<Progress>,
+    running: FuturesUnordered<JoinHandle<Result<PackEntry, EngineError>>>,
+    acknowledged: Vec<PackEntry>,
+    chunk_count: usize,
+    published_at: Instant,
+    pub(crate) stored_len: u64,
+    pub(crate) pack_count: u64,
+}
+
+impl<'a> Uploader<'a> {
+    pub(crate) fn new(repository: &'a Repository, progress: Arc<Progress>) -> Self {
+        Self {
+            repository,
+            progress,
+            running: FuturesUnordered::new(),
+            acknowledged: Vec::new(),
+            chunk_count: 0,
+            published_at: Instant::now(),
+            stored_len: 0,
+            pack_count: 0,
+        }
+    }
+
+    /// Starts an upload; waits while too many are under way. Gives the chunks of a segment that this published.
+    pub(crate) async fn put(&mut self, finished: FinishedPack<Bytes>, held: Held) -> Result<Option<Vec<ChunkId>>, EngineError> {
+        while self.running.len() >= UPLOADS_MAX {
+            self.acknowledge().await?;
+        }
+        let store = Arc::clone(&self.repository.store);
+        self.running.push(tokio::spawn(async move {
+            let _held = held;
+            put_pack(&*store, finished).await
+        }));
+        let is_due = self.acknowledged.len() >= SEGMENT_PACKS_MAX
+            || self.chunk_count >= SEGMENT_CHUNKS_MAX
+            || self.published_at.elapsed() >= SEGMENT_EVERY;
+        if is_due && !self.acknowledged.is_empty() { self.publish().await.map(Some) } else { Ok(None) }
+    }
+
+    /// Waits for one upload and journals it.
+    async fn acknowledge(&mut self) -> Result<bool, EngineError> {
+        let next = self.running.try_next().await;
+        let Some(entry) = next.map_err(|error| EngineError::Panicked { what: error.to_string() })? else { return Ok(false) };
+        let entry = entry?;
+        self.stored_len += entry.len;
+        self.pack_count += 1;
+        self.chunk_count += entry.trailer.chunks.len();
+        self.progress.add_stored(entry.len);
+        self.acknowledged.push(entry);
+        let journal: Vec<u8> = self.acknowledged.iter().flat_map(|entry| entry.id.0).collect();
+        self.repository.cache.put_note(JOURNAL, &journal)?;
+        Ok(true)
+    }
+
+    /// Waits for every upload and publishes what no segment names yet.
+    pub(crate) async fn drain(&mut self) -> Result<(), EngineError> {
+        while self.acknowledge().await? {}
+        if !self.acknowledged.is_empty() {
+            self.publish().await?;
+        }
+        Ok(())
+    }
+
+    async fn publish(&mut self) -> Result<Vec<ChunkId>, EngineError> {
+        let domain = self.repository.keyring.certificate.domain;
+        let segment = Segment { packs: std::mem::take(&mut self.acknowledged), replaces: Vec::new(), domain };
+        self.stored_len += self.repository.publish(&segment).await?;
+        self.chunk_count = 0;
+        self.published_at = Instant::now();
+        self.repository.cache.put_note(JOURNAL, &[])?;
+        Ok(segment.packs.iter().flat_map(|entry| entry.trailer.chunks.iter().map(|(id, _)| *id)).collect())
+    }
+}
+
+async fn put_pack(store: &dyn store::Store, finished: FinishedPack<Bytes>) -> Result<PackEntry, EngineError> {
+    let FinishedPack { id, mut blobs, tail, trailer, len } = finished;
+    let name = names::pack(&id);
+    blobs.push(Bytes::from(tail));
+    if store.put_new(&name, blobs).await? == Put::AlreadyThere {
+        // The name is the hash of random keys and content: this is an attempt of ours whose reply was lost.
+        let found = store.head(&name).await?;
+        if found.is_none_or(|info| info.len != len) {
+            return Err(EngineError::object(name)(pack::PackError::Hash));
+        }
+    }
+    Ok(PackEntry { id, len, trailer })
+}
+
+impl Repository {
+    /// Seals, signs and stores a segment, then applies it to the cache; gives the bytes it took.
+    pub(crate) async fn publish(&self, segment: &Segment) -> Result<u64, EngineError> {
+        let (key, epoch, salt) = (self.keyring.index_key()?, self.keyring.epoch(), random(&self.env));
+        let (identity, repository) = (self.keyring.identity().clone(), self.config.repository);
+        let table = segment.clone();
+        let encoded = self.offload.start(move || table.encode(&key, epoch, salt, &identity, repository)).await?;
+        let bytes = encoded.map_err(EngineError::object(names::INDEX))?;
+        let (id, len) = (SegmentId::of(&bytes), bytes.len() as u64);
+        crate::objects::create(&*self.store, &names::segment(&id), bytes).await?;
+        let (cache, table) = (Arc::clone(&self.cache), segment.clone());
+        self.offload.start(move || cache.apply(id, &table)).await??;
+        Ok(len)
+    }
+
+    /// Publishes a segment for packs which an interrupted run had stored but not named, if they are still there.
+    ///
+    /// Called after W2, so that what is found is protected like any other pack.
+    pub(crate) async fn recover_journal(&self, condemned: &std::collections::HashSet<PackId>) -> Result<(), EngineError> {
+        let journal = self.cache.get_note(JOURNAL)?.unwrap_or_default();
+        let (ids, _) = journal.as_chunks::<32>();
+        let mut packs = Vec::new();
+        for id in ids.iter().map(|id| PackId(*id)).filter(|id| !condemned.contains(id)) {
+            match self.read_pack_entry(id).await {
+                Ok(entry) => packs.push(entry),
+                Err(error) if error.kind() == crate::Kind::Damaged => tracing::warn!("pack {id} of an interrupted run: {error}"),
+                Err(error) => return Err(error),
+            }
+        }
+        if !packs.is_empty() {
+            let domain = self.keyring.certificate.domain;
+            self.publish(&Segment { packs, replaces: Vec::new(), domain }).await?;
+        }
+        if !journal.is_empty() {
+            self.cache.put_note(JOURNAL, &[])?;
+        }
+        Ok(())
+    }
+
+    /// Reads a pack's trailer: two ranged reads.
+    pub(crate) async fn read_pack_entry(&self, id: PackId) -> Result<PackEntry, EngineError> {
+        let name = names::pack(&id);
+        let gone = || EngineError::object(&name)(pack::PackError::Truncated { len: 0, what: "a pack" });
+        let len = self.store.head(&name).await?.ok_or_else(gone)?.len;
+        let mark_at = len.checked_sub(pack::END_MARK_LEN as u64).ok_or_else(gone)?;
+        let mark = self.store.get_range(&name, mark_at..len).await?;
+        let trailer_len = pack::read_end_mark(&mark).map_err(EngineError::object(&name))?;
+        let start = mark_at.checked_sub(u64::from(trailer_len)).ok_or_else(gone)?;
+        let sealed = self.store.get_range(&name, start..mark_at).await?;
+        let keyring = self.keyring.clone();
+        let read = move || pack::read_trailer(&sealed, |epoch| keyring.index_key_of(epoch), keyring.repository);
+        let trailer = self.offload.start(read).await?.map_err(EngineError::object(&name))?;
+        if trailer.blobs_len() != start {
+            return Err(EngineError::object(name)(pack::PackError::Inconsistent { what: "blobs and trailer do not meet" }));
+        }
+        Ok(PackEntry { id, len, trailer })
+    }
+}

@@ -1,0 +1,225 @@
+//! What can go wrong in the engine, by what a caller can do about it.
+//!
+//! Invariant: every variant names the object; a source's failure is never a repository's failure (L2).
+//! Never here: hints and exit codes; `cli` derives them from [`Kind`].
+
+use pack::PackError;
+use source::SourceError;
+use store::StoreError;
+use store::index_cache::CacheError;
+
+/// What to do about an error (STYLE 19). Exit codes follow it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// May pass by itself: try again.
+    Retry,
+    /// Somebody else holds what is needed.
+    Locked,
+    /// Stored bytes are missing or wrong.
+    Damaged,
+    /// The request cannot be done as asked; nothing was changed.
+    Invalid,
+    /// The user interrupted; nothing committed is lost.
+    Interrupted,
+    /// We broke our own rules.
+    Bug,
+}
+
+/// Why an operation of the engine did not succeed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// The store failed or refused.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The local index cache failed, even after it was made anew.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    /// What is to be backed up, or where it is to be restored.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// A stored object is not what it should be.
+    #[error("{object} {source}")]
+    Object {
+        /// The object's name.
+        object: String,
+        /// Why.
+        source: PackError,
+    },
+    /// No repository there.
+    #[error("there is no backstay repository at {place}")]
+    NoRepository {
+        /// The store.
+        place: String,
+    },
+    /// There is one already.
+    #[error("there is a backstay repository at {place} already")]
+    RepositoryExists {
+        /// The store.
+        place: String,
+    },
+    /// Something else lies where a repository should be made.
+    #[error("{place} is not empty: it holds {object}")]
+    NotEmpty {
+        /// The store.
+        place: String,
+        /// One of the objects there.
+        object: String,
+    },
+    /// No key slot opens with this password or key file.
+    #[error("no key of the repository at {place} opens with this {what}")]
+    WrongKey {
+        /// The store.
+        place: String,
+        /// `password` or `key file`.
+        what: &'static str,
+    },
+    /// The key's role does not allow this.
+    #[error("a {role} key cannot {what}")]
+    Role {
+        /// The role of the key in use.
+        role: pack::Role,
+        /// What was asked.
+        what: &'static str,
+    },
+    /// The store shows older keys than this host has seen: it was rolled back, or is another repository.
+    #[error("the repository shows key epoch {found}, but this host has seen epoch {seen}: it was rolled back")]
+    RolledBack {
+        /// Newest epoch in the store.
+        found: u32,
+        /// Newest epoch that this host has seen.
+        seen: u32,
+    },
+    /// No snapshot fits.
+    #[error("no snapshot {what}")]
+    NoSnapshot {
+        /// What was asked for.
+        what: String,
+    },
+    /// Several fit.
+    #[error("{what} fits {count} snapshots: {examples}")]
+    Ambiguous {
+        /// The prefix.
+        what: String,
+        /// How many.
+        count: usize,
+        /// The first of them.
+        examples: String,
+    },
+    /// No such entry in the snapshot.
+    #[error("there is no {path} in snapshot {snapshot}")]
+    NoEntry {
+        /// The path, escaped.
+        path: String,
+        /// The snapshot.
+        snapshot: String,
+    },
+    /// Asked for the content of something that has none.
+    #[error("{path} in snapshot {snapshot} is a {noun}, not a file")]
+    NotAFile {
+        /// The path, escaped.
+        path: String,
+        /// The snapshot.
+        snapshot: String,
+        /// What it is.
+        noun: &'static str,
+    },
+    /// No space is left where a restore writes.
+    #[error("no space is left in the target for {path}")]
+    TargetFull {
+        /// The entry that did not fit.
+        path: String,
+    },
+    /// A chunk is in no pack that can be read.
+    #[error("chunk {chunk} is lost: {reason}")]
+    Lost {
+        /// The chunk.
+        chunk: String,
+        /// What was tried.
+        reason: String,
+    },
+    /// The producer of a stream failed; nothing was committed.
+    #[error("{command} {end}; nothing was committed")]
+    Producer {
+        /// The command line.
+        command: String,
+        /// How it ended.
+        end: String,
+    },
+    /// The stream was empty; nothing was committed.
+    #[error("{name} is empty; nothing was committed")]
+    EmptyStream {
+        /// The entry's name.
+        name: String,
+    },
+    /// A collector declared this writer dead.
+    #[error("this backup was declared dead by a prune because its lease ran out; nothing was committed")]
+    DeclaredDead,
+    /// The store did not refuse to create an object twice.
+    #[error("{place} lets an existing object be created again, so a prune cannot be made safe")]
+    NoConditionalCreate {
+        /// The store.
+        place: String,
+    },
+    /// The request contradicts itself.
+    #[error("{what}")]
+    Request {
+        /// Why.
+        what: String,
+    },
+    /// SIGINT or SIGTERM.
+    #[error("interrupted; nothing was committed, and what was uploaded is reused by the next run")]
+    Interrupted,
+    /// A job panicked: a bug.
+    #[error("an internal job failed: {what}")]
+    Panicked {
+        /// The panic's message.
+        what: String,
+    },
+}
+
+impl EngineError {
+    /// How to take this error.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Store(error) => store_kind(error),
+            Self::Cache(_) => Kind::Retry,
+            Self::Source(error) => source_kind(error),
+            Self::Object { source, .. } => match source.kind() {
+                seal::ErrorKind::Damaged => Kind::Damaged,
+                seal::ErrorKind::Invalid => Kind::Invalid,
+                seal::ErrorKind::Bug => Kind::Bug,
+            },
+            Self::Lost { .. } | Self::RolledBack { .. } => Kind::Damaged,
+            Self::DeclaredDead => Kind::Retry,
+            Self::Interrupted => Kind::Interrupted,
+            Self::Panicked { .. } => Kind::Bug,
+            _ => Kind::Invalid,
+        }
+    }
+
+    /// Adds the object's name to what is wrong with its bytes.
+    pub(crate) fn object(object: impl Into<String>) -> impl FnOnce(PackError) -> Self {
+        let object = object.into();
+        move |source| Self::Object { object, source }
+    }
+}
+
+fn store_kind(error: &StoreError) -> Kind {
+    match error.kind() {
+        store::Kind::Retry => Kind::Retry,
+        store::Kind::Locked => Kind::Locked,
+        store::Kind::Damaged => Kind::Damaged,
+        store::Kind::Bug => Kind::Bug,
+        _ => Kind::Invalid,
+    }
+}
+
+fn source_kind(error: &SourceError) -> Kind {
+    match error.kind() {
+        source::ErrorKind::Retry => Kind::Retry,
+        source::ErrorKind::Bug => Kind::Bug,
+        _ => Kind::Invalid,
+    }
+}

@@ -1,0 +1,243 @@
+//! `key`: list, add, remove, renew and rotate keys.
+//!
+//! Adding wraps every epoch's secrets to the new key. Removing rotates, so that nothing new opens with the removed key;
+//! what it could read before, it may have read.
+//!
+//! Invariant: the last owner's key cannot be removed.
+//! Invariant: a new slot is stored before an old one is deleted.
+//! Never here: re-sealing old packs under a new epoch.
+
+use pack::{Certificate, Epoch, EpochGrant, EpochSecrets, Grant, Role, Slot, SlotSecrets, names};
+use seal::{ExchangeKey, IdentityKey, KdfCost, ObjectKind, open_record, record_epoch};
+
+use crate::init::{NewSlot, encode_slot};
+use crate::keyring::Credential;
+use crate::objects::{create, now, random, random_secret};
+use crate::repository::{Repository, read_all, read_slots};
+use crate::EngineError;
+
+/// One key of the repository.
+#[derive(Debug, Clone)]
+pub struct KeyInfo {
+    /// The slot's id, in hex.
+    pub id: String,
+    /// What it may do.
+    pub role: Role,
+    /// What it is called, if this key may see it.
+    pub label: Option<String>,
+    /// When the slot was made: nanoseconds since 1970.
+    pub created_at: i64,
+    /// `password` or `key file`.
+    pub kind: &'static str,
+    /// The key in use.
+    pub is_current: bool,
+    /// Removed by the owner, though the store still shows it.
+    pub revoked: bool,
+    /// The public signing key, in hex.
+    pub identity: String,
+}
+
+/// How the repository stands with its epochs.
+#[derive(Debug, Clone)]
+pub struct KeyStatus {
+    /// The newest epoch.
+    pub epoch: u32,
+    /// When it began: nanoseconds since 1970.
+    pub since: i64,
+    /// For each epoch: packs sealed to it, and their bytes.
+    pub packs: Vec<(u32, u64, u64)>,
+}
+
+impl Repository {
+    /// Every key, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// Those of the store.
+    pub async fn keys(&self) -> Result<Vec<KeyInfo>, EngineError> {
+        let slots = read_slots(&self.store, &self.config).await?;
+        let mut keys: Vec<_> = slots.iter().map(|(name, slot)| self.key_info(name, slot)).collect();
+        keys.sort_by_key(|key| key.created_at);
+        Ok(keys)
+    }
+
+    fn key_info(&self, name: &str, slot: &Slot) -> KeyInfo {
+        let epoch = record_epoch(&slot.label).unwrap_or(0);
+        let label = self.keyring.index_key_of(epoch);
+        let label = label.and_then(|key| open_record(&slot.label, &key, self.config.repository, ObjectKind::KeySlot).ok());
+        KeyInfo {
+            id: names::last(name).to_owned(),
+            role: slot.certificate.role,
+            label: label.and_then(|bytes| String::from_utf8(bytes).ok()),
+            created_at: slot.created_at,
+            kind: match slot.protector {
+                pack::Protector::Password { .. } => "password",
+                pack::Protector::KeyFile { .. } => "key file",
+            },
+            is_current: name == self.keyring.slot,
+            revoked: self.keyring.revoked.contains_key(&slot.certificate.identity),
+            identity: slot.certificate.identity.to_string(),
+        }
+    }
+
+    /// Adds a key of `role`; returns its id.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Role`] unless this is an owner's key; those of the store.
+    pub async fn add_key(
+        &self,
+        role: Role,
+        credential: Credential,
+        label: &str,
+        cost: KdfCost,
+    ) -> Result<String, EngineError> {
+        self.keyring.require(&[Role::Owner], "add keys")?;
+        let exchange = ExchangeKey::from_secret(random_secret(&self.env));
+        let identity = match role {
+            Role::Owner => self.keyring.identity().clone(),
+            _ => IdentityKey::from_secret(random_secret(&self.env)),
+        };
+        let certificate = Certificate::sign(
+            role,
+            exchange.public(),
+            identity.identity(),
+            self.keyring.epoch(),
+            self.keyring.identity(),
+            self.config.repository,
+        );
+        let new = NewSlot {
+            certificate: certificate.map_err(EngineError::object("the new key slot"))?,
+            secrets: SlotSecrets { exchange, identity, owner: self.config.owner },
+            epochs: self.keyring.epochs.iter().map(|(number, secrets)| (*number, secrets)).collect(),
+            label,
+            cost,
+        };
+        let (name, bytes) = encode_slot(&self.env, new, &credential, self.config.repository)?;
+        create(&*self.store, &name, bytes).await?;
+        Ok(names::last(&name).to_owned())
+    }
+
+    /// Replaces the password or key file of the key in use; returns the new id.
+    ///
+    /// # Errors
+    ///
+    /// Those of the store. If only deleting the old slot fails, both passwords open the repository.
+    pub async fn change_password(&self, credential: Credential, cost: KdfCost) -> Result<String, EngineError> {
+        let slots = read_slots(&self.store, &self.config).await?;
+        let own = slots.iter().find(|(name, _)| *name == self.keyring.slot).map(|(name, slot)| self.key_info(name, slot));
+        let new = NewSlot {
+            certificate: self.keyring.certificate.clone(),
+            secrets: self.keyring.secrets.clone(),
+            epochs: self.keyring.epochs.iter().map(|(number, secrets)| (*number, secrets)).collect(),
+            label: &own.and_then(|key| key.label).unwrap_or_default(),
+            cost,
+        };
+        let (name, bytes) = encode_slot(&self.env, new, &credential, self.config.repository)?;
+        create(&*self.store, &name, bytes).await?;
+        self.store.delete(&self.keyring.slot).await?;
+        Ok(names::last(&name).to_owned())
+    }
+
+    /// Removes a key by the start of its id and begins a new epoch without it; returns the id.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Request`] if the prefix fits none or several keys, or the key in use, or the last owner's.
+    pub async fn remove_key(&self, id_prefix: &str) -> Result<String, EngineError> {
+        self.keyring.require(&[Role::Owner], "remove keys")?;
+        let slots = read_slots(&self.store, &self.config).await?;
+        let mut fits = slots.iter().filter(|(name, _)| names::last(name).starts_with(id_prefix));
+        let (Some((name, slot)), None) = (fits.next(), fits.next()) else {
+            return Err(EngineError::Request { what: format!("{id_prefix} is not the start of exactly one key's id") });
+        };
+        if *name == self.keyring.slot {
+            return Err(EngineError::Request { what: "the key in use cannot remove itself; use another owner's key".into() });
+        }
+        let is_shared = slot.certificate.role == Role::Owner;
+        let revoked = if is_shared { None } else { Some(slot.certificate.clone()) };
+        let kept: Vec<_> = slots.iter().filter(|(other, _)| other != name).map(|(_, slot)| slot.clone()).collect();
+        self.new_epoch(&kept, revoked).await?;
+        self.store.delete(name).await?;
+        Ok(names::last(name).to_owned())
+    }
+
+    /// Begins a new epoch for the keys that there are; returns its number.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Role`] unless this is an owner's key; those of the store.
+    pub async fn rotate(&self) -> Result<u32, EngineError> {
+        self.keyring.require(&[Role::Owner], "rotate keys")?;
+        let slots: Vec<_> = read_slots(&self.store, &self.config).await?.into_iter().map(|(_, slot)| slot).collect();
+        self.new_epoch(&slots, None).await
+    }
+
+    async fn new_epoch(&self, slots: &[Slot], revoked: Option<Certificate>) -> Result<u32, EngineError> {
+        let exchange = ExchangeKey::from_secret(random_secret(&self.env));
+        let number = self.keyring.epoch() + 1;
+        let last = self.keyring.epochs.values().next_back().ok_or_else(|| self.keyring.refuse("rotate keys"))?;
+        let secrets =
+            EpochSecrets { index: random_secret(&self.env), exchange: Some(exchange.clone()), ..last.clone() };
+        let object = names::epoch(number);
+        let grants = slots.iter().map(|slot| {
+            let to = &slot.certificate;
+            let grant = Grant::seal(number, &secrets, to, random(&self.env), self.config.repository)?;
+            Ok(EpochGrant { to: to.identity, exchange: to.exchange, grant })
+        });
+        let grants = grants.collect::<Result<Vec<_>, _>>().map_err(EngineError::object(&object))?;
+        let mut all_revoked = self.revoked_so_far().await?;
+        all_revoked.extend(revoked);
+        let epoch = Epoch {
+            number,
+            public: exchange.public(),
+            created_at: now(&self.env),
+            grants,
+            revoked: all_revoked,
+            extension: Vec::new(),
+        };
+        let bytes = epoch.encode(self.keyring.identity(), self.config.repository).map_err(EngineError::object(&object))?;
+        if create(&*self.store, &object, bytes).await? {
+            Ok(number)
+        } else {
+            Err(EngineError::Request { what: format!("somebody else began epoch {number} at the same time; try again") })
+        }
+    }
+
+    async fn revoked_so_far(&self) -> Result<Vec<Certificate>, EngineError> {
+        let newest = self.read_epochs().await?.pop();
+        Ok(newest.map(|epoch| epoch.revoked).unwrap_or_default())
+    }
+
+    async fn read_epochs(&self) -> Result<Vec<Epoch>, EngineError> {
+        let objects = read_all(&self.store, names::EPOCHS).await?;
+        let decode = |(info, bytes): (store::ObjectInfo, bytes::Bytes)| {
+            Epoch::decode(&bytes, self.config.owner, self.config.repository).map_err(EngineError::object(info.name))
+        };
+        objects.into_iter().map(decode).collect()
+    }
+
+    /// What each epoch still seals.
+    ///
+    /// # Errors
+    ///
+    /// Those of the store and the index.
+    pub async fn key_status(&self) -> Result<KeyStatus, EngineError> {
+        let epochs = self.read_epochs().await?;
+        let index = self.load_index().await?;
+        let mut packs: std::collections::BTreeMap<u32, (u64, u64)> = epochs.iter().map(|epoch| (epoch.number, (0, 0))).collect();
+        for found in index.packs()? {
+            for seal in &found.seals {
+                let row = packs.entry(seal.epoch).or_default();
+                row.0 += 1;
+                row.1 += found.len;
+            }
+        }
+        let newest = epochs.last();
+        Ok(KeyStatus {
+            epoch: newest.map_or(0, |epoch| epoch.number),
+            since: newest.map_or(0, |epoch| epoch.created_at),
+            packs: packs.into_iter().map(|(epoch, (count, len))| (epoch, count, len)).collect(),
+        })
+    }
+}

@@ -1,0 +1,40 @@
+//! Small helpers around stored objects: random seeds, and creating what must be ours.
+//!
+//! Invariant: an object that was there already counts as created only if it holds our very bytes.
+//! Never here: what the objects mean.
+
+use bytes::Bytes;
+use seal::Secret;
+use store::{Env, Put, Store};
+
+use crate::EngineError;
+
+/// Fresh random bytes.
+pub(crate) fn random<const N: usize>(env: &Env) -> [u8; N] {
+    let mut bytes = [0; N];
+    env.fill_random(&mut bytes);
+    bytes
+}
+
+/// A fresh random secret.
+pub(crate) fn random_secret(env: &Env) -> Secret {
+    Secret::new(random(env))
+}
+
+/// Nanoseconds since 1970 by this host's clock, for people and for change detection.
+pub(crate) fn now(env: &Env) -> i64 {
+    i64::try_from(env.now().as_nanos()).unwrap_or(i64::MAX)
+}
+
+/// Creates `name`; true if it now holds `bytes`, be it by this call or by an attempt whose reply was lost.
+///
+/// # Errors
+///
+/// Those of the store.
+pub(crate) async fn create(store: &dyn Store, name: &str, bytes: Vec<u8>) -> Result<bool, EngineError> {
+    let bytes = Bytes::from(bytes);
+    match store.put_new(name, vec![bytes.clone()]).await? {
+        Put::Created => Ok(true),
+        Put::AlreadyThere => Ok(store.get(name).await? == bytes),
+    }
+}

@@ -1,0 +1,142 @@
+//! The second pass of a restore: remove what the snapshot does not have, then set the metadata of directories.
+//!
+//! Entries of a directory come together, and directories in the order in which their parents list them, so one pass
+//! with a stack of directories still to come sees every directory with all of its names.
+//!
+//! Invariant: only directories that the snapshot has are cleaned, and only what is beneath the target.
+//! Never here: content.
+
+use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use futures::TryStreamExt;
+use futures::stream::BoxStream;
+use pack::manifest::{Entry, EntryKind};
+use source::blocking;
+use source::entry::EntryPath;
+
+use crate::EngineError;
+use crate::backup::entry::metadata_of;
+use crate::entries::FullEntry;
+use crate::restore::{Restoring, panicked};
+
+/// Directories handled in one blocking job.
+const BATCH: usize = 256;
+
+/// Cleans directories if that was asked for, and sets their metadata, deepest last of each branch.
+pub(crate) async fn directories(
+    restoring: &Arc<Restoring>,
+    prefix: &[u8],
+    mut entries: BoxStream<'static, Result<FullEntry, EngineError>>,
+) -> Result<(), EngineError> {
+    let mut cleaner = restoring.request.delete.then(|| Cleaner::new(Arc::clone(restoring), prefix));
+    let mut batch = Vec::new();
+    let mut strict = Vec::new();
+    while let Some(FullEntry { entry, .. }) = entries.try_next().await? {
+        if !restoring.filter.wants(&entry) {
+            continue;
+        }
+        let Some(Ok(path)) = restoring.filter.place(prefix, &entry) else { continue };
+        if let Some(cleaner) = cleaner.as_mut() {
+            cleaner.take(&path, &entry).await?;
+        }
+        if !matches!(entry.kind, EntryKind::Directory) {
+            continue;
+        }
+        // Without root, a directory that its owner may not enter would shut out what is below it: it waits.
+        if entry.mode & 0o700 == 0o700 { batch.push((path, entry)) } else { strict.push((path, entry)) }
+        if batch.len() >= BATCH && cleaner.is_none() {
+            set_all(restoring, std::mem::take(&mut batch)).await?;
+        }
+    }
+    if let Some(cleaner) = cleaner {
+        cleaner.finish().await?;
+    }
+    strict.reverse();
+    batch.extend(strict);
+    set_all(restoring, batch).await
+}
+
+async fn set_all(restoring: &Arc<Restoring>, batch: Vec<(EntryPath, Entry)>) -> Result<(), EngineError> {
+    let restoring = Arc::clone(restoring);
+    let set = blocking::run(move || {
+        for (path, entry) in &batch {
+            match restoring.target.set_metadata(path, &metadata_of(entry), &restoring.request.owners) {
+                Ok(problems) => restoring.note_all(problems),
+                Err(error) => restoring.failed(&path.to_string(), &error)?,
+            }
+        }
+        Ok(())
+    });
+    set.await.map_err(panicked)?
+}
+
+/// Removes what the snapshot does not have.
+struct Cleaner {
+    restoring: Arc<Restoring>,
+    /// The directory whose names are being collected.
+    current: Option<EntryPath>,
+    names: HashSet<Vec<u8>>,
+    /// Directories listed by their parents whose own names have not come yet.
+    to_come: BTreeSet<EntryPath>,
+}
+
+impl Cleaner {
+    fn new(restoring: Arc<Restoring>, prefix: &[u8]) -> Self {
+        let current = EntryPath::try_from(prefix.to_vec()).ok();
+        Self { restoring, current, names: HashSet::new(), to_come: BTreeSet::new() }
+    }
+
+    async fn take(&mut self, path: &EntryPath, entry: &Entry) -> Result<(), EngineError> {
+        let parent = path.parent();
+        if parent != self.current {
+            self.clean_current().await?;
+            if let Some(parent) = &parent {
+                self.to_come.remove(parent);
+            }
+            self.current = parent;
+        }
+        self.names.insert(path.name().to_vec());
+        if matches!(entry.kind, EntryKind::Directory) {
+            self.to_come.insert(path.clone());
+        }
+        Ok(())
+    }
+
+    async fn clean_current(&mut self) -> Result<(), EngineError> {
+        let (directory, names) = (self.current.take(), std::mem::take(&mut self.names));
+        self.clean(directory, names).await
+    }
+
+    async fn clean(&self, directory: Option<EntryPath>, names: HashSet<Vec<u8>>) -> Result<(), EngineError> {
+        let restoring = Arc::clone(&self.restoring);
+        blocking::run(move || clean(&restoring, directory.as_ref(), &names)).await.map_err(panicked)?
+    }
+
+    /// Directories that never got a name of their own are empty.
+    async fn finish(mut self) -> Result<(), EngineError> {
+        self.clean_current().await?;
+        for empty in std::mem::take(&mut self.to_come) {
+            self.clean(Some(empty), HashSet::new()).await?;
+        }
+        Ok(())
+    }
+}
+
+fn clean(restoring: &Restoring, directory: Option<&EntryPath>, names: &HashSet<Vec<u8>>) -> Result<(), EngineError> {
+    let there = match restoring.target.list_dir(directory) {
+        Ok(there) => there,
+        Err(error) => return restoring.failed(&directory.map(ToString::to_string).unwrap_or_default(), &error),
+    };
+    for name in there.into_iter().filter(|name| !names.contains(name)) {
+        let path = directory.map_or_else(|| EntryPath::try_from(name.clone()), |directory| directory.join(&name));
+        match path.and_then(|path| restoring.target.remove(&path)) {
+            Ok(()) => {
+                restoring.tally.deleted.fetch_add(1, Ordering::Relaxed);
+            }
+            Err(error) => restoring.failed(&source::entry::escaped(&name).to_string(), &error)?,
+        }
+    }
+    Ok(())
+}

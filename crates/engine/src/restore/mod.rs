@@ -1,0 +1,154 @@
+//! `restore`: snapshot → pages → places → get → open → write.
+//!
+//! ```text
+//! entries ─► directories and small things at once ─► pieces of files ─► window ─► runs by pack ─► written at offsets
+//! then: hard links ─► what is to be deleted ─► metadata of directories
+//! ```
+//!
+//! Invariant: everything stays beneath the target, whatever the manifest says; the sink sees to that, not the names.
+//! Invariant: a lost chunk is a problem of the files that need it; everything else is restored.
+//! Never here: how the target is written (see `source::sink`).
+
+mod filter;
+mod finish;
+mod plan;
+pub(crate) mod reads;
+mod request;
+mod write;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures::TryStreamExt;
+use pack::Role;
+use source::blocking;
+use source::sink::Target;
+use tokio_util::sync::CancellationToken;
+
+pub use request::{Overwrite, RestoreReport, RestoreRequest};
+
+use crate::backup::Problems;
+use crate::entries::{Scope, entries_of};
+use crate::repository::Repository;
+use crate::restore::filter::Filter;
+use crate::restore::plan::Planner;
+use crate::restore::write::Tally;
+use crate::{EngineError, Progress, SnapshotInfo};
+
+/// What every part of a restore needs.
+pub(crate) struct Restoring {
+    pub(crate) target: Target,
+    pub(crate) request: RestoreRequest,
+    pub(crate) filter: Filter,
+    pub(crate) problems: Problems,
+    pub(crate) tally: Tally,
+    pub(crate) progress: Arc<Progress>,
+}
+
+impl Repository {
+    /// Restores a snapshot, or a part of it, beneath a directory.
+    ///
+    /// What is right already is kept, so that an interrupted restore goes on where it stopped.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::NoEntry`] if there is nothing at the path; those of the store; a target that cannot be used or is
+    /// full. Entries that could not be restored are problems of the report.
+    pub async fn restore(
+        &self,
+        snapshot: &SnapshotInfo,
+        request: RestoreRequest,
+        progress: &Arc<Progress>,
+        cancel: CancellationToken,
+    ) -> Result<RestoreReport, EngineError> {
+        self.keyring.require(&[Role::Owner, Role::Reader], "restore")?;
+        let clock = Instant::now();
+        if request.dry_run {
+            return self.plan_restore(snapshot, &request).await;
+        }
+        let components = &snapshot.snapshot.structure.components;
+        let (entries, len) = components.iter().fold((0, 0), |(entries, len), component| {
+            (entries + component.entry_count, len + component.content_len)
+        });
+        progress.set_totals(entries, len);
+        let filter = Filter::new(&request)?;
+        let folder = request.target.clone();
+        let target = blocking::run(move || Target::open(&folder)).await.map_err(panicked)??;
+        let target = target.replace_other_kinds(request.overwrite != Overwrite::Never);
+        let problems = Problems::default();
+        let restoring =
+            Restoring { target, request, filter, problems, tally: Tally::default(), progress: Arc::clone(progress) };
+        let restoring = Arc::new(restoring);
+        let done = self.restore_all(snapshot, &restoring, &cancel, false).await;
+        done?;
+        if restoring.request.verify {
+            self.restore_all(snapshot, &restoring, &cancel, true).await?;
+        }
+        Ok(restoring.report(clock))
+    }
+
+    /// One pass over every component: writing, or only comparing what is there with what should be.
+    async fn restore_all(
+        &self,
+        snapshot: &SnapshotInfo,
+        restoring: &Arc<Restoring>,
+        cancel: &CancellationToken,
+        compare_only: bool,
+    ) -> Result<(), EngineError> {
+        let fetcher = self.fetcher().await?;
+        let scope = Scope::new(&restoring.request.path);
+        let components = &snapshot.snapshot.structure.components;
+        let mut found = false;
+        for component in components {
+            let prefix = if components.len() > 1 { component.name.as_bytes() } else { &[] };
+            let mut planner = Planner::new(Arc::clone(restoring), fetcher.clone(), prefix, compare_only);
+            let mut entries = entries_of(fetcher.clone(), component.root, scope.clone());
+            while let Some(full) = entries.try_next().await? {
+                if cancel.is_cancelled() {
+                    return Err(EngineError::Interrupted);
+                }
+                found = true;
+                planner.take(full).await?;
+            }
+            planner.finish().await?;
+            if !compare_only {
+                let entries = entries_of(fetcher.clone(), component.root, scope.clone());
+                finish::directories(restoring, prefix, entries).await?;
+            }
+        }
+        if found || restoring.request.path.is_empty() {
+            return Ok(());
+        }
+        let path = source::entry::escaped(&restoring.request.path).to_string();
+        Err(EngineError::NoEntry { path, snapshot: snapshot.id.to_string() })
+    }
+
+    /// What a restore would do, without looking at content.
+    async fn plan_restore(&self, snapshot: &SnapshotInfo, request: &RestoreRequest) -> Result<RestoreReport, EngineError> {
+        let filter = Filter::new(request)?;
+        let fetcher = self.fetcher().await?;
+        let mut report = RestoreReport::default();
+        for component in &snapshot.snapshot.structure.components {
+            let mut entries = entries_of(fetcher.clone(), component.root, Scope::new(&request.path));
+            while let Some(full) = entries.try_next().await? {
+                if !filter.wants(&full.entry) {
+                    continue;
+                }
+                report.entry_count += 1;
+                report.content_len += full.children.iter().map(|child| child.len).sum::<u64>();
+            }
+        }
+        Ok(report)
+    }
+}
+
+impl Restoring {
+    fn report(&self, clock: Instant) -> RestoreReport {
+        let (problems, problem_count, _) = self.problems.take();
+        RestoreReport { problems, problem_count, seconds: clock.elapsed().as_secs_f64(), ..self.tally.report() }
+    }
+}
+
+pub(crate) fn panicked(error: blocking::Panicked) -> EngineError {
+    EngineError::Panicked { what: error.to_string() }
+}

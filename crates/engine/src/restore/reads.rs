@@ -1,0 +1,169 @@
+//! From wanted chunks to few, long reads: group by pack and blob, join neighbours, open on the pool.
+//!
+//! Invariant: a run is one ranged get of one pack; its plaintext stays within [`RUN_PLAIN_LEN_MAX`] and one blob more.
+//! Never here: what the chunks are wanted for.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use pack::manifest::{Child, ChildKind};
+use pack::names;
+use store::index_cache::{PackInfo, Place};
+
+use crate::EngineError;
+use crate::fetch::{Fetcher, open_blob};
+
+/// Plaintext of one run, in bytes.
+pub(crate) const RUN_PLAIN_LEN_MAX: u64 = 4 << 20;
+/// Sealed bytes of one run.
+const RUN_SEALED_LEN_MAX: u64 = 8 << 20;
+/// Bytes between two blobs that are read and thrown away rather than asked for apart.
+const GAP_LEN_MAX: u64 = 64 << 10;
+
+/// A leaf, and what it is wanted for.
+pub(crate) struct Wanted<T> {
+    pub(crate) leaf: Child,
+    pub(crate) tag: T,
+}
+
+/// Neighbouring blobs of one pack, and what is wanted of them.
+pub(crate) struct Run<T> {
+    pack: Option<Arc<PackInfo>>,
+    blobs: Vec<RunBlob<T>>,
+    start: u64,
+    end: u64,
+    plain_len: u64,
+}
+
+struct RunBlob<T> {
+    row: u32,
+    wanted: Vec<(Wanted<T>, Option<Place>)>,
+}
+
+/// A wanted chunk's bytes, or why it cannot be had; holes give no bytes.
+pub(crate) type Found<T> = (Wanted<T>, Result<Bytes, EngineError>);
+
+/// Looks up where chunks lie and joins them to runs: in their own order, or by pack and blob.
+pub(crate) async fn plan_reads<T: Send + 'static>(
+    fetcher: &Fetcher,
+    wanted: Vec<Wanted<T>>,
+    in_order: bool,
+) -> Result<Vec<Run<T>>, EngineError> {
+    let index = fetcher.index.clone();
+    let planned = fetcher.offload.start(move || {
+        let chunks = wanted.iter().filter(|wanted| wanted.leaf.kind == ChildKind::Chunk);
+        let ids: Vec<_> = chunks.map(|wanted| wanted.leaf.id).collect();
+        let mut places = index.find(&ids)?.into_iter();
+        let mut found: Vec<_> = wanted
+            .into_iter()
+            .map(|wanted| {
+                let place = if wanted.leaf.kind == ChildKind::Chunk { places.next().flatten() } else { None };
+                (wanted, place)
+            })
+            .collect();
+        if !in_order {
+            found.sort_by_key(|(_, place)| place.map(|place| (place.pack, place.blob, place.offset)));
+        }
+        let mut runs: Vec<Run<T>> = Vec::new();
+        for (wanted, place) in found {
+            let pack = place.map(|place| index.pack(place.pack)).transpose()?;
+            join(&mut runs, wanted, place, pack);
+        }
+        Ok(runs)
+    });
+    planned.await?
+}
+
+fn join<T>(runs: &mut Vec<Run<T>>, wanted: Wanted<T>, place: Option<Place>, pack: Option<Arc<PackInfo>>) {
+    let blob = place.zip(pack.as_ref()).and_then(|(place, pack)| pack.blobs.get(place.blob as usize));
+    let row = place.map_or(0, |place| place.blob);
+    let (start, end) = blob.map_or((0, 0), |blob| (blob.offset, blob.offset + u64::from(blob.sealed_len)));
+    let plain_len = blob.map_or(0, |blob| u64::from(blob.plain_len));
+    if let Some(run) = runs.last_mut() {
+        let same_pack = run.pack.as_ref().map(|own| own.id) == pack.as_ref().map(|pack| pack.id);
+        let same_blob = run.blobs.last().is_some_and(|last| last.row == row);
+        let is_next = start >= run.end && start - run.end <= GAP_LEN_MAX;
+        let fits = run.plain_len + plain_len <= RUN_PLAIN_LEN_MAX && end.saturating_sub(run.start) <= RUN_SEALED_LEN_MAX;
+        if same_pack && same_blob && let Some(last) = run.blobs.last_mut() {
+            return last.wanted.push((wanted, place));
+        }
+        if same_pack && is_next && fits {
+            run.end = end;
+            run.plain_len += plain_len;
+            return run.blobs.push(RunBlob { row, wanted: vec![(wanted, place)] });
+        }
+    }
+    runs.push(Run { pack, blobs: vec![RunBlob { row, wanted: vec![(wanted, place)] }], start, end, plain_len });
+}
+
+/// Reads one run and gives its chunks in order. A blob that does not open is fetched again, then other copies.
+pub(crate) async fn read_run<T: Send + 'static>(fetcher: &Fetcher, run: Run<T>) -> Result<Vec<Found<T>>, EngineError> {
+    let Run { pack, blobs, start, end, .. } = run;
+    let Some(pack) = pack else { return without_place(fetcher, blobs).await };
+    let name = names::pack(&pack.id);
+    let sealed = match fetcher.store.get_range(&name, start..end).await {
+        Ok(sealed) => Some(sealed),
+        Err(error) if error.kind() == store::Kind::Damaged => None,
+        Err(error) => return Err(error.into()),
+    };
+    let mut jobs = Vec::new();
+    for blob in blobs {
+        let (keyring, pack, namer, sealed) =
+            (Arc::clone(&fetcher.keyring), Arc::clone(&pack), fetcher.namer.clone(), sealed.clone());
+        jobs.push(fetcher.offload.start(move || {
+            let opened = sealed.and_then(|sealed| slice_of(&pack, blob.row, start, &sealed)).map(|sealed| open_blob(&keyring, &pack, blob.row, &sealed));
+            let opened = opened.and_then(Result::ok).map(Bytes::from);
+            let check = |(wanted, place): (Wanted<T>, Option<Place>)| {
+                let bytes = opened.as_ref().zip(place).and_then(|(opened, place)| {
+                    let range = place.offset as usize..(place.offset + place.len) as usize;
+                    let bytes = (range.end <= opened.len()).then(|| opened.slice(range))?;
+                    let is_right = namer.as_ref().is_none_or(|namer| namer.name(&bytes) == wanted.leaf.id);
+                    is_right.then_some(bytes)
+                });
+                (wanted, bytes)
+            };
+            blob.wanted.into_iter().map(check).collect::<Vec<_>>()
+        }));
+    }
+    let mut found = Vec::new();
+    for job in jobs {
+        for (wanted, bytes) in job.await? {
+            let bytes = match bytes {
+                Some(bytes) => Ok(bytes),
+                None => again(fetcher, &wanted.leaf).await?,
+            };
+            found.push((wanted, bytes));
+        }
+    }
+    Ok(found)
+}
+
+fn slice_of(pack: &PackInfo, row: u32, start: u64, sealed: &Bytes) -> Option<Bytes> {
+    let blob = pack.blobs.get(row as usize)?;
+    let from = blob.offset.checked_sub(start)? as usize;
+    let to = from + blob.sealed_len as usize;
+    (to <= sealed.len()).then(|| sealed.slice(from..to))
+}
+
+/// The slow way: every copy, one after the other. A store that fails is an error; a lost chunk is a finding.
+async fn again(fetcher: &Fetcher, leaf: &Child) -> Result<Result<Bytes, EngineError>, EngineError> {
+    match fetcher.chunk(leaf.id).await {
+        Ok(bytes) => Ok(Ok(bytes)),
+        Err(error @ EngineError::Lost { .. }) => Ok(Err(error)),
+        Err(error) => Err(error),
+    }
+}
+
+/// Holes, and chunks that no listed pack holds.
+async fn without_place<T>(fetcher: &Fetcher, blobs: Vec<RunBlob<T>>) -> Result<Vec<Found<T>>, EngineError> {
+    let mut found = Vec::new();
+    for (wanted, _) in blobs.into_iter().flat_map(|blob| blob.wanted) {
+        let bytes = match wanted.leaf.kind {
+            ChildKind::Hole => Ok(Bytes::new()),
+            _ => again(fetcher, &wanted.leaf).await?,
+        };
+        found.push((wanted, bytes));
+    }
+    Ok(found)
+}
+

@@ -1,0 +1,165 @@
+//! Listing and choosing snapshots.
+//!
+//! Invariant: a snapshot counts only if the owner vouches for its signer, its name is its id, and nothing forgot it.
+//! Never here: pages; a snapshot names its roots and nothing below is read.
+
+use std::collections::HashSet;
+
+use futures::{StreamExt, TryStreamExt};
+use pack::{Frame, Snapshot, SnapshotId, names};
+use seal::ObjectKind;
+use store::{ObjectInfo, StoreError};
+
+use crate::keyring::Writes;
+use crate::repository::{REQUESTS_MAX, Repository};
+use crate::EngineError;
+
+/// A snapshot as listed.
+#[derive(Debug, Clone)]
+pub struct SnapshotInfo {
+    /// Its id.
+    pub id: SnapshotId,
+    /// What it says.
+    pub snapshot: Snapshot,
+    /// Bytes of its object.
+    pub len: u64,
+    /// When the store took it: nanoseconds since 1970, by the store's clock.
+    pub stored_at: i64,
+    /// The owner vouches for who signed it.
+    pub trusted: bool,
+}
+
+/// Which snapshots are meant; empty lists mean all.
+#[derive(Debug, Clone, Default)]
+pub struct SnapshotFilter {
+    /// Any of these hosts.
+    pub hosts: Vec<String>,
+    /// All of these tags.
+    pub tags: Vec<String>,
+    /// Any of these sources.
+    pub sources: Vec<String>,
+}
+
+/// Which one of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Selector {
+    /// The newest.
+    Latest,
+    /// The newest that began at or before this moment: nanoseconds since 1970.
+    At(i64),
+    /// The one whose id begins so.
+    Prefix(String),
+}
+
+impl SnapshotFilter {
+    pub(crate) fn fits(&self, snapshot: &Snapshot) -> bool {
+        let structure = &snapshot.structure;
+        (self.hosts.is_empty() || self.hosts.contains(&structure.host))
+            && (self.sources.is_empty() || self.sources.contains(&structure.source))
+            && self.tags.iter().all(|tag| structure.tags.contains(tag))
+    }
+}
+
+impl Repository {
+    /// The snapshots that fit, oldest first. Tombstones and forgotten ones are left out.
+    ///
+    /// One LIST each of snapshots and of what hides them; snapshots that this host saw come out of the cache.
+    ///
+    /// # Errors
+    ///
+    /// Those of the store, and damage in a snapshot's object.
+    pub async fn snapshots(&self, filter: &SnapshotFilter) -> Result<Vec<SnapshotInfo>, EngineError> {
+        let (mut found, damaged) = self.read_snapshots().await?;
+        if let Some((name, error)) = damaged.into_iter().next() {
+            return Err(EngineError::object(name)(error));
+        }
+        found.retain(|info| filter.fits(&info.snapshot));
+        Ok(found)
+    }
+
+    /// Every snapshot, oldest first, and those whose objects are damaged.
+    pub(crate) async fn read_snapshots(
+        &self,
+    ) -> Result<(Vec<SnapshotInfo>, Vec<(String, pack::PackError)>), EngineError> {
+        let listed: Vec<ObjectInfo> = self.store.list(names::SNAPSHOTS).try_collect().await?;
+        let hidden: Vec<ObjectInfo> = self.store.list(names::FORGOTTEN).try_collect().await?;
+        let hidden: HashSet<String> = hidden.iter().map(|info| names::last(&info.name).to_owned()).collect();
+        let reads = futures::stream::iter(listed.into_iter().filter(|info| !hidden.contains(names::last(&info.name))))
+            .map(|info| async move { Ok::<_, EngineError>((self.snapshot_bytes(&info.name).await?, info)) })
+            .buffered(REQUESTS_MAX);
+        let objects: Vec<_> = reads.try_collect().await?;
+        let (mut found, mut damaged) = (Vec::new(), Vec::new());
+        for (bytes, info) in objects {
+            let Some(bytes) = bytes else { continue };
+            match self.open_snapshot(&info, &bytes) {
+                Ok(Some(snapshot)) => found.push(snapshot),
+                Ok(None) => {}
+                Err(error) => damaged.push((info.name, error)),
+            }
+        }
+        found.sort_by_key(|info| (info.snapshot.structure.started_at, info.id));
+        Ok((found, damaged))
+    }
+
+    /// The object, out of the cache if this host has read it before. None if it is gone.
+    async fn snapshot_bytes(&self, name: &str) -> Result<Option<Vec<u8>>, EngineError> {
+        if let Some(bytes) = self.cache.get_note(name)? {
+            return Ok(Some(bytes));
+        }
+        match self.store.get(name).await {
+            Ok(bytes) => {
+                self.cache.put_note(name, &bytes)?;
+                Ok(Some(bytes.to_vec()))
+            }
+            Err(StoreError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Opens a snapshot's object; none for a tombstone.
+    fn open_snapshot(&self, info: &ObjectInfo, bytes: &[u8]) -> Result<Option<SnapshotInfo>, pack::PackError> {
+        let repository = self.config.repository;
+        if Frame::parse(bytes, ObjectKind::Dead).is_ok() {
+            return Ok(None);
+        }
+        let frame = Frame::decode(bytes, ObjectKind::SnapshotStructure, repository)?;
+        let wrong_name = pack::PackError::Inconsistent { what: "its name is not an id" };
+        let id = SnapshotId::from_hex(names::last(&info.name)).ok_or(wrong_name)?;
+        let keys = |epoch| {
+            let index = self.keyring.index_key_of(epoch)?;
+            Some((index, self.keyring.exchange_of(epoch).cloned()))
+        };
+        let snapshot = Snapshot::open(&frame, id, keys, repository)?;
+        let trusted = self.keyring.believes(frame.signer, Writes::Content, info.modified_at);
+        Ok(Some(SnapshotInfo { id, snapshot, len: info.len, stored_at: info.modified_at.as_nanos(), trusted }))
+    }
+
+    /// The one snapshot that is meant.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::NoSnapshot`] or [`EngineError::Ambiguous`]; else as [`Repository::snapshots`].
+    pub async fn select(&self, selector: &Selector, filter: &SnapshotFilter) -> Result<SnapshotInfo, EngineError> {
+        let found: Vec<_> = self.read_snapshots().await?.0.into_iter().filter(|info| filter.fits(&info.snapshot)).collect();
+        let trusted = found.iter().rev().filter(|info| info.trusted);
+        let none = |what: String| EngineError::NoSnapshot { what };
+        match selector {
+            Selector::Latest => trusted.cloned().next().ok_or_else(|| none("fits".into())),
+            Selector::At(at) => {
+                let mut before = trusted.filter(|info| info.snapshot.structure.started_at <= *at);
+                before.next().cloned().ok_or_else(|| none("is that old".into()))
+            }
+            Selector::Prefix(prefix) => {
+                let fits: Vec<_> = found.iter().filter(|info| info.id.to_string().starts_with(prefix)).collect();
+                match fits.as_slice() {
+                    [one] => Ok((*one).clone()),
+                    [] => Err(none(format!("has an id beginning with {prefix}"))),
+                    several => {
+                        let examples = several.iter().take(4).map(|info| info.id.to_string()).collect::<Vec<_>>();
+                        Err(EngineError::Ambiguous { what: prefix.clone(), count: several.len(), examples: examples.join(", ") })
+                    }
+                }
+            }
+        }
+    }
+}
