@@ -75,9 +75,9 @@ impl Repository {
             let fetcher = fetcher.clone();
             async move { read_run(&fetcher, run).await }
         });
-        let content = read.try_buffered(RUNS_AHEAD).map_ok(|chunks| {
-            stream::iter(chunks.into_iter().flat_map(|(wanted, bytes)| bytes_of(wanted.leaf, bytes)))
-        });
+        let content = read
+            .try_buffered(RUNS_AHEAD)
+            .map_ok(|chunks| stream::iter(chunks.into_iter().flat_map(|(wanted, bytes)| bytes_of(wanted.leaf, bytes))));
         Ok(content.try_flatten().boxed())
     }
 }

@@ -155,7 +155,9 @@ impl Repository {
         report.packs = known.len() as u64;
         let stray = listed.keys().filter(|id| !known.contains(*id)).count();
         if stray > 0 {
-            report.warnings.push(format!("{stray} packs are named by no index segment; interrupted backups leave such"));
+            report
+                .warnings
+                .push(format!("{stray} packs are named by no index segment; interrupted backups leave such"));
         }
         let chosen = self.choose(request, whole);
         progress.set_totals(chosen.len() as u64, chosen.iter().map(|info| info.len).sum());
@@ -190,8 +192,7 @@ impl Repository {
             Subset::Percent(percent) => (total as f64 * percent / 100.0) as u64,
             Subset::Len(len) => len,
         };
-        let mut drawn: Vec<_> =
-            whole.into_iter().map(|info| (crate::objects::random::<8>(&self.env), info)).collect();
+        let mut drawn: Vec<_> = whole.into_iter().map(|info| (crate::objects::random::<8>(&self.env), info)).collect();
         drawn.sort_by_key(|(lot, _)| *lot);
         let mut len = 0;
         let enough = |info: &Arc<PackInfo>| {
@@ -226,7 +227,10 @@ impl Repository {
         cancel: &CancellationToken,
         report: &mut CheckReport,
     ) -> Result<BTreeMap<ChunkId, String>, EngineError> {
-        let roots = snapshots.iter().flat_map(|info| &info.snapshot.structure.components).filter_map(|component| component.root);
+        let roots = snapshots
+            .iter()
+            .flat_map(|info| &info.snapshot.structure.components)
+            .filter_map(|component| component.root);
         let mut todo: Vec<ChunkId> = roots.collect();
         let mut seen: HashSet<ChunkId> = todo.iter().copied().collect();
         let mut leaves = Vec::new();
@@ -272,7 +276,8 @@ impl Repository {
         missing: &BTreeMap<ChunkId, String>,
         report: &mut CheckReport,
     ) {
-        let mut damages: BTreeMap<String, Vec<String>> = missing.values().map(|what| (what.clone(), Vec::new())).collect();
+        let mut damages: BTreeMap<String, Vec<String>> =
+            missing.values().map(|what| (what.clone(), Vec::new())).collect();
         for info in snapshots {
             let short: String = info.id.to_string().chars().take(8).collect();
             if self.keyring.opens_content()
@@ -288,7 +293,9 @@ impl Repository {
         }
         for (what, mut affects) in damages {
             affects.truncate(AFFECTED_MAX);
-            let (object, what) = what.split_once(' ').map_or((what.clone(), String::new()), |(object, what)| (object.to_owned(), what.to_owned()));
+            let (object, what) = what
+                .split_once(' ')
+                .map_or((what.clone(), String::new()), |(object, what)| (object.to_owned(), what.to_owned()));
             report.damages.push(Damage { object, what, affects });
         }
     }
@@ -317,10 +324,13 @@ async fn look_up(
 ) -> Result<(), EngineError> {
     report.chunks += ids.len() as u64;
     let index = fetcher.index.clone();
-    let (ids, places) = fetcher.offload.start(move || {
-        let places = index.cache.lookup(&ids);
-        (ids, places)
-    }).await?;
+    let (ids, places) = fetcher
+        .offload
+        .start(move || {
+            let places = index.cache.lookup(&ids);
+            (ids, places)
+        })
+        .await?;
     for (id, places) in ids.iter().zip(places?) {
         let mut why = None;
         let mut is_there = false;
@@ -381,7 +391,8 @@ fn read_pack(
     let trailer_len = pack::read_end_mark(mark).map_err(object())? as usize;
     let start = rest.len().checked_sub(trailer_len).ok_or_else(|| object()(PackError::Hash))?;
     let (blobs, sealed) = rest.split_at(start);
-    let trailer = pack::read_trailer(sealed, |epoch| keyring.index_key_of(epoch), keyring.repository).map_err(object())?;
+    let trailer =
+        pack::read_trailer(sealed, |epoch| keyring.index_key_of(epoch), keyring.repository).map_err(object())?;
     if trailer.blobs != info.blobs || trailer.blobs_len() != blobs.len() as u64 {
         return Err(object()(PackError::Inconsistent { what: "its trailer differs from the index" }));
     }

@@ -15,14 +15,17 @@ use seal::{BlobOpener, ChunkId, ChunkNamer, SealError};
 use store::SharedStore;
 use store::index_cache::{PackInfo, PackNo, Place};
 
+use crate::EngineError;
 use crate::index::Index;
 use crate::keyring::Keyring;
 use crate::offload::Offload;
 use crate::repository::Repository;
-use crate::EngineError;
 
 /// Opened blobs kept, at about 1 MiB each.
 const BLOBS_KEPT_MAX: usize = 24;
+
+/// Opened blobs, the one used last at the end.
+type Kept = VecDeque<((PackNo, u32), Bytes)>;
 
 /// Reads chunks. Cheap to clone.
 #[derive(Clone)]
@@ -32,7 +35,7 @@ pub(crate) struct Fetcher {
     pub(crate) keyring: Arc<Keyring>,
     pub(crate) index: Index,
     pub(crate) namer: Option<ChunkNamer>,
-    kept: Arc<Mutex<VecDeque<((PackNo, u32), Bytes)>>>,
+    kept: Arc<Mutex<Kept>>,
 }
 
 impl Repository {
@@ -101,7 +104,8 @@ impl Fetcher {
         }
         let info = self.index.pack(pack)?;
         let name = names::pack(&info.id);
-        let outside = || EngineError::object(&name)(PackError::Inconsistent { what: "the index names a blob it does not have" });
+        let outside =
+            || EngineError::object(&name)(PackError::Inconsistent { what: "the index names a blob it does not have" });
         let blob = info.blobs.get(row as usize).ok_or_else(outside)?;
         let range = blob.offset..blob.offset + u64::from(blob.sealed_len);
         let mut opened = Err(outside());

@@ -13,9 +13,9 @@ use seal::{ChunkId, ObjectKind};
 use store::index_cache::{IndexCache, PackInfo, PackNo, PackSet, Place};
 use store::{ObjectInfo, StoreError};
 
+use crate::EngineError;
 use crate::keyring::Writes;
 use crate::repository::{REQUESTS_MAX, Repository};
-use crate::EngineError;
 
 /// How often a listing is repeated when segments vanish between LIST and GET.
 const LISTINGS_MAX: usize = 10;
@@ -53,7 +53,10 @@ impl Index {
     }
 
     pub(crate) fn pack(&self, number: PackNo) -> Result<Arc<PackInfo>, EngineError> {
-        let missing = || EngineError::Lost { chunk: format!("in pack number {number}"), reason: "the index cache changed".into() };
+        let missing = || EngineError::Lost {
+            chunk: format!("in pack number {number}"),
+            reason: "the index cache changed".into(),
+        };
         self.cache.pack(number)?.ok_or_else(missing)
     }
 }
@@ -88,7 +91,9 @@ impl Repository {
                 return Ok(());
             }
         }
-        Err(EngineError::Request { what: "index segments vanish as fast as they are read; is a prune running in a loop?".into() })
+        Err(EngineError::Request {
+            what: "index segments vanish as fast as they are read; is a prune running in a loop?".into(),
+        })
     }
 
     /// Reads and applies segments; true if one of them is gone.
@@ -125,12 +130,15 @@ impl Repository {
     /// Every pack in the store, with its length.
     pub(crate) async fn list_packs(&self) -> Result<HashMap<PackId, u64>, EngineError> {
         let listed = self.store.list(names::PACKS);
-        let packs = listed.try_filter_map(|info| async move { Ok(PackId::from_hex(names::last(&info.name)).map(|id| (id, info.len))) });
+        let packs = listed.try_filter_map(|info| async move {
+            Ok(PackId::from_hex(names::last(&info.name)).map(|id| (id, info.len)))
+        });
         Ok(packs.try_collect().await?)
     }
 
     async fn usable(&self, listed: &HashMap<PackId, u64>, condemned: &HashSet<PackId>) -> Result<PackSet, EngineError> {
-        let candidates: Vec<_> = listed.iter().filter(|(id, _)| !condemned.contains(*id)).map(|(id, len)| (*id, *len)).collect();
+        let candidates: Vec<_> =
+            listed.iter().filter(|(id, _)| !condemned.contains(*id)).map(|(id, len)| (*id, *len)).collect();
         let cache = Arc::clone(&self.cache);
         self.offload.start(move || usable(&cache, &candidates)).await?
     }
@@ -141,7 +149,8 @@ impl Repository {
         for (info, bytes) in crate::repository::read_all(&self.store, names::CONDEMNED).await? {
             let Some(id) = CondemnedId::from_hex(names::last(&info.name)) else { continue };
             let repository = self.config.repository;
-            let frame = Frame::decode(&bytes, ObjectKind::Condemned, repository).map_err(EngineError::object(&info.name))?;
+            let frame =
+                Frame::decode(&bytes, ObjectKind::Condemned, repository).map_err(EngineError::object(&info.name))?;
             let list = pack::Condemned::open(&frame, |epoch| self.keyring.index_key_of(epoch), repository)
                 .map_err(EngineError::object(&info.name))?;
             if list.list == id && self.keyring.believes(frame.signer, Writes::Collection, info.modified_at) {
@@ -166,7 +175,9 @@ pub(crate) fn open_segment(
     }
     let frame = Frame::decode(bytes, ObjectKind::Segment, keyring.repository).map_err(object())?;
     if !keyring.believes(frame.signer, Writes::Index, info.modified_at) {
-        return Err(object()(pack::PackError::Inconsistent { what: "signed by a key that the owner does not vouch for" }));
+        return Err(object()(pack::PackError::Inconsistent {
+            what: "signed by a key that the owner does not vouch for",
+        }));
     }
     Segment::open(&frame, |epoch| keyring.index_key_of(epoch), keyring.repository).map_err(object())
 }

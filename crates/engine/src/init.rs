@@ -11,10 +11,10 @@ use pack::{Certificate, Config, Epoch, EpochGrant, EpochSecrets, Grant, Protecto
 use seal::{ExchangeKey, IdentityKey, KdfCost, ObjectKind, RepositoryId, Secret, seal_record};
 use store::{Env, SharedStore};
 
+use crate::EngineError;
 use crate::keyring::Credential;
 use crate::objects::{create, now, random, random_secret};
 use crate::repository::{OpenOptions, Repository, read_config, slot_key};
-use crate::EngineError;
 
 /// Aimed length of packs, in bytes.
 const PACK_LEN: u32 = 16 << 20;
@@ -137,15 +137,17 @@ pub(crate) fn encode_slot(
     let key = slot_key(credential, &protector).unwrap_or_else(|| Ok(Secret::new(random(env))));
     let key = key.map_err(|source| pack::PackError::Seal { what: "the slot", source }).map_err(bad())?;
     let since = new.certificate.since_epoch;
-    let grants = new.epochs.iter().map(|(number, secrets)| {
-        Grant::seal(*number, secrets, &new.certificate, random(env), repository)
-    });
+    let grants = new
+        .epochs
+        .iter()
+        .map(|(number, secrets)| Grant::seal(*number, secrets, &new.certificate, random(env), repository));
     let grants = grants.collect::<Result<Vec<_>, _>>().map_err(bad())?;
     let index_key = new.epochs.iter().find(|(number, _)| *number == since).or(new.epochs.first());
     let label = index_key.map(|(number, secrets)| {
         seal_record(new.label.as_bytes(), &secrets.index, *number, random(env), repository, ObjectKind::KeySlot)
     });
-    let label = label.transpose().map_err(|source| pack::PackError::Seal { what: "the label", source }).map_err(bad())?;
+    let label =
+        label.transpose().map_err(|source| pack::PackError::Seal { what: "the label", source }).map_err(bad())?;
     let slot = Slot {
         protector,
         secrets: Slot::seal_secrets(&new.secrets, &key, random(env), repository).map_err(bad())?,

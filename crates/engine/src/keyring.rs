@@ -81,7 +81,8 @@ impl Keyring {
 
     /// The index key of the newest epoch.
     pub(crate) fn index_key(&self) -> Result<Secret, EngineError> {
-        self.index_key_of(self.epoch()).ok_or_else(|| self.refuse("use the newest epoch: it was removed from the repository, and"))
+        self.index_key_of(self.epoch())
+            .ok_or_else(|| self.refuse("use the newest epoch: it was removed from the repository, and"))
     }
 
     /// The public key that new data is sealed to, with the number of its epoch.
@@ -148,9 +149,10 @@ impl Keyring {
             self.certified.entry(certificate.identity).or_insert(certificate.role);
             self.revoked.entry(certificate.identity).or_insert(written_at);
         }
-        let own = epoch.grants.iter().find(|grant| {
-            grant.to == self.certificate.identity && grant.exchange == self.certificate.exchange
-        });
+        let own = epoch
+            .grants
+            .iter()
+            .find(|grant| grant.to == self.certificate.identity && grant.exchange == self.certificate.exchange);
         if let Some(own) = own {
             let secrets = own.grant.open(&self.secrets.exchange, self.repository)?;
             self.epochs.insert(epoch.number, secrets);

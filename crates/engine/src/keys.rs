@@ -10,11 +10,11 @@
 use pack::{Certificate, Epoch, EpochGrant, EpochSecrets, Grant, Role, Slot, SlotSecrets, names};
 use seal::{ExchangeKey, IdentityKey, KdfCost, ObjectKind, open_record, record_epoch};
 
+use crate::EngineError;
 use crate::init::{NewSlot, encode_slot};
 use crate::keyring::Credential;
 use crate::objects::{create, now, random, random_secret};
 use crate::repository::{Repository, read_all, read_slots};
-use crate::EngineError;
 
 /// One key of the repository.
 #[derive(Debug, Clone)]
@@ -64,7 +64,8 @@ impl Repository {
     fn key_info(&self, name: &str, slot: &Slot) -> KeyInfo {
         let epoch = record_epoch(&slot.label).unwrap_or(0);
         let label = self.keyring.index_key_of(epoch);
-        let label = label.and_then(|key| open_record(&slot.label, &key, self.config.repository, ObjectKind::KeySlot).ok());
+        let label =
+            label.and_then(|key| open_record(&slot.label, &key, self.config.repository, ObjectKind::KeySlot).ok());
         KeyInfo {
             id: names::last(name).to_owned(),
             role: slot.certificate.role,
@@ -125,7 +126,8 @@ impl Repository {
     /// Those of the store. If only deleting the old slot fails, both passwords open the repository.
     pub async fn change_password(&self, credential: Credential, cost: KdfCost) -> Result<String, EngineError> {
         let slots = read_slots(&self.store, &self.config).await?;
-        let own = slots.iter().find(|(name, _)| *name == self.keyring.slot).map(|(name, slot)| self.key_info(name, slot));
+        let own =
+            slots.iter().find(|(name, _)| *name == self.keyring.slot).map(|(name, slot)| self.key_info(name, slot));
         let new = NewSlot {
             certificate: self.keyring.certificate.clone(),
             secrets: self.keyring.secrets.clone(),
@@ -152,7 +154,9 @@ impl Repository {
             return Err(EngineError::Request { what: format!("{id_prefix} is not the start of exactly one key's id") });
         };
         if *name == self.keyring.slot {
-            return Err(EngineError::Request { what: "the key in use cannot remove itself; use another owner's key".into() });
+            return Err(EngineError::Request {
+                what: "the key in use cannot remove itself; use another owner's key".into(),
+            });
         }
         let is_shared = slot.certificate.role == Role::Owner;
         let revoked = if is_shared { None } else { Some(slot.certificate.clone()) };
@@ -196,11 +200,14 @@ impl Repository {
             revoked: all_revoked,
             extension: Vec::new(),
         };
-        let bytes = epoch.encode(self.keyring.identity(), self.config.repository).map_err(EngineError::object(&object))?;
+        let bytes =
+            epoch.encode(self.keyring.identity(), self.config.repository).map_err(EngineError::object(&object))?;
         if create(&*self.store, &object, bytes).await? {
             Ok(number)
         } else {
-            Err(EngineError::Request { what: format!("somebody else began epoch {number} at the same time; try again") })
+            Err(EngineError::Request {
+                what: format!("somebody else began epoch {number} at the same time; try again"),
+            })
         }
     }
 
@@ -225,7 +232,8 @@ impl Repository {
     pub async fn key_status(&self) -> Result<KeyStatus, EngineError> {
         let epochs = self.read_epochs().await?;
         let index = self.load_index().await?;
-        let mut packs: std::collections::BTreeMap<u32, (u64, u64)> = epochs.iter().map(|epoch| (epoch.number, (0, 0))).collect();
+        let mut packs: std::collections::BTreeMap<u32, (u64, u64)> =
+            epochs.iter().map(|epoch| (epoch.number, (0, 0))).collect();
         for found in index.packs()? {
             for seal in &found.seals {
                 let row = packs.entry(seal.epoch).or_default();

@@ -23,6 +23,7 @@ mod error;
 mod fetch;
 mod index;
 mod init;
+mod inspect;
 mod keyring;
 mod keys;
 mod objects;

@@ -16,9 +16,9 @@ use seal::{Secret, key_from_file, key_from_password};
 use store::index_cache::{CacheOptions, IndexCache};
 use store::{Env, ObjectInfo, SharedStore, StoreError};
 
+use crate::EngineError;
 use crate::keyring::{Credential, Keyring};
 use crate::offload::Offload;
-use crate::EngineError;
 
 /// Requests at once where many small objects are read.
 pub(crate) const REQUESTS_MAX: usize = 16;
@@ -197,7 +197,8 @@ async fn open_slot(
     for (name, slot) in slots {
         let (credential, protector) = (credential.clone(), slot.protector.clone());
         let Some(key) = offload.start(move || slot_key(&credential, &protector)).await? else { continue };
-        let key = key.map_err(|source| PackError::Seal { what: "the slot", source }).map_err(EngineError::object(name))?;
+        let key =
+            key.map_err(|source| PackError::Seal { what: "the slot", source }).map_err(EngineError::object(name))?;
         let Ok(secrets) = slot.open_secrets(&key, config.repository) else { continue };
         if secrets.owner != config.owner {
             let what = "the configuration names another owner than this key knows";

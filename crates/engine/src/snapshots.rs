@@ -10,9 +10,9 @@ use pack::{Frame, Snapshot, SnapshotId, names};
 use seal::ObjectKind;
 use store::{ObjectInfo, StoreError};
 
+use crate::EngineError;
 use crate::keyring::Writes;
 use crate::repository::{REQUESTS_MAX, Repository};
-use crate::EngineError;
 
 /// A snapshot as listed.
 #[derive(Debug, Clone)]
@@ -140,11 +140,12 @@ impl Repository {
     ///
     /// [`EngineError::NoSnapshot`] or [`EngineError::Ambiguous`]; else as [`Repository::snapshots`].
     pub async fn select(&self, selector: &Selector, filter: &SnapshotFilter) -> Result<SnapshotInfo, EngineError> {
-        let found: Vec<_> = self.read_snapshots().await?.0.into_iter().filter(|info| filter.fits(&info.snapshot)).collect();
-        let trusted = found.iter().rev().filter(|info| info.trusted);
+        let found: Vec<_> =
+            self.read_snapshots().await?.0.into_iter().filter(|info| filter.fits(&info.snapshot)).collect();
+        let mut trusted = found.iter().rev().filter(|info| info.trusted);
         let none = |what: String| EngineError::NoSnapshot { what };
         match selector {
-            Selector::Latest => trusted.cloned().next().ok_or_else(|| none("fits".into())),
+            Selector::Latest => trusted.next().cloned().ok_or_else(|| none("fits".into())),
             Selector::At(at) => {
                 let mut before = trusted.filter(|info| info.snapshot.structure.started_at <= *at);
                 before.next().cloned().ok_or_else(|| none("is that old".into()))
@@ -156,7 +157,11 @@ impl Repository {
                     [] => Err(none(format!("has an id beginning with {prefix}"))),
                     several => {
                         let examples = several.iter().take(4).map(|info| info.id.to_string()).collect::<Vec<_>>();
-                        Err(EngineError::Ambiguous { what: prefix.clone(), count: several.len(), examples: examples.join(", ") })
+                        Err(EngineError::Ambiguous {
+                            what: prefix.clone(),
+                            count: several.len(),
+                            examples: examples.join(", "),
+                        })
                     }
                 }
             }

@@ -23,9 +23,9 @@ use pack::{Announced, Dead, Frame, Lease, PackId, Seen, SnapshotId, names};
 use seal::ObjectKind;
 use store::{Put, StoreError};
 
+use crate::EngineError;
 use crate::objects::{create, now, random};
 use crate::repository::Repository;
-use crate::EngineError;
 
 /// How long between lease renewals.
 pub(crate) const LEASE_RENEWED_EVERY: Duration = Duration::from_secs(300);
@@ -78,7 +78,13 @@ impl Repository {
     pub(crate) fn seal(
         &self,
         name: &str,
-        encode: impl FnOnce(&seal::Secret, u32, seal::SealId, &seal::IdentityKey, seal::RepositoryId) -> Result<Vec<u8>, pack::PackError>,
+        encode: impl FnOnce(
+            &seal::Secret,
+            u32,
+            seal::SealId,
+            &seal::IdentityKey,
+            seal::RepositoryId,
+        ) -> Result<Vec<u8>, pack::PackError>,
     ) -> Result<Vec<u8>, EngineError> {
         let key = self.keyring.index_key()?;
         encode(&key, self.keyring.epoch(), random(&self.env), self.keyring.identity(), self.config.repository)
@@ -134,7 +140,8 @@ impl Writer<'_> {
                 Err(error) => failure = Some(error),
             }
         }
-        Err(failure.map_or(EngineError::Request { what: format!("{name} vanishes as it is created") }, EngineError::from))
+        Err(failure
+            .map_or(EngineError::Request { what: format!("{name} vanishes as it is created") }, EngineError::from))
     }
 
     fn is_tombstone(&self, bytes: &[u8]) -> bool {

@@ -144,7 +144,11 @@ impl TreeReader {
     }
 
     /// Starts reading a group; waits while enough groups are under way.
-    async fn start(&self, reading: &mut VecDeque<JoinHandle<Result<Batch, EngineError>>>, group: Group) -> Result<(), EngineError> {
+    async fn start(
+        &self,
+        reading: &mut VecDeque<JoinHandle<Result<Batch, EngineError>>>,
+        group: Group,
+    ) -> Result<(), EngineError> {
         if group.planned.is_empty() {
             return Ok(());
         }
@@ -197,7 +201,7 @@ impl TreeReader {
                 }
             }
             if let Err(error) = reader.finish() {
-                drop(emitter.emit(Err(error)));
+                let _ = emitter.emit(Err(error)); // nobody listens any more
             }
         });
         let pieces = pieces.map(|item| item.unwrap_or_else(|panic| Err(SourceError::from(panic))));
@@ -214,11 +218,13 @@ fn walk(source: FilesSource) -> impl futures::Stream<Item = Result<Vec<Walked>, 
         let mut list = Vec::with_capacity(WALK_LIST);
         for found in source.walk() {
             list.push(found);
-            if list.len() >= WALK_LIST && emitter.emit(std::mem::replace(&mut list, Vec::with_capacity(WALK_LIST))).is_err() {
+            if list.len() >= WALK_LIST
+                && emitter.emit(std::mem::replace(&mut list, Vec::with_capacity(WALK_LIST))).is_err()
+            {
                 return;
             }
         }
-        drop(emitter.emit(list));
+        let _ = emitter.emit(list); // nobody listens any more
     })
 }
 
@@ -242,12 +248,20 @@ fn read_group(group: Group, held: Held, gear: &Arc<Gear>, cutter: Option<CutterK
 }
 
 /// Reads one small file, once more if it changed meanwhile.
-fn read_small(mut found: WalkedEntry, gear: &Arc<Gear>, cutter: Option<CutterKind>, problems: &Problems, batch: &mut Batch) {
+fn read_small(
+    mut found: WalkedEntry,
+    gear: &Arc<Gear>,
+    cutter: Option<CutterKind>,
+    problems: &Problems,
+    batch: &mut Batch,
+) {
     for attempt in 1.. {
         match read_once(&found, gear, cutter) {
             Ok((entry, content, changed)) => {
                 if let Some(error) = changed {
-                    if attempt < TRIES_MAX && let Ok(again) = found.refreshed() {
+                    if attempt < TRIES_MAX
+                        && let Ok(again) = found.refreshed()
+                    {
                         found = again;
                         continue;
                     }

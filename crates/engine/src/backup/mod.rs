@@ -115,16 +115,14 @@ impl Repository {
         let index = self.load_index_without(&writer.condemned).await?;
         let is_careful = !writer.condemned.is_empty();
         let id = writer.id;
-        let ran = self
-            .run_component(request, index, is_careful, started_at, progress, cancel, Some(&mut *writer))
-            .await?;
+        let ran =
+            self.run_component(request, index, is_careful, started_at, progress, cancel, Some(&mut *writer)).await?;
         let (structure, body) = self.describe(request, &ran, id, started_at);
         let (epoch, key) = (self.keyring.sealing()?, self.keyring.index_key()?);
         let (salt, seed) = (random(&self.env), random(&self.env));
         let repository = self.config.repository;
-        let object =
-            Snapshot::encode(&structure, &body, epoch, &key, salt, seed, self.keyring.identity(), repository)
-                .map_err(EngineError::object(names::snapshot(&id)))?;
+        let object = Snapshot::encode(&structure, &body, epoch, &key, salt, seed, self.keyring.identity(), repository)
+            .map_err(EngineError::object(names::snapshot(&id)))?;
         let len = object.len() as u64;
         let answered = writer.commit(object).await?;
         let mut report = report(&ran, Instant::now());
@@ -277,6 +275,3 @@ fn report(ran: &Ran, clock: Instant) -> BackupReport {
         ..BackupReport::default()
     }
 }
-
-
-

@@ -103,7 +103,13 @@ impl<'a> Packer<'a> {
     }
 
     /// Takes a chunk that the index does not know; true if it is new to this run too.
-    pub(crate) async fn add(&mut self, kind: BlobKind, id: ChunkId, bytes: &[u8], held: Held) -> Result<bool, EngineError> {
+    pub(crate) async fn add(
+        &mut self,
+        kind: BlobKind,
+        id: ChunkId,
+        bytes: &[u8],
+        held: Held,
+    ) -> Result<bool, EngineError> {
         if !self.on_their_way.insert(id) {
             return Ok(false);
         }
@@ -272,7 +278,9 @@ fn seal_and_verify(
         let (chunk, others) = rest.split_at_checked(*len as usize).unwrap_or((&[], rest));
         if namer.name(chunk) != *id {
             // Memory that does not keep what was written to it, or a bug: in no case may this be stored.
-            return Err(EngineError::Panicked { what: format!("chunk {id} changed while it was sealed; check this machine's memory") });
+            return Err(EngineError::Panicked {
+                what: format!("chunk {id} changed while it was sealed; check this machine's memory"),
+            });
         }
         rest = others;
     }

@@ -48,7 +48,9 @@ impl Repository {
             SnapshotFilter { hosts: vec![host.to_owned()], sources: vec![source.to_owned()], tags: Vec::new() };
         let (found, _) = self.read_snapshots().await?;
         let mut fits = found.into_iter().rev().filter(|info| info.trusted && filter.fits(&info.snapshot));
-        Ok(fits.find(|info| info.snapshot.structure.components.iter().any(|own| own.name == component && own.root.is_some())))
+        Ok(fits.find(|info| {
+            info.snapshot.structure.components.iter().any(|own| own.name == component && own.root.is_some())
+        }))
     }
 }
 
@@ -86,7 +88,8 @@ impl Parent {
 
     /// Looks up every chunk and page below `children`.
     async fn all_found(&self, children: &[Child]) -> Result<bool, EngineError> {
-        let pages: Vec<_> = children.iter().filter(|child| child.kind == ChildKind::Page).map(|child| child.id).collect();
+        let pages: Vec<_> =
+            children.iter().filter(|child| child.kind == ChildKind::Page).map(|child| child.id).collect();
         let mut ids = pages;
         let mut leaves = leaves_of(self.fetcher.clone(), children.to_vec());
         loop {

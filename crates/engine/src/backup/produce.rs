@@ -12,6 +12,7 @@ use source::SourceError;
 use source::command::{CommandLine, Producer, ProducerStatus};
 use source::files::{FilesOptions, FilesSource, Piece};
 
+use crate::EngineError;
 use crate::backup::entry::stream_entry;
 use crate::backup::files::{Problems, TreeReader};
 use crate::backup::parent::Parent;
@@ -19,7 +20,6 @@ use crate::backup::request::{BackupRequest, Input, Problem};
 use crate::backup::stream::Outlet;
 use crate::index::Index;
 use crate::repository::Repository;
-use crate::EngineError;
 
 /// What the reading side found out.
 #[derive(Default)]

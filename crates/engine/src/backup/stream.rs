@@ -56,7 +56,13 @@ impl Outlet {
                     return Ok(Err(error));
                 }
             };
-            let held = self.budget.take(match &piece { Some(Piece::Data(bytes)) => bytes.len(), _ => 0 }).await;
+            let held = self
+                .budget
+                .take(match &piece {
+                    Some(Piece::Data(bytes)) => bytes.len(),
+                    _ => 0,
+                })
+                .await;
             len += piece.as_ref().map_or(0, Piece::len);
             let (back, chunks) = self.cut(cutting, &piece).await?;
             cutting = back;

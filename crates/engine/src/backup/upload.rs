@@ -62,7 +62,11 @@ impl<'a> Uploader<'a> {
     }
 
     /// Starts an upload; waits while too many are under way. Gives the chunks of a segment that this published.
-    pub(crate) async fn put(&mut self, finished: FinishedPack<Bytes>, held: Held) -> Result<Option<Vec<ChunkId>>, EngineError> {
+    pub(crate) async fn put(
+        &mut self,
+        finished: FinishedPack<Bytes>,
+        held: Held,
+    ) -> Result<Option<Vec<ChunkId>>, EngineError> {
         while self.running.len() >= UPLOADS_MAX {
             self.acknowledge().await?;
         }
@@ -80,7 +84,9 @@ impl<'a> Uploader<'a> {
     /// Waits for one upload and journals it.
     async fn acknowledge(&mut self) -> Result<bool, EngineError> {
         let next = self.running.try_next().await;
-        let Some(entry) = next.map_err(|error| EngineError::Panicked { what: error.to_string() })? else { return Ok(false) };
+        let Some(entry) = next.map_err(|error| EngineError::Panicked { what: error.to_string() })? else {
+            return Ok(false);
+        };
         let entry = entry?;
         self.stored_len += entry.len;
         self.pack_count += 1;
@@ -144,14 +150,19 @@ impl Repository {
     /// Publishes a segment for packs which an interrupted run had stored but not named, if they are still there.
     ///
     /// Called after W2, so that what is found is protected like any other pack.
-    pub(crate) async fn recover_journal(&self, condemned: &std::collections::HashSet<PackId>) -> Result<(), EngineError> {
+    pub(crate) async fn recover_journal(
+        &self,
+        condemned: &std::collections::HashSet<PackId>,
+    ) -> Result<(), EngineError> {
         let journal = self.cache.get_note(JOURNAL)?.unwrap_or_default();
         let (ids, _) = journal.as_chunks::<32>();
         let mut packs = Vec::new();
         for id in ids.iter().map(|id| PackId(*id)).filter(|id| !condemned.contains(id)) {
             match self.read_pack_entry(id).await {
                 Ok(entry) => packs.push(entry),
-                Err(error) if error.kind() == crate::Kind::Damaged => tracing::warn!("pack {id} of an interrupted run: {error}"),
+                Err(error) if error.kind() == crate::Kind::Damaged => {
+                    tracing::warn!("pack {id} of an interrupted run: {error}")
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -179,7 +190,9 @@ impl Repository {
         let read = move || pack::read_trailer(&sealed, |epoch| keyring.index_key_of(epoch), keyring.repository);
         let trailer = self.offload.start(read).await?.map_err(EngineError::object(&name))?;
         if trailer.blobs_len() != start {
-            return Err(EngineError::object(name)(pack::PackError::Inconsistent { what: "blobs and trailer do not meet" }));
+            return Err(EngineError::object(name)(pack::PackError::Inconsistent {
+                what: "blobs and trailer do not meet",
+            }));
         }
         Ok(PackEntry { id, len, trailer })
     }

@@ -5,8 +5,8 @@
 
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 use pack::manifest::{Entry, EntryKind};
-use source::entry::EntryPath;
 use source::SourceError;
+use source::entry::EntryPath;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 

@@ -45,7 +45,11 @@ pub(crate) async fn directories(
             continue;
         }
         // Without root, a directory that its owner may not enter would shut out what is below it: it waits.
-        if entry.mode & 0o700 == 0o700 { batch.push((path, entry)) } else { strict.push((path, entry)) }
+        if entry.mode & 0o700 == 0o700 {
+            batch.push((path, entry))
+        } else {
+            strict.push((path, entry))
+        }
         if batch.len() >= BATCH && cleaner.is_none() {
             set_all(restoring, std::mem::take(&mut batch)).await?;
         }

@@ -67,9 +67,9 @@ impl Repository {
             return self.plan_restore(snapshot, &request).await;
         }
         let components = &snapshot.snapshot.structure.components;
-        let (entries, len) = components.iter().fold((0, 0), |(entries, len), component| {
-            (entries + component.entry_count, len + component.content_len)
-        });
+        let (entries, len) = components
+            .iter()
+            .fold((0, 0), |(entries, len), component| (entries + component.entry_count, len + component.content_len));
         progress.set_totals(entries, len);
         let filter = Filter::new(&request)?;
         let folder = request.target.clone();
@@ -124,7 +124,11 @@ impl Repository {
     }
 
     /// What a restore would do, without looking at content.
-    async fn plan_restore(&self, snapshot: &SnapshotInfo, request: &RestoreRequest) -> Result<RestoreReport, EngineError> {
+    async fn plan_restore(
+        &self,
+        snapshot: &SnapshotInfo,
+        request: &RestoreRequest,
+    ) -> Result<RestoreReport, EngineError> {
         let filter = Filter::new(request)?;
         let fetcher = self.fetcher().await?;
         let mut report = RestoreReport::default();

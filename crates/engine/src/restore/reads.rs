@@ -83,8 +83,12 @@ fn join<T>(runs: &mut Vec<Run<T>>, wanted: Wanted<T>, place: Option<Place>, pack
         let same_pack = run.pack.as_ref().map(|own| own.id) == pack.as_ref().map(|pack| pack.id);
         let same_blob = run.blobs.last().is_some_and(|last| last.row == row);
         let is_next = start >= run.end && start - run.end <= GAP_LEN_MAX;
-        let fits = run.plain_len + plain_len <= RUN_PLAIN_LEN_MAX && end.saturating_sub(run.start) <= RUN_SEALED_LEN_MAX;
-        if same_pack && same_blob && let Some(last) = run.blobs.last_mut() {
+        let fits =
+            run.plain_len + plain_len <= RUN_PLAIN_LEN_MAX && end.saturating_sub(run.start) <= RUN_SEALED_LEN_MAX;
+        if same_pack
+            && same_blob
+            && let Some(last) = run.blobs.last_mut()
+        {
             return last.wanted.push((wanted, place));
         }
         if same_pack && is_next && fits {
@@ -111,7 +115,9 @@ pub(crate) async fn read_run<T: Send + 'static>(fetcher: &Fetcher, run: Run<T>) 
         let (keyring, pack, namer, sealed) =
             (Arc::clone(&fetcher.keyring), Arc::clone(&pack), fetcher.namer.clone(), sealed.clone());
         jobs.push(fetcher.offload.start(move || {
-            let opened = sealed.and_then(|sealed| slice_of(&pack, blob.row, start, &sealed)).map(|sealed| open_blob(&keyring, &pack, blob.row, &sealed));
+            let opened = sealed
+                .and_then(|sealed| slice_of(&pack, blob.row, start, &sealed))
+                .map(|sealed| open_blob(&keyring, &pack, blob.row, &sealed));
             let opened = opened.and_then(Result::ok).map(Bytes::from);
             let check = |(wanted, place): (Wanted<T>, Option<Place>)| {
                 let bytes = opened.as_ref().zip(place).and_then(|(opened, place)| {
@@ -166,4 +172,3 @@ async fn without_place<T>(fetcher: &Fetcher, blobs: Vec<RunBlob<T>>) -> Result<V
     }
     Ok(found)
 }
-

@@ -118,7 +118,8 @@ impl FilePlan {
     fn open(&self, restoring: &Restoring) -> Result<Option<SinkFile>, SourceError> {
         let EntryKind::File { len } = self.entry.kind else { return Ok(None) };
         let overwrite = restoring.request.overwrite;
-        if overwrite != Overwrite::Always && !self.compare_only
+        if overwrite != Overwrite::Always
+            && !self.compare_only
             && let Some(there) = restoring.target.existing(&self.path)?
         {
             let (time, modified_at) = (there.modified_at, self.entry.modified_at);
@@ -139,7 +140,8 @@ impl FilePlan {
         if self.left.fetch_sub(1, Ordering::AcqRel) != 1 || self.compare_only {
             return Ok(());
         }
-        let finished = if self.failed.load(Ordering::Acquire) { Ok(None) } else { self.with_file(restoring, |_| Ok(())) };
+        let finished =
+            if self.failed.load(Ordering::Acquire) { Ok(None) } else { self.with_file(restoring, |_| Ok(())) };
         let state = std::mem::replace(&mut *self.state.lock().unwrap_or_else(PoisonError::into_inner), State::Closed);
         if let Err(error) = finished {
             return restoring.entry_failed(self, &error);
@@ -194,7 +196,11 @@ impl Restoring {
                 Err(error) => file.fail(self, &error.to_string()),
                 Ok(bytes) if !file.failed.load(Ordering::Acquire) => {
                     let written = file.with_file(self, |open| {
-                        if has_bytes(leaf.kind) { open.write_at(offset, &bytes) } else { open.punch_or_skip_hole(offset, leaf.len) }
+                        if has_bytes(leaf.kind) {
+                            open.write_at(offset, &bytes)
+                        } else {
+                            open.punch_or_skip_hole(offset, leaf.len)
+                        }
                     });
                     match written {
                         Ok(Some(())) => {
