@@ -98,6 +98,11 @@ impl Entry {
     }
 }
 
+/// Whether no part of `path` is empty, `.` or `..`, or holds a zero byte.
+pub(super) fn is_relative(path: &[u8]) -> bool {
+    path.split(|byte| *byte == b'/').all(|part| !matches!(part, b"" | b"." | b"..") && !part.contains(&0))
+}
+
 /// The key that orders paths: each parent part and a zero, one more zero, the name.
 #[must_use]
 pub fn sort_key(path: &[u8]) -> Vec<u8> {
@@ -164,8 +169,7 @@ impl EntriesBody {
 
     /// Paths are relative and entries strictly increase: checked before writing and after reading.
     fn check(&self) -> Result<(), PackError> {
-        let is_part = |part: &[u8]| !matches!(part, b"" | b"." | b"..") && !part.contains(&0);
-        if !self.entries.iter().all(|entry| entry.path.split(|byte| *byte == b'/').all(is_part)) {
+        if !self.entries.iter().all(|entry| is_relative(&entry.path)) {
             return Err(PackError::Inconsistent { what: "an entry's path is not a relative path" });
         }
         let keys: Vec<_> = self.entries.iter().map(Entry::sort_key).collect();

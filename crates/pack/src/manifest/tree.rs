@@ -4,10 +4,10 @@
 //! Invariant: an entries page ends after an entry whose name says so, so that a change elsewhere moves no cut.
 //! Never here: storing pages; they are handed out.
 
-use seal::{BLOB_PLAIN_LEN_MAX, ChunkId, ChunkNamer};
+use seal::{ChunkId, ChunkNamer};
 
 use super::MetaChunk;
-use super::entry::{EntriesBody, Entry, EntryKind, KeysBody};
+use super::entry::{EntriesBody, Entry, EntryKind, KeysBody, is_relative};
 use super::structure::{Child, PageKind, Structure, content_len};
 use crate::{BlobKind, PackError, codec};
 
@@ -16,6 +16,10 @@ const CUT_BITS: u32 = 8;
 const PAGE_ENTRIES_MAX: usize = 2048;
 const PAGE_CHILDREN_MAX: usize = 16 << 10;
 const PAGE_NAMES_LEN_MAX: usize = 512 << 10;
+/// So a page, which may exceed its own limit by one entry, stays below 2 MiB and shares a blob with others.
+const ENTRY_NAMES_LEN_MAX: usize = 1 << 20;
+/// What an attribute takes in the body besides its name and value.
+const XATTR_OVERHEAD: usize = 16;
 /// A directory page ends after a child whose first key has this many leading zero bits: about 64 children.
 const KEYS_CUT_BITS: u32 = 6;
 const KEYS_MAX: usize = 512;
@@ -70,16 +74,21 @@ impl TreeBuilder {
     ///
     /// # Errors
     ///
-    /// [`PackError::Inconsistent`] if entries come out of order, which is a bug in the caller.
+    /// [`PackError::Inconsistent`] if entries come out of order or a path is not relative, which is a bug in the
+    /// caller, or if the entry's names and attributes are longer than 1 MiB. The tree is as before, and goes on.
     pub fn push(&mut self, mut entry: Entry, children: &[Child], namer: &ChunkNamer) -> Result<(), PackError> {
         let key = entry.sort_key();
-        if self.last_key >= key {
-            return Err(PackError::Inconsistent { what: "entries are out of order" });
+        if self.last_key >= key || !is_relative(&entry.path) {
+            return Err(PackError::Inconsistent { what: "entries are out of order, or a path is not relative" });
+        }
+        let names_len = names_len(&entry);
+        if names_len > ENTRY_NAMES_LEN_MAX {
+            return Err(PackError::Inconsistent { what: "an entry's names and attributes are too long to store" });
         }
         entry.child_count = children.len() as u32;
         self.entry_count += 1;
         self.content_len = self.content_len.saturating_add(content_len(children));
-        self.names_len += names_len(&entry);
+        self.names_len += names_len;
         self.children.extend_from_slice(children);
         self.entries.push(entry);
         let is_full = self.entries.len() >= PAGE_ENTRIES_MAX
@@ -136,9 +145,6 @@ impl TreeBuilder {
         content: Vec<Child>,
         namer: &ChunkNamer,
     ) -> Result<Child, PackError> {
-        if body.len() > BLOB_PLAIN_LEN_MAX {
-            return Err(PackError::Inconsistent { what: "one entry's names and attributes are too long to store" });
-        }
         let len = content_len(&content);
         let body_id = namer.name(&body);
         let children = [Child::body(body_id)].into_iter().chain(content).collect();
@@ -178,7 +184,8 @@ impl TreeBuilder {
 /// What counts towards the length of a page's body.
 fn names_len(entry: &Entry) -> usize {
     let target = if let EntryKind::Symlink { target } = &entry.kind { target.len() } else { 0 };
-    entry.path.len() + target + entry.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>()
+    let xattrs = entry.xattrs.iter().map(|(name, value)| name.len() + value.len() + XATTR_OVERHEAD);
+    entry.path.len() + target + xattrs.sum::<usize>()
 }
 
 fn ends_page(namer: &ChunkNamer, key: &[u8], bits: u32) -> bool {

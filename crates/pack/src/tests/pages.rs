@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use proptest::prelude::*;
-use seal::{BLOB_PLAIN_LEN_MAX, ChunkId};
+use seal::ChunkId;
 
 use super::samples::{self, chunk_id, namer};
 use crate::manifest::{
@@ -23,7 +23,7 @@ impl Pages {
     fn of(chunks: Vec<MetaChunk>) -> Self {
         for chunk in &chunks {
             assert_eq!(namer().name(&chunk.bytes), chunk.id);
-            assert!(chunk.bytes.len() <= BLOB_PLAIN_LEN_MAX, "{} bytes do not fit into a blob", chunk.bytes.len());
+            assert!(chunk.bytes.len() <= 2 << 20, "{} bytes are too long for a page", chunk.bytes.len());
         }
         Self(chunks.into_iter().map(|chunk| (chunk.id, chunk)).collect())
     }
@@ -288,11 +288,32 @@ fn long_names_targets_and_attributes_end_a_page_before_it_outgrows_a_blob() {
 }
 
 #[test]
-fn an_entry_that_no_blob_can_hold_is_an_error_of_its_own() {
+fn an_entry_that_is_refused_leaves_the_tree_as_it_was() {
     let mut builder = TreeBuilder::new();
-    let mut entry = samples::entry("a", EntryKind::Directory);
-    entry.xattrs = vec![(b"user.x".to_vec(), vec![0; BLOB_PLAIN_LEN_MAX])];
-    assert!(builder.push(entry, &[], &namer()).is_err());
+    let mut huge = samples::entry("b", EntryKind::Directory);
+    huge.xattrs = vec![(b"user.x".to_vec(), vec![0; 1 << 20])];
+    let small = |path| samples::entry(path, EntryKind::Directory);
+    builder.push(small("a"), &[], &namer()).expect("pushes");
+    assert!(builder.push(huge, &[], &namer()).is_err());
+    assert!(builder.push(small("../b"), &[], &namer()).is_err());
+    builder.push(small("b"), &[], &namer()).expect("pushes");
+    let (root, pages) = builder.finish(&namer()).expect("finishes");
+    assert_eq!((root.entry_count, walk(root, &Pages::of(pages)).0.len()), (2, 2));
+}
+
+#[test]
+fn the_largest_pages_stay_below_2_mib() {
+    let listed: Listed = (0..600)
+        .map(|at| {
+            let mut entry = samples::entry(&format!("{at:05}"), EntryKind::Directory);
+            entry.child_count = 0;
+            let len = if at % 100 == 99 { 1000 << 10 } else { 800 };
+            entry.xattrs = vec![(b"user.x".to_vec(), vec![0; len])];
+            (entry, vec![])
+        })
+        .collect();
+    let (root, pages) = tree(&listed);
+    assert!(walk(root, &pages).0 == listed);
 }
 
 #[test]
