@@ -1,2 +1,98 @@
-//! cli
-fn main(){}
+//! The `backstay` binary: from the command line to an exit code.
+//!
+//! ```text
+//! arguments ─► Context ─► commands::<verb>::run ─► Outcome ─► exit code
+//!                                   └─ CommandError ─► report (message, causes, hint) ─┘
+//! ```
+//!
+//! | file | holds |
+//! |---|---|
+//! | `arguments`, `globals`, `words` | the command line, down to single values |
+//! | `context`, `credential`, `terminal`, `interrupts`, `harden` | what a command works with |
+//! | `commands` | one file per command: its arguments, and `run` |
+//! | `ui`, `table`, `human`, `paint`, `watch`, `logging` | what is shown |
+//! | `error`, `report`, `hints` | what went wrong, and what to do next |
+//!
+//! Invariant: stdout is data, stderr is for people.
+//! Never here: what backing up means; that is the engine's.
+
+mod arguments;
+mod commands;
+mod context;
+mod credential;
+mod error;
+mod globals;
+mod harden;
+mod hints;
+mod human;
+mod interrupts;
+mod logging;
+mod paint;
+mod problems;
+mod report;
+mod table;
+mod terminal;
+mod ui;
+mod watch;
+mod words;
+
+use std::process::ExitCode;
+
+use store::Env;
+
+use crate::arguments::Arguments;
+use crate::context::Context;
+use crate::error::{CommandError, Outcome};
+use crate::interrupts::Interrupts;
+use crate::ui::Ui;
+
+/// Threads of the async runtime; computing has a pool of its own.
+const RUNTIME_THREADS: usize = 2;
+
+fn main() -> ExitCode {
+    harden::forbid_core_dumps();
+    store::install_tls();
+    match Arguments::read() {
+        Ok(arguments) => ExitCode::from(start(arguments)),
+        Err(error) => ExitCode::from(explain(&error)),
+    }
+}
+
+/// Runs the command on a runtime. What still waits in the background then is left behind.
+fn start(arguments: Arguments) -> u8 {
+    let output = &arguments.globals.output;
+    let ui = Ui::new(output.quiet, output.json, output.no_progress);
+    logging::install(output.verbose, &ui);
+    let built = tokio::runtime::Builder::new_multi_thread().worker_threads(RUNTIME_THREADS).enable_all().build();
+    let runtime = match built {
+        Ok(runtime) => runtime,
+        Err(source) => return report::report(&CommandError::Runtime { source }, 0, &ui),
+    };
+    let code = runtime.block_on(run(arguments, ui));
+    runtime.shutdown_background();
+    code
+}
+
+async fn run(arguments: Arguments, ui: Ui) -> u8 {
+    let interrupts = match Interrupts::listen(&ui) {
+        Ok(interrupts) => interrupts,
+        Err(source) => return report::report(&CommandError::Runtime { source }, 0, &ui),
+    };
+    let context = Context { globals: arguments.globals, ui, env: Env::system(), interrupts };
+    match arguments.command.run(&context).await {
+        Ok(Outcome::Done) => 0,
+        Ok(Outcome::Partly) => 1,
+        Err(error) => report::report(&error, context.interrupts.exit_code(), &context.ui),
+    }
+}
+
+/// Prints help or the version on stdout, and mistakes on stderr.
+fn explain(error: &clap::Error) -> u8 {
+    let wants_json = std::env::args_os().any(|argument| argument == "--json");
+    if error.use_stderr() && wants_json {
+        return report::report_usage(&error.render().to_string(), &Ui::new(true, true, true));
+    }
+    // Help that nobody reads to its end is no failure.
+    let _ = error.print();
+    if error.use_stderr() { 2 } else { 0 }
+}

@@ -1,0 +1,119 @@
+//! `check`: prove that what is stored is whole.
+//!
+//! Invariant: every damage is told with what it breaks, and the exit code is then 1.
+//! Never here: repairing.
+
+use std::sync::Arc;
+
+use clap::Args;
+use engine::{CheckReport, CheckRequest, Progress, Subset};
+use serde::Serialize;
+
+use crate::context::Context;
+use crate::error::{CommandError, Outcome};
+use crate::human;
+use crate::ui::Ui;
+use crate::watch::Watch;
+use crate::words::subset;
+
+const EXAMPLES: &str = "\
+Examples:
+  backstay check
+  backstay check --read-data
+  backstay check --read-data-subset 3/7
+  backstay check --read-data-subset 5% --json";
+
+/// Prove that the repository is whole
+///
+/// Without options every snapshot is followed down to the packs which must exist. With --read-data every byte is read
+/// and compared with its hash as well.
+#[derive(Debug, Args)]
+#[command(after_long_help = EXAMPLES)]
+pub(crate) struct CheckArgs {
+    /// Read all data
+    #[arg(long)]
+    read_data: bool,
+
+    /// Read a part of the data: the N-th of T parts, a random percentage, or a random amount
+    #[arg(long, value_name = "N/T|P%|SIZE", value_parser = subset, conflicts_with = "read_data")]
+    read_data_subset: Option<Subset>,
+}
+
+#[derive(Debug, Serialize)]
+struct Document<'a> {
+    is_whole: bool,
+    pack_count: u64,
+    snapshot_count: u64,
+    chunk_count: u64,
+    read_len: u64,
+    damages: Vec<DamageDocument<'a>>,
+    warnings: &'a [String],
+    unclear: &'a [String],
+}
+
+#[derive(Debug, Serialize)]
+struct DamageDocument<'a> {
+    object: &'a str,
+    what: &'a str,
+    affects: &'a [String],
+}
+
+/// Checks, and tells what is damaged.
+pub(crate) async fn run(args: &CheckArgs, ctx: &Context) -> Result<Outcome, CommandError> {
+    let repository = ctx.open_repository().await?;
+    let read_data = if args.read_data { Some(Subset::All) } else { args.read_data_subset };
+    let progress = Arc::new(Progress::new());
+    let watch = Watch::start(&ctx.ui, &progress, "packs");
+    let report = repository.check(CheckRequest { read_data }, &progress, ctx.interrupts.token.clone()).await;
+    drop(watch);
+    let report = report?;
+    if ctx.ui.is_json {
+        ctx.ui.json(&document(&report))?;
+    } else {
+        tell(&report, &ctx.ui)?;
+    }
+    Ok(if report.damages.is_empty() { Outcome::Done } else { Outcome::Partly })
+}
+
+fn tell(report: &CheckReport, ui: &Ui) -> Result<(), CommandError> {
+    report.warnings.iter().for_each(|warning| ui.warn(warning));
+    report.unclear.iter().for_each(|unclear| ui.note(format_args!("unclear: {unclear}")));
+    for damage in &report.damages {
+        ui.line(format_args!("{} {}: {}", ui.stdout.red("damage:"), damage.object, damage.what))?;
+        for affected in &damage.affects {
+            ui.line(format_args!("  affects {affected}"))?;
+        }
+    }
+    ui.note(summary(report));
+    Ok(())
+}
+
+fn summary(report: &CheckReport) -> String {
+    let result = match report.damages.len() as u64 {
+        0 => "the repository is whole".to_owned(),
+        count => human::counted(count, "object is damaged", "objects are damaged"),
+    };
+    let snapshots = human::counted(report.snapshots, "snapshot", "snapshots");
+    let packs = human::counted(report.packs, "pack", "packs");
+    let chunks = human::counted(report.chunks, "chunk", "chunks");
+    let read = if report.read_len > 0 { format!(", {} read", human::size(report.read_len)) } else { String::new() };
+    format!("{result}: {snapshots}, {packs}, {chunks}{read}")
+}
+
+fn document(report: &CheckReport) -> Document<'_> {
+    let damages = report.damages.iter().map(|damage| DamageDocument {
+        object: &damage.object,
+        what: &damage.what,
+        affects: &damage.affects,
+    });
+    Document {
+        is_whole: report.damages.is_empty(),
+        pack_count: report.packs,
+        snapshot_count: report.snapshots,
+        chunk_count: report.chunks,
+        read_len: report.read_len,
+        damages: damages.collect(),
+        warnings: &report.warnings,
+        unclear: &report.unclear,
+    }
+}

@@ -1,0 +1,64 @@
+//! The commands, one file each: its arguments, and `run`.
+//!
+//! Invariant: a command that only reads ends at the first interrupt; one that writes ends in good order.
+//! Never here: how anything is done; commands ask the engine and show what it says.
+
+mod backup;
+mod cache;
+mod cat;
+mod check;
+mod completions;
+mod init;
+mod key;
+mod ls;
+mod man;
+mod restore;
+mod selection;
+mod snapshot_document;
+mod snapshots;
+mod stats;
+
+use clap::Subcommand;
+
+use crate::context::Context;
+use crate::error::{CommandError, Outcome};
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Init(init::InitArgs),
+    Backup(Box<backup::BackupArgs>),
+    Snapshots(snapshots::SnapshotsArgs),
+    Ls(ls::LsArgs),
+    Cat(cat::CatArgs),
+    Restore(restore::RestoreArgs),
+    Check(check::CheckArgs),
+    Stats(stats::StatsArgs),
+    #[command(subcommand)]
+    Key(key::KeyCommand),
+    #[command(subcommand)]
+    Cache(cache::CacheCommand),
+    Completions(completions::CompletionsArgs),
+    #[command(hide = true)]
+    Man(man::ManArgs),
+}
+
+impl Command {
+    /// Does it.
+    pub(crate) async fn run(&self, ctx: &Context) -> Result<Outcome, CommandError> {
+        match self {
+            Self::Init(args) => init::run(args, ctx).await,
+            Self::Backup(args) => backup::run(args, ctx).await,
+            Self::Snapshots(args) => ctx.unless_interrupted(snapshots::run(args, ctx)).await,
+            Self::Ls(args) => ctx.unless_interrupted(ls::run(args, ctx)).await,
+            Self::Cat(args) => ctx.unless_interrupted(cat::run(args, ctx)).await,
+            Self::Restore(args) => restore::run(args, ctx).await,
+            Self::Check(args) => check::run(args, ctx).await,
+            Self::Stats(args) => ctx.unless_interrupted(stats::run(args, ctx)).await,
+            Self::Key(command) => command.run(ctx).await,
+            Self::Cache(command) => command.run(ctx).await,
+            Self::Completions(args) => completions::run(args, ctx),
+            Self::Man(args) => man::run(args),
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! `restore`: write a snapshot, or a part of it, back to a directory.
+//!
+//! Invariant: with `--delete`, what would be removed is shown first, and removed only with `--yes`.
+//! Never here: writing files.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::{Args, ValueEnum};
+use engine::{Overwrite, Progress, Repository, RestoreReport, RestoreRequest, SnapshotInfo};
+use serde::Serialize;
+use source::sink::OwnerPolicy;
+
+use crate::commands::selection::SelectionArgs;
+use crate::context::Context;
+use crate::error::{CommandError, Outcome};
+use crate::human;
+use crate::problems::{ProblemDocument, documents, tell_problems};
+use crate::watch::Watch;
+
+const EXAMPLES: &str = "\
+Examples:
+  backstay restore latest --target /tmp/restored
+  backstay restore latest:/etc/nginx --target /tmp/nginx --verify
+  backstay restore --at '2026-11-19 14:30' --host web1 --target /srv/web1
+  backstay restore latest:/srv/www --target /srv/www --delete --dry-run";
+
+/// Restore a snapshot, or one path of it, to a directory
+///
+/// A whole snapshot is restored below the target with the paths that it has; a path of it is restored as the target
+/// itself. What is there already is compared, and only what differs is written.
+#[derive(Debug, Args)]
+#[command(after_long_help = EXAMPLES)]
+pub(crate) struct RestoreArgs {
+    #[command(flatten)]
+    selection: SelectionArgs,
+
+    /// Where to: a directory, made if it is missing
+    #[arg(short, long, value_name = "DIR")]
+    target: PathBuf,
+
+    /// Restore only what matches, as in .gitignore, against paths in the snapshot
+    #[arg(long, value_name = "PATTERN", help_heading = "What is restored")]
+    include: Vec<String>,
+
+    /// Leave out what matches
+    #[arg(long, value_name = "PATTERN", help_heading = "What is restored")]
+    exclude: Vec<String>,
+
+    /// What happens to a file that is there already
+    #[arg(long, value_enum, default_value = "always", help_heading = "What is restored")]
+    overwrite: OverwriteArg,
+
+    /// Whom restored files belong to
+    #[arg(long, value_enum, default_value = "name", help_heading = "What is restored")]
+    owner: OwnerArg,
+
+    /// Also remove what the snapshot does not have, within the directories that it has; needs --yes
+    #[arg(long, help_heading = "What is restored")]
+    delete: bool,
+
+    /// Carry out a plan that removes something
+    #[arg(long, requires = "delete", help_heading = "What is restored")]
+    yes: bool,
+
+    /// Read everything back afterwards and compare
+    #[arg(long)]
+    verify: bool,
+
+    /// Say what would be done, and do nothing
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum OverwriteArg {
+    /// Overwrite what differs; contents are compared
+    Always,
+    /// The same, but believe that a file with the right length and time is right
+    IfChanged,
+    /// Leave every file that is there alone
+    Never,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum OwnerArg {
+    /// To the owner of the same name, or number where the name is not known
+    Name,
+    /// To the owner of the same number
+    Number,
+    /// To whoever restores
+    None,
+}
+
+#[derive(Debug, Serialize)]
+struct Document {
+    snapshot_id: String,
+    target: String,
+    is_dry_run: bool,
+    entry_count: u64,
+    content_len: u64,
+    written_len: u64,
+    kept_len: u64,
+    deleted_count: u64,
+    skipped_count: u64,
+    seconds: f64,
+    problem_count: u64,
+    problems: Vec<ProblemDocument>,
+}
+
+/// Restores, and tells what came of it.
+pub(crate) async fn run(args: &RestoreArgs, ctx: &Context) -> Result<Outcome, CommandError> {
+    let repository = ctx.open_repository().await?;
+    let snapshot = ctx.unless_interrupted(args.selection.select(&repository, ctx)).await?;
+    if args.delete && !args.yes && !args.dry_run {
+        let plan = restore(args, ctx, &repository, &snapshot, true).await?;
+        tell(args, ctx, &snapshot, &plan, true)?;
+        return Err(CommandError::Unconfirmed { target: args.target.clone() });
+    }
+    let report = restore(args, ctx, &repository, &snapshot, args.dry_run).await?;
+    tell(args, ctx, &snapshot, &report, args.dry_run)
+}
+
+async fn restore(
+    args: &RestoreArgs,
+    ctx: &Context,
+    repository: &Repository,
+    snapshot: &SnapshotInfo,
+    dry_run: bool,
+) -> Result<RestoreReport, CommandError> {
+    let progress = Arc::new(Progress::new());
+    let _watch = Watch::start(&ctx.ui, &progress, "entries");
+    Ok(repository.restore(snapshot, args.request(dry_run), &progress, ctx.interrupts.token.clone()).await?)
+}
+
+impl RestoreArgs {
+    fn request(&self, dry_run: bool) -> RestoreRequest {
+        RestoreRequest {
+            path: self.selection.path().to_vec(),
+            target: self.target.clone(),
+            overwrite: match self.overwrite {
+                OverwriteArg::Always => Overwrite::Always,
+                OverwriteArg::IfChanged => Overwrite::IfChanged,
+                OverwriteArg::Never => Overwrite::Never,
+            },
+            delete: self.delete,
+            include: self.include.clone(),
+            exclude: self.exclude.clone(),
+            owners: match self.owner {
+                OwnerArg::Name => OwnerPolicy::ByName,
+                OwnerArg::Number => OwnerPolicy::ByNumber,
+                OwnerArg::None => OwnerPolicy::Keep,
+            },
+            verify: self.verify,
+            dry_run,
+        }
+    }
+}
+
+fn tell(
+    args: &RestoreArgs,
+    ctx: &Context,
+    snapshot: &SnapshotInfo,
+    report: &RestoreReport,
+    is_dry_run: bool,
+) -> Result<Outcome, CommandError> {
+    if ctx.ui.is_json {
+        ctx.ui.json(&document(args, snapshot, report, is_dry_run))?;
+    } else {
+        tell_problems(&report.problems, report.problem_count, &ctx.ui);
+        let start = if is_dry_run { "dry run, nothing was restored of" } else { "restored" };
+        ctx.ui.note(format_args!("{start} snapshot {}: {}", human::short(&snapshot.id), summary(report)));
+    }
+    let is_partial = report.problems.iter().any(|problem| problem.loses);
+    Ok(if is_partial { Outcome::Partly } else { Outcome::Done })
+}
+
+fn summary(report: &RestoreReport) -> String {
+    let mut parts = vec![
+        human::counted(report.entry_count, "entry", "entries"),
+        human::size(report.content_len),
+        format!("{} written", human::size(report.written_len)),
+    ];
+    if report.kept_len > 0 {
+        parts.push(format!("{} right already", human::size(report.kept_len)));
+    }
+    if report.deleted_count > 0 {
+        parts.push(format!("{} deleted", human::counted(report.deleted_count, "entry", "entries")));
+    }
+    if report.skipped_count > 0 {
+        parts.push(format!("{} left alone", human::count(report.skipped_count)));
+    }
+    format!("{} in {}", parts.join(", "), human::duration(report.seconds))
+}
+
+fn document(args: &RestoreArgs, snapshot: &SnapshotInfo, report: &RestoreReport, is_dry_run: bool) -> Document {
+    Document {
+        snapshot_id: snapshot.id.to_string(),
+        target: args.target.display().to_string(),
+        is_dry_run,
+        entry_count: report.entry_count,
+        content_len: report.content_len,
+        written_len: report.written_len,
+        kept_len: report.kept_len,
+        deleted_count: report.deleted_count,
+        skipped_count: report.skipped_count,
+        seconds: report.seconds,
+        problem_count: report.problem_count,
+        problems: documents(&report.problems),
+    }
+}

@@ -1,0 +1,118 @@
+//! A snapshot as JSON.
+//!
+//! Invariant: what the key in use may not open is absent, not empty.
+//! Never here: the table for people.
+
+use engine::SnapshotInfo;
+use pack::{Component, ComponentBody, SnapshotBody, SnapshotState};
+use serde::Serialize;
+
+use crate::human::rfc3339;
+
+/// A snapshot.
+#[derive(Debug, Serialize)]
+pub(crate) struct SnapshotDocument {
+    id: String,
+    parent_id: Option<String>,
+    started_at: String,
+    ended_at: String,
+    host: String,
+    source: String,
+    tags: Vec<String>,
+    state: &'static str,
+    trusted: bool,
+    keep_until: Option<String>,
+    entry_count: u64,
+    content_len: u64,
+    new_len: u64,
+    stored_len: u64,
+    components: Vec<ComponentDocument>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    description: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    program: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct ComponentDocument {
+    name: String,
+    kind: String,
+    entry_count: u64,
+    content_len: u64,
+    new_len: u64,
+    stored_len: u64,
+    #[serde(flatten)]
+    body: Option<BodyDocument>,
+}
+
+#[derive(Debug, Serialize)]
+struct BodyDocument {
+    roots: Vec<String>,
+    command: Vec<String>,
+    cutter: Option<String>,
+    problems: Vec<String>,
+    stderr: String,
+}
+
+impl SnapshotDocument {
+    /// The snapshot, as far as it is open.
+    pub(crate) fn new(info: &SnapshotInfo) -> Self {
+        let (structure, body) = (&info.snapshot.structure, info.snapshot.body.as_ref());
+        let total = |len: fn(&Component) -> u64| structure.components.iter().map(len).sum();
+        Self {
+            id: info.id.to_string(),
+            parent_id: structure.parent.map(|id| id.to_string()),
+            started_at: rfc3339(structure.started_at),
+            ended_at: rfc3339(structure.ended_at),
+            host: structure.host.clone(),
+            source: structure.source.clone(),
+            tags: structure.tags.clone(),
+            state: state_word(structure.state),
+            trusted: info.trusted,
+            keep_until: structure.keep_until.map(rfc3339),
+            entry_count: total(|component| component.entry_count),
+            content_len: total(|component| component.content_len),
+            new_len: total(|component| component.new_len),
+            stored_len: total(|component| component.stored_len),
+            components: components(&structure.components, body),
+            description: body.map(|body| body.description.clone()),
+            program: body.map(|body| body.program.clone()),
+        }
+    }
+}
+
+/// Complete or partial, as a word.
+pub(crate) const fn state_word(state: SnapshotState) -> &'static str {
+    match state {
+        SnapshotState::Complete => "complete",
+        SnapshotState::Partial => "partial",
+    }
+}
+
+fn components(components: &[Component], body: Option<&SnapshotBody>) -> Vec<ComponentDocument> {
+    let document = |(at, component): (usize, &Component)| ComponentDocument {
+        name: component.name.clone(),
+        kind: component.kind.clone(),
+        entry_count: component.entry_count,
+        content_len: component.content_len,
+        new_len: component.new_len,
+        stored_len: component.stored_len,
+        body: body.and_then(|body| body.components.get(at)).map(body_document),
+    };
+    components.iter().enumerate().map(document).collect()
+}
+
+fn body_document(body: &ComponentBody) -> BodyDocument {
+    let words = |words: &[Vec<u8>]| words.iter().map(|word| text(word)).collect();
+    BodyDocument {
+        roots: words(&body.roots),
+        command: words(&body.command),
+        cutter: Some(body.cutter.clone()).filter(|cutter| !cutter.is_empty()),
+        problems: body.problems.clone(),
+        stderr: text(&body.stderr),
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}

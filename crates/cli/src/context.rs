@@ -1,0 +1,107 @@
+//! What a command works with: the options of every command, the terminal, the clock, interrupts.
+//!
+//! ```text
+//! options ─► location ─► store ┐
+//! options, environment, terminal ─► credential ├─► Repository
+//! options ─► cache folder ─────┘
+//! ```
+//!
+//! Invariant: waiting for a store or a person ends at the first interrupt.
+//! Never here: what a command does.
+
+use std::path::PathBuf;
+
+use engine::{Credential, OpenOptions, Repository};
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, Zoned};
+use store::index_cache::CacheOptions;
+use store::{Env, Location, SharedStore};
+
+use crate::credential;
+use crate::error::CommandError;
+use crate::globals::GlobalArgs;
+use crate::interrupts::Interrupts;
+use crate::ui::Ui;
+
+/// What a command works with.
+pub(crate) struct Context {
+    pub(crate) globals: GlobalArgs,
+    pub(crate) ui: Ui,
+    pub(crate) env: Env,
+    pub(crate) interrupts: Interrupts,
+}
+
+impl Context {
+    /// The repository, opened with the credential that was given or asked for.
+    pub(crate) async fn open_repository(&self) -> Result<Repository, CommandError> {
+        let opened = async {
+            let store = self.open_store().await?;
+            let credential = self.credential(&["password: "]).await?;
+            Ok(Repository::open(store, self.env.clone(), credential, self.open_options()?).await?)
+        };
+        self.unless_interrupted(opened).await
+    }
+
+    /// Where the repository is.
+    pub(crate) fn location(&self) -> Result<Location, CommandError> {
+        match self.globals.repository.repository.as_deref() {
+            None | Some("") => Err(CommandError::RepositoryUnnamed),
+            Some(text) => Ok(text.parse()?),
+        }
+    }
+
+    /// The store at the location.
+    pub(crate) async fn open_store(&self) -> Result<SharedStore, CommandError> {
+        Ok(store::open_store(&self.location()?, &self.globals.store.options(), &self.env).await?)
+    }
+
+    /// The credential by options, environment, or terminal, with these prompts.
+    pub(crate) async fn credential(&self, prompts: &[&'static str]) -> Result<Credential, CommandError> {
+        let by_options = self.globals.repository.choice().one("--")?;
+        let given = match by_options {
+            Some(given) => Some(given),
+            None => credential::from_variables(|name| std::env::var_os(name))?,
+        };
+        match given {
+            Some(given) => credential::read(given).await,
+            None => credential::ask(prompts).await,
+        }
+    }
+
+    /// How repositories are opened.
+    pub(crate) fn open_options(&self) -> Result<OpenOptions, CommandError> {
+        Ok(OpenOptions { cache: CacheOptions::new(self.cache_folder()?) })
+    }
+
+    /// Where caches lie: one folder per repository.
+    pub(crate) fn cache_folder(&self) -> Result<PathBuf, CommandError> {
+        if let Some(folder) = self.globals.repository.cache_dir.as_ref().filter(|folder| !folder.as_os_str().is_empty())
+        {
+            return Ok(folder.clone());
+        }
+        // The specification says that a relative path counts as unset.
+        let xdg = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|folder| folder.is_absolute());
+        if let Some(folder) = xdg {
+            return Ok(folder.join("backstay"));
+        }
+        let home = std::env::home_dir().filter(|home| home.is_absolute()).ok_or(CommandError::CachePlace)?;
+        Ok(home.join(".cache/backstay/cache"))
+    }
+
+    /// This host's clock, in this host's zone.
+    pub(crate) fn now(&self) -> Zoned {
+        let now = Timestamp::from_nanosecond(self.env.now().as_nanos()).unwrap_or_default();
+        now.to_zoned(TimeZone::system())
+    }
+
+    /// Runs `work` until an interrupt.
+    pub(crate) async fn unless_interrupted<T>(
+        &self,
+        work: impl Future<Output = Result<T, CommandError>>,
+    ) -> Result<T, CommandError> {
+        tokio::select! {
+            done = work => done,
+            () = self.interrupts.token.cancelled() => Err(CommandError::Interrupted),
+        }
+    }
+}

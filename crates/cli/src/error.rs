@@ -1,0 +1,161 @@
+//! Why a command was not carried out, and the exit code that follows.
+//!
+//! | code | meaning |
+//! |---|---|
+//! | 0 | done |
+//! | 1 | partly done, or damage found by `check` ([`Outcome::Partly`], no error) |
+//! | 2 | not done |
+//! | 3 | unexpected |
+//! | 130, 143 | interrupted |
+//!
+//! Invariant: the code follows the error's kind alone.
+//! Never here: what to do next (see `hints`).
+
+use std::io;
+use std::path::PathBuf;
+
+use engine::{EngineError, Kind};
+use source::SourceError;
+use store::StoreError;
+
+use crate::words::UnknownMoment;
+
+/// How a command that was carried out ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// All of it.
+    Done,
+    /// Some files or components are missing, or `check` found damage.
+    Partly,
+}
+
+/// Why a command was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CommandError {
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    #[error(transparent)]
+    Moment(#[from] UnknownMoment),
+    #[error("a snapshot is named both by --at and by its id")]
+    SnapshotTwice,
+    #[error("no snapshot is named")]
+    SnapshotUnnamed,
+    #[error("no file in the snapshot is named")]
+    PathUnnamed,
+    #[error("no repository is named")]
+    RepositoryUnnamed,
+    #[error("no password or key file is given, and there is no terminal to ask for a password")]
+    CredentialMissing,
+    #[error("{one} and {other} are both given; one must say it all")]
+    CredentialTwice { one: String, other: String },
+    #[error("{what} {} cannot be read", .path.display())]
+    CredentialFile { what: &'static str, path: PathBuf, source: io::Error },
+    #[error("{what} {} is open to others (mode {mode:04o})", .path.display())]
+    CredentialExposed { what: &'static str, path: PathBuf, mode: u32 },
+    #[error("{what} {} has more than {len_max} bytes", .path.display())]
+    CredentialLen { what: &'static str, path: PathBuf, len_max: u64 },
+    #[error("the password from {origin} is empty")]
+    PasswordEmpty { origin: String },
+    #[error("the password command {end}")]
+    PasswordCommand { end: String },
+    #[error("the two passwords differ")]
+    PasswordsDiffer,
+    #[error("the password cannot be asked for")]
+    Terminal { source: io::Error },
+    #[error("the system refuses what every command needs")]
+    Runtime { source: io::Error },
+    #[error("the current directory cannot be found")]
+    CurrentDirectory { source: io::Error },
+    #[error("no place for the cache is known: neither XDG_CACHE_HOME nor HOME is set")]
+    CachePlace,
+    #[error("{prefix} is not the start of exactly one cached repository's id")]
+    CacheUnknown { prefix: String },
+    #[error("{} cannot be {action}", .path.display())]
+    Folder { path: PathBuf, action: &'static str, source: io::Error },
+    #[error("this restore removes from {} what the snapshot does not have; nothing was done", .target.display())]
+    Unconfirmed { target: PathBuf },
+    #[error("standard output cannot be written")]
+    Stdout { source: io::Error },
+    /// Whoever read our output has seen enough.
+    #[error("nobody reads standard output any more")]
+    StdoutClosed,
+    #[error("interrupted")]
+    Interrupted,
+}
+
+impl CommandError {
+    /// Tells a reader that went away from an output that fails.
+    pub(crate) fn from_stdout(source: io::Error) -> Self {
+        match source.kind() {
+            io::ErrorKind::BrokenPipe => Self::StdoutClosed,
+            _ => Self::Stdout { source },
+        }
+    }
+
+    /// How to take this error (STYLE 19).
+    pub(crate) fn kind(&self) -> Kind {
+        match self {
+            Self::Engine(error) => error.kind(),
+            Self::Store(error) => match error.kind() {
+                store::Kind::Retry => Kind::Retry,
+                store::Kind::Locked => Kind::Locked,
+                store::Kind::Damaged => Kind::Damaged,
+                store::Kind::Invalid => Kind::Invalid,
+                store::Kind::Bug => Kind::Bug,
+            },
+            Self::Source(error) => match error.kind() {
+                source::ErrorKind::Retry => Kind::Retry,
+                source::ErrorKind::Bug => Kind::Bug,
+                _ => Kind::Invalid,
+            },
+            Self::Interrupted => Kind::Interrupted,
+            _ => Kind::Invalid,
+        }
+    }
+
+    /// The kind as a word of the JSON output.
+    pub(crate) fn kind_word(&self) -> &'static str {
+        match self.kind() {
+            Kind::Retry => "retry",
+            Kind::Locked => "locked",
+            Kind::Damaged => "damaged",
+            Kind::Invalid => "invalid",
+            Kind::Interrupted => "interrupted",
+            Kind::Bug => "bug",
+        }
+    }
+
+    /// The exit code; `interrupted` is the one for an interrupt.
+    pub(crate) fn exit_code(&self, interrupted: u8) -> u8 {
+        match (self, self.kind()) {
+            (Self::StdoutClosed, _) => 0,
+            (_, Kind::Interrupted) => interrupted,
+            (_, Kind::Bug) => 3,
+            _ => 2,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exit_code_follows_the_kind() {
+        let bug = CommandError::from(EngineError::Panicked { what: "x".into() });
+        assert_eq!((bug.exit_code(130), bug.kind_word()), (3, "bug"));
+        assert_eq!(CommandError::from(EngineError::Interrupted).exit_code(143), 143);
+        assert_eq!(CommandError::RepositoryUnnamed.exit_code(130), 2);
+    }
+
+    #[test]
+    fn closed_pipe_is_a_quiet_end_and_other_failures_of_stdout_are_not() {
+        let closed = CommandError::from_stdout(io::ErrorKind::BrokenPipe.into());
+        assert_eq!(closed.exit_code(130), 0);
+        assert_eq!(CommandError::from_stdout(io::ErrorKind::StorageFull.into()).exit_code(130), 2);
+    }
+}

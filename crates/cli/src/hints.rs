@@ -1,0 +1,179 @@
+//! What to do next about an error. The only place where hints are written.
+//!
+//! Invariant: a hint is something one can do; where there is nothing, there is no hint.
+//! Never here: messages; those come with the errors.
+
+use engine::{EngineError, Kind};
+use pack::{PackError, Role};
+use source::SourceError;
+use store::{Obstacle, StoreError};
+
+use crate::error::CommandError;
+
+const REPORT: &str = "this is a bug; please report it with the output of the same command with -vv";
+
+/// The next step, if there is one.
+pub(crate) fn hint(error: &CommandError) -> Option<String> {
+    let specific = match error {
+        CommandError::Engine(error) => of_engine(error),
+        CommandError::Store(error) => of_store(error),
+        CommandError::Source(error) => of_source(error),
+        own => of_own(own),
+    };
+    specific.or_else(|| (error.kind() == Kind::Bug).then(|| REPORT.to_owned()))
+}
+
+fn of_own(error: &CommandError) -> Option<String> {
+    let text = match error {
+        CommandError::RepositoryUnnamed => "name one with -r PATH or -r s3://bucket/prefix, or set BACKSTAY_REPOSITORY",
+        CommandError::CredentialMissing => {
+            "give --password-file, --password-command or --key-file, or set the environment variable of that name"
+        }
+        CommandError::CredentialTwice { .. } => "leave one of them out; an option beats all environment variables",
+        CommandError::CredentialExposed { path, .. } => {
+            return Some(format!("close it with: chmod 600 {}", quoted(path)));
+        }
+        CommandError::CredentialFile { what: "key file", path, source } if is_absent(source) => {
+            return Some(format!("make one with: (umask 077; head -c 32 /dev/urandom > {})", quoted(path)));
+        }
+        CommandError::Moment(_) => {
+            "write it as 2026-11-19, \"2026-11-19 14:30\", yesterday, \"2 days ago\", or by RFC 3339"
+        }
+        CommandError::SnapshotTwice => "beside --at give only the path, as :PATH, or nothing",
+        CommandError::SnapshotUnnamed => "name one by `latest`, by the start of its id, or by --at TIME",
+        CommandError::PathUnnamed => "name it after a colon, such as latest:/etc/hosts",
+        CommandError::CacheUnknown { .. } => "list the caches with: backstay cache info",
+        CommandError::CachePlace => "name a folder with --cache-dir or BACKSTAY_CACHE_DIR",
+        CommandError::Unconfirmed { .. } => "run it again with --yes to carry out this plan",
+        _ => return None,
+    };
+    Some(text.to_owned())
+}
+
+fn of_engine(error: &EngineError) -> Option<String> {
+    let text = match error {
+        EngineError::Store(error) => return of_store(error),
+        EngineError::Source(error) => return of_source(error),
+        EngineError::Object { source, .. } => return of_object(source).map(str::to_owned),
+        EngineError::Cache(_) => "the cache can be deleted at any time: backstay cache clear",
+        EngineError::NoRepository { .. } => "check the location, or make a repository there with: backstay init",
+        EngineError::RepositoryExists { .. } => "use it as it is, or name another location",
+        EngineError::NotEmpty { .. } => "name an empty location, such as a new folder or prefix",
+        EngineError::WrongKey { .. } => "check which password or key file belongs to this repository",
+        EngineError::Role { role, .. } => role_hint(*role),
+        EngineError::RolledBack { .. } => {
+            "if the store was restored from a copy on purpose, run: backstay cache clear; if not, find out who did it"
+        }
+        EngineError::NoSnapshot { .. } => "list what there is with: backstay snapshots",
+        EngineError::Ambiguous { .. } => "give more digits of the id",
+        EngineError::NoEntry { snapshot, .. } | EngineError::NotAFile { snapshot, .. } => {
+            return Some(format!("list what there is with: backstay ls {snapshot}"));
+        }
+        EngineError::Lost { .. } => "find out what else is damaged with: backstay check --read-data",
+        EngineError::Producer { .. } => "make the command work on its own first; what it wrote to stderr is above",
+        EngineError::EmptyStream { .. } => "if nothing is what you expect, add --allow-empty",
+        EngineError::DeclaredDead => "run the same backup again: what was uploaded is reused",
+        EngineError::NoConditionalCreate { .. } => "use a store with conditional writes (If-None-Match)",
+        EngineError::Interrupted => "run the same command again to go on",
+        _ => return None,
+    };
+    Some(text.to_owned())
+}
+
+fn of_object(error: &PackError) -> Option<&'static str> {
+    match error {
+        PackError::Version { .. } => Some("update backstay: this repository was written by a newer version"),
+        PackError::Seal { .. } | PackError::Truncated { .. } | PackError::Hash | PackError::Inconsistent { .. } => {
+            Some("find out what else is damaged with: backstay check --read-data")
+        }
+        _ => None,
+    }
+}
+
+fn role_hint(role: Role) -> &'static str {
+    match role {
+        Role::Writer => "a writer's key only backs up; use a reader's or the owner's key",
+        Role::Reader => "a reader's key only reads; use a writer's or the owner's key",
+        Role::Maintenance => "a maintenance key opens no content; use another key",
+        Role::Owner => "use another key",
+    }
+}
+
+fn of_store(error: &StoreError) -> Option<String> {
+    let text = match error {
+        StoreError::NotFound { .. } | StoreError::Truncated { .. } => {
+            "find out what else is damaged with: backstay check"
+        }
+        StoreError::AccessDenied { .. } => "check the permissions of the account, or of the folder, in use",
+        StoreError::CredentialsMissing { .. } => {
+            "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or your cloud's own variables), or name a --s3-profile"
+        }
+        StoreError::CredentialsWrong { .. } => "check the access key and its secret, and whether they have expired",
+        StoreError::BucketMissing { .. } => "create the bucket first, or check its name, --s3-region and --s3-endpoint",
+        StoreError::Unreachable { obstacle: Obstacle::Dns, .. } => {
+            "check the host name in --s3-endpoint, and the network"
+        }
+        StoreError::Unreachable { .. } => "check the network and the endpoint; a firewall or proxy may be in between",
+        StoreError::Certificate { .. } => "trust the store's certificate authority with --ca-certificate FILE",
+        StoreError::ClockSkew { .. } => "set this host's clock: timedatectl set-ntp true",
+        StoreError::Busy { .. } => "try again later; --retries sets how often it is tried",
+        StoreError::Full { .. } => "free some space or raise the quota, then run the same command again",
+        StoreError::NotADirectory { .. } => "name a folder",
+        StoreError::Setting { setting, .. } if setting == "location" => {
+            "a repository is a PATH, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix"
+        }
+        _ => return None,
+    };
+    Some(text.to_owned())
+}
+
+fn of_source(error: &SourceError) -> Option<String> {
+    let text = match error {
+        SourceError::NoRoots => "name at least one folder or file",
+        SourceError::RootMissing { .. } => "check the path, and whether it is mounted",
+        SourceError::RootUnreadable { .. } | SourceError::Unreadable { .. } => {
+            "run as a user who may read it, such as root"
+        }
+        SourceError::RootAmbiguous { .. } => "write the path without '..'",
+        SourceError::RootForbidden { .. } => "back up something else: the repository and the cache are never backed up",
+        SourceError::Pattern { .. } => "patterns are written as in .gitignore",
+        SourceError::MarkerName { .. } => "write NAME or NAME:HEADER, with a file name that has no slash",
+        SourceError::Spawn { .. } => "check that the command is installed and in PATH",
+        SourceError::Target { .. } | SourceError::Write { .. } => {
+            "check the target's permissions and free space, or name another --target"
+        }
+        SourceError::NoOpenat2 { .. } => "restore on Linux 5.6 or later, or outside of this container",
+        SourceError::Occupied { .. } => "move it away, or restore to an empty folder",
+        SourceError::BehindLink { .. } => "remove the symbolic link, or restore to an empty folder",
+        _ => return None,
+    };
+    Some(text.to_owned())
+}
+
+fn is_absent(error: &std::io::Error) -> bool {
+    error.kind() == std::io::ErrorKind::NotFound
+}
+
+/// A path as a shell takes it.
+fn quoted(path: &std::path::Path) -> String {
+    let text = path.display().to_string();
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._-+,@%".contains(&byte));
+    if is_plain { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hint_for_an_exposed_file_can_be_pasted_into_a_shell() {
+        let error = CommandError::CredentialExposed { what: "key file", path: "/my keys/a'b".into(), mode: 0o644 };
+        assert_eq!(hint(&error).as_deref(), Some(r"close it with: chmod 600 '/my keys/a'\''b'"));
+    }
+
+    #[test]
+    fn bug_without_a_hint_of_its_own_asks_for_a_report() {
+        let error = CommandError::from(EngineError::Panicked { what: "x".into() });
+        assert_eq!(hint(&error).as_deref(), Some(REPORT));
+    }
+}

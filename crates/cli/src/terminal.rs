@@ -1,0 +1,41 @@
+//! Asking for a password on the terminal, without echo.
+//!
+//! Invariant: however asking ends, the terminal shows again what is typed.
+//! Never here: passwords from elsewhere (see `credential`).
+
+use std::fs::File;
+use std::io::{self, IsTerminal as _};
+
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
+use zeroize::Zeroizing;
+
+/// Whether there is somebody to ask.
+pub(crate) fn is_there() -> bool {
+    io::stdin().is_terminal() || io::stderr().is_terminal()
+}
+
+/// Asks for one password. Dropping the future gives up and restores the terminal.
+pub(crate) async fn ask(prompt: &'static str) -> io::Result<Zeroizing<Vec<u8>>> {
+    let _echo = Echo::remember();
+    let typed = source::blocking::run(move || rpassword::prompt_password(prompt)).await;
+    Ok(Zeroizing::new(typed.map_err(io::Error::other)??.into_bytes()))
+}
+
+/// The terminal's settings, put back when dropped.
+struct Echo(Option<(File, Termios)>);
+
+impl Echo {
+    fn remember() -> Self {
+        let terminal = File::open("/dev/tty").ok();
+        Self(terminal.and_then(|terminal| tcgetattr(&terminal).ok().map(|settings| (terminal, settings))))
+    }
+}
+
+impl Drop for Echo {
+    fn drop(&mut self) {
+        if let Some((terminal, settings)) = &self.0 {
+            // A terminal that is gone shows nothing anyway.
+            let _ = tcsetattr(terminal, OptionalActions::Now, settings);
+        }
+    }
+}

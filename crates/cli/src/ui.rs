@@ -1,0 +1,95 @@
+//! What is written where: stdout is data, stderr is for people.
+//!
+//! ```text
+//! line, json, bytes   ─► stdout     data; a closed pipe is a quiet end
+//! note, warn          ─► stderr     unless -q
+//! problem, report     ─► stderr     always
+//! ```
+//!
+//! Invariant: what goes to stderr passes through here, so that no line is written into a progress bar.
+//! Never here: what to say.
+
+use std::fmt::Display;
+use std::io::{self, IsTerminal as _, Write as _};
+
+use bytes::Bytes;
+use indicatif::MultiProgress;
+use serde::Serialize;
+
+use crate::error::CommandError;
+use crate::paint::Paint;
+
+/// How loud, for whom, and in which colours.
+#[derive(Debug, Clone)]
+pub(crate) struct Ui {
+    pub(crate) is_quiet: bool,
+    pub(crate) is_json: bool,
+    /// Whether progress is drawn.
+    pub(crate) draws: bool,
+    pub(crate) stdout: Paint,
+    pub(crate) stderr: Paint,
+    pub(crate) bars: MultiProgress,
+}
+
+impl Ui {
+    /// Looks at the terminals and the environment.
+    pub(crate) fn new(is_quiet: bool, is_json: bool, no_progress: bool) -> Self {
+        let draws = !is_quiet && !no_progress && io::stderr().is_terminal();
+        let (stdout, stderr) = (Paint::on(&io::stdout()), Paint::on(&io::stderr()));
+        Self { is_quiet, is_json, draws, stdout, stderr, bars: MultiProgress::new() }
+    }
+
+    /// Writes one line of data.
+    pub(crate) fn line(&self, text: impl Display) -> Result<(), CommandError> {
+        let mut stdout = io::stdout().lock();
+        writeln!(stdout, "{text}").and_then(|()| stdout.flush()).map_err(CommandError::from_stdout)
+    }
+
+    /// Writes one JSON document on one line.
+    pub(crate) fn json(&self, document: &impl Serialize) -> Result<(), CommandError> {
+        self.line(serde_json::to_string(document).map_err(|error| CommandError::from_stdout(error.into()))?)
+    }
+
+    /// Writes data as it is, off the runtime: a reader may be slow, and an interrupt must still be heard.
+    pub(crate) async fn bytes(&self, bytes: Bytes) -> Result<(), CommandError> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        source::blocking::run(move || write_stdout(&bytes)).await.map_err(source::SourceError::from)?
+    }
+
+    /// Writes lines as they are, as [`Ui::bytes`] does.
+    pub(crate) async fn text(&self, lines: String) -> Result<(), CommandError> {
+        self.bytes(lines.into()).await
+    }
+
+    /// Says something to people, unless they asked for quiet.
+    pub(crate) fn note(&self, text: impl Display) {
+        if !self.is_quiet {
+            self.to_stderr(text);
+        }
+    }
+
+    /// Says what everybody should know but nobody has to act on now.
+    pub(crate) fn warn(&self, text: impl Display) {
+        if !self.is_quiet {
+            self.to_stderr(format_args!("{} {text}", self.stderr.yellow("warning:")));
+        }
+    }
+
+    /// Says what is missing because of what.
+    pub(crate) fn problem(&self, text: impl Display) {
+        self.to_stderr(format_args!("{} {text}", self.stderr.red("problem:")));
+    }
+
+    /// Writes a line to stderr, above any progress bar. Nothing can be done if stderr is gone.
+    pub(crate) fn to_stderr(&self, text: impl Display) {
+        self.bars.suspend(|| drop(writeln!(io::stderr().lock(), "{text}")));
+    }
+}
+
+/// Writes data as it is. Blocks while the reader is slow.
+fn write_stdout(bytes: &[u8]) -> Result<(), CommandError> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(CommandError::from_stdout)
+}

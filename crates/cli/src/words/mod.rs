@@ -1,0 +1,18 @@
+//! The words people type as values: moments, sizes, parts of a repository, paths within a snapshot.
+//!
+//! ```text
+//! text ─► value, or a sentence that says which words there are
+//! ```
+//!
+//! Invariant: pure; what depends on the clock takes it as an argument.
+//! Never here: flags, and what is done with a value.
+
+mod moment;
+mod reference;
+mod size;
+mod subset;
+
+pub(crate) use moment::{UnknownMoment, moment};
+pub(crate) use reference::Reference;
+pub(crate) use size::{rate, size};
+pub(crate) use subset::subset;
