@@ -972,6 +972,12 @@ def command_restore(repository, args):
     return restore.problems
 
 
+def ask_password():
+    if not sys.stdin.isatty():
+        raise Refused("give the password with --password-file or in BACKSTAY_PASSWORD")
+    return getpass.getpass()
+
+
 def main(arguments=None):
     parser = argparse.ArgumentParser(description="Read a backstay repository in a local directory, without backstay.")
     parser.add_argument("-r", "--repository", default=os.environ.get("BACKSTAY_REPOSITORY"), help="the directory")
@@ -997,8 +1003,7 @@ def main(arguments=None):
             with open(args.password_file, "rb") as file:
                 password = file.readline().rstrip(b"\r\n")
         else:
-            password = os.environ.get("BACKSTAY_PASSWORD")
-            password = os.fsencode(getpass.getpass() if password is None else password)
+            password = os.fsencode(os.environ.get("BACKSTAY_PASSWORD") or ask_password())
         repository = Repository(args.repository, password, key_file, args.no_index)
         problems = globals()[f"command_{args.command}"](repository, args)
     except BrokenPipeError:
