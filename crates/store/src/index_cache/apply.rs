@@ -32,7 +32,7 @@ impl IndexCache {
     /// Adds what `content` says. It must be the stored segment named `segment`, opened and its signature checked.
     ///
     /// Packs that are known are skipped, so a merged segment, or the same one twice, costs next to nothing; new ones cost
-    /// 1 to 3 s per million chunks. One call at a time works, others wait.
+    /// about 1 s per million chunks. One call at a time works, others wait.
     ///
     /// # Errors
     ///

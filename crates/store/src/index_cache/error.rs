@@ -104,7 +104,20 @@ pub(super) fn is_locked(error: &rocksdb::Error) -> bool {
 }
 
 /// Whether a cache that does not open with this error would open when made anew.
-pub(super) fn is_hopeless(error: &rocksdb::Error) -> bool {
+pub(super) fn is_worth_remaking(error: &rocksdb::Error) -> bool {
     let text = error.as_ref();
     !is_locked(error) && !FULL.iter().chain(&PASSING).any(|words| text.contains(words))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn storage_full_is_full_and_any_other_folder_trouble_is_not() {
+        let full = CacheError::of_io(Path::new("c"), io::ErrorKind::StorageFull.into());
+        let other = CacheError::of_io(Path::new("c"), io::ErrorKind::PermissionDenied.into());
+        assert_eq!((full.kind(), other.kind()), (Kind::Retry, Kind::Invalid));
+        assert_eq!(full.to_string(), "no space is left for the index cache at c");
+    }
 }

@@ -22,7 +22,7 @@ use seal::RepositoryId;
 
 use super::CacheOptions;
 use super::database::{Batch, DAMAGE_MARK, Database, Family};
-use super::error::{CacheError, is_hopeless, is_locked};
+use super::error::{CacheError, is_locked, is_worth_remaking};
 
 /// Which layout of the families this program reads.
 const VERSION: u32 = 1;
@@ -127,7 +127,7 @@ fn open_shared(home: &Home, memory_len: usize, repository: RepositoryId) -> Resu
             Ok(database) if is_ours(&database, repository) => return Ok(Some(database)),
             Ok(_) => {}
             Err(error) if is_locked(&error) => return Ok(None),
-            Err(error) if !is_hopeless(&error) => return Err(CacheError::of_database(folder, error)),
+            Err(error) if !is_worth_remaking(&error) => return Err(CacheError::of_database(folder, error)),
             Err(error) => tracing::debug!(folder = %folder.display(), %error, "the index cache does not open"),
         }
         tracing::info!(folder = %folder.display(), "making the index cache anew");

@@ -44,6 +44,9 @@ mod place;
 mod recent;
 mod tuning;
 
+#[cfg(test)]
+mod tests;
+
 pub use error::CacheError;
 pub use pack_info::PackInfo;
 pub use pack_set::PackSet;
@@ -188,7 +191,7 @@ impl IndexCache {
 
     /// Where each chunk lies, as far as is known: mostly nowhere or in one place.
     ///
-    /// Give hundreds of ids at a time. An unknown id costs about 1 µs, a known one 4 µs.
+    /// Give hundreds of ids at a time: one costs 1 to 2 µs if it is unknown, 4 µs if it is known and 8 µs among ten million.
     ///
     /// # Errors
     ///
