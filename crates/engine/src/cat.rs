@@ -1,7 +1,7 @@
 //! `cat`: one entry's content as a stream, in order, with read-ahead.
 //!
 //! ```text
-//! leaves ─► places ─► runs of blobs, one ranged get each ─► opened on the pool ─► slices, in order
+//! leaves ─► window (16 MiB) ─► runs of blobs, one ranged get each ─► opened on the pool ─► slices, in order
 //! ```
 //!
 //! Invariant: bytes come in order and each chunk is checked against its id; what is lost ends the stream with an error.
@@ -9,19 +9,22 @@
 
 use bytes::Bytes;
 use futures::stream::{self, BoxStream};
-use futures::{StreamExt, TryStreamExt};
+use futures::{Stream, StreamExt, TryStreamExt};
 use pack::Role;
 use pack::manifest::{Child, ChildKind, EntryKind};
 
 use crate::entries::{Scope, entries_of, leaves_of};
+use crate::fetch::Fetcher;
 use crate::repository::Repository;
 use crate::restore::reads::{Wanted, plan_reads, read_run};
 use crate::{EngineError, SnapshotInfo};
 
-/// Leaves whose places are looked up at once.
-const LEAVES_AT_ONCE: usize = 256;
-/// Runs of blobs read ahead, at up to 4 MiB of plaintext each or so.
-const RUNS_AHEAD: usize = 6;
+/// Content of one window, in bytes, and in leaves; two windows are in memory at once.
+const WINDOW_LEN: u64 = 16 << 20;
+const WINDOW_LEAVES: usize = 16 << 10;
+const WINDOWS_AHEAD: usize = 2;
+/// Runs of blobs read at once within a window.
+const RUNS_AT_ONCE: usize = 6;
 const ZEROS_LEN: usize = 64 << 10;
 
 /// An entry to print.
@@ -61,25 +64,43 @@ impl Repository {
         if !matches!(full.entry.kind, EntryKind::File { .. }) {
             return Err(EngineError::NotAFile { path: shown, snapshot: id, noun: noun(&full.entry.kind) });
         }
-        let leaves = leaves_of(fetcher.clone(), full.children);
-        let batches = leaves.try_chunks(LEAVES_AT_ONCE).map_err(|error| error.1);
-        let lookup = fetcher.clone();
-        let runs = batches.and_then(move |leaves| {
-            let fetcher = lookup.clone();
-            async move {
-                let wanted = leaves.into_iter().map(|leaf| Wanted { leaf, tag: () }).collect();
-                Ok(stream::iter(plan_reads(&fetcher, wanted, true).await?.into_iter().map(Ok)))
-            }
+        let windows = windows_of(leaves_of(fetcher.clone(), full.children));
+        let read = windows.map_ok(move |window| read_window(fetcher.clone(), window));
+        let content = read.try_buffered(WINDOWS_AHEAD).map_ok(|found| {
+            stream::iter(found.into_iter().flat_map(|(leaf, bytes)| bytes_of(leaf, bytes)))
         });
-        let read = runs.try_flatten().map_ok(move |run| {
-            let fetcher = fetcher.clone();
-            async move { read_run(&fetcher, run).await }
-        });
-        let content = read
-            .try_buffered(RUNS_AHEAD)
-            .map_ok(|chunks| stream::iter(chunks.into_iter().flat_map(|(wanted, bytes)| bytes_of(wanted.leaf, bytes))));
         Ok(content.try_flatten().boxed())
     }
+}
+
+/// Leaves in windows of bounded content.
+fn windows_of(
+    leaves: BoxStream<'static, Result<Child, EngineError>>,
+) -> impl Stream<Item = Result<Vec<Child>, EngineError>> + Send {
+    stream::try_unfold(leaves, |mut leaves| async move {
+        let (mut window, mut len) = (Vec::new(), 0);
+        while len < WINDOW_LEN && window.len() < WINDOW_LEAVES {
+            let Some(leaf) = leaves.try_next().await? else { break };
+            len += if leaf.kind == ChildKind::Hole { 0 } else { leaf.len };
+            window.push(leaf);
+        }
+        Ok((!window.is_empty()).then_some((window, leaves)))
+    })
+}
+
+/// Reads a window by pack and blob, each blob once, and gives its leaves back in order.
+///
+/// Runs as a task of its own, so that it goes on while the window before is being written out.
+async fn read_window(fetcher: Fetcher, window: Vec<Child>) -> Result<Vec<(Child, Result<Bytes, EngineError>)>, EngineError> {
+    let task = tokio::spawn(async move {
+        let wanted = window.into_iter().enumerate().map(|(tag, leaf)| Wanted { leaf, tag }).collect();
+        let runs = plan_reads(&fetcher, wanted).await?;
+        let reads = stream::iter(runs).map(|run| read_run(&fetcher, run)).buffer_unordered(RUNS_AT_ONCE);
+        let mut found: Vec<_> = reads.try_concat().await?;
+        found.sort_by_key(|(wanted, _)| wanted.tag);
+        Ok(found.into_iter().map(|(wanted, bytes)| (wanted.leaf, bytes)).collect())
+    });
+    task.await.map_err(|error| EngineError::Panicked { what: error.to_string() })?
 }
 
 /// A leaf's bytes; a hole's are zeros, a little at a time.

@@ -155,6 +155,9 @@ impl Keyring {
             .find(|grant| grant.to == self.certificate.identity && grant.exchange == self.certificate.exchange);
         if let Some(own) = own {
             let secrets = own.grant.open(&self.secrets.exchange, self.repository)?;
+            if secrets.exchange.as_ref().is_some_and(|exchange| exchange.public() != epoch.public) {
+                return Err(pack::PackError::Inconsistent { what: "an epoch grants another key than its own" });
+            }
             self.epochs.insert(epoch.number, secrets);
         }
         Ok(())

@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 
 use futures::{StreamExt, TryStreamExt};
-use pack::{Frame, Snapshot, SnapshotId, names};
+use pack::{Dead, Frame, Snapshot, SnapshotId, names};
 use seal::ObjectKind;
 use store::{ObjectInfo, StoreError};
 
@@ -119,12 +119,12 @@ impl Repository {
     /// Opens a snapshot's object; none for a tombstone.
     fn open_snapshot(&self, info: &ObjectInfo, bytes: &[u8]) -> Result<Option<SnapshotInfo>, pack::PackError> {
         let repository = self.config.repository;
-        if Frame::parse(bytes, ObjectKind::Dead).is_ok() {
+        let wrong_name = pack::PackError::Inconsistent { what: "its name is not an id" };
+        let id = SnapshotId::from_hex(names::last(&info.name)).ok_or(wrong_name)?;
+        if self.is_tombstone(id, info, bytes) {
             return Ok(None);
         }
         let frame = Frame::decode(bytes, ObjectKind::SnapshotStructure, repository)?;
-        let wrong_name = pack::PackError::Inconsistent { what: "its name is not an id" };
-        let id = SnapshotId::from_hex(names::last(&info.name)).ok_or(wrong_name)?;
         let keys = |epoch| {
             let index = self.keyring.index_key_of(epoch)?;
             Some((index, self.keyring.exchange_of(epoch).cloned()))
@@ -132,6 +132,16 @@ impl Repository {
         let snapshot = Snapshot::open(&frame, id, keys, repository)?;
         let trusted = self.keyring.believes(frame.signer, Writes::Content, info.modified_at);
         Ok(Some(SnapshotInfo { id, snapshot, len: info.len, stored_at: info.modified_at.as_nanos(), trusted }))
+    }
+
+    /// Whether a collector that the owner vouches for declared this very writer dead. Anything else is no tombstone:
+    /// a damaged or forged one must not hide a snapshot.
+    fn is_tombstone(&self, id: SnapshotId, info: &ObjectInfo, bytes: &[u8]) -> bool {
+        let repository = self.config.repository;
+        let Ok(frame) = Frame::decode(bytes, ObjectKind::Dead, repository) else { return false };
+        let dead = Dead::open(&frame, |epoch| self.keyring.index_key_of(epoch), repository);
+        dead.is_ok_and(|dead| dead.writer == id)
+            && self.keyring.believes(frame.signer, Writes::Collection, info.modified_at)
     }
 
     /// The one snapshot that is meant.

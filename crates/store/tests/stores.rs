@@ -41,18 +41,6 @@ async fn s3_conforms() {
     conformance::conforms(&store).await;
 }
 
-/// For servers that are tried by hand: `BACKSTAY_TEST_STORE=s3://bucket/prefix`, the rest from `AWS_*`.
-#[tokio::test]
-#[ignore = "needs BACKSTAY_TEST_STORE and a server of your own"]
-async fn store_named_by_the_environment_conforms() {
-    let location = std::env::var("BACKSTAY_TEST_STORE").expect("BACKSTAY_TEST_STORE is set");
-    let options = StoreOptions { variables: Variables::of_process(), ..plain_options() };
-    let store = open(&location.parse().expect("a location"), &options).await;
-    println!("{:?}", store::probe(&*store, &Env::system()).await);
-    conformance::conforms(&store).await;
-    conformance::lets_one_of_many_racing_creates_win(&store).await;
-}
-
 #[tokio::test]
 async fn s3_prefixes_do_not_see_each_other() {
     let server = S3Server::start().await;

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::FuturesOrdered;
 use pack::{BlobKind, PackBuilder, PackClass, PackError, PackSeal};
-use seal::{Binding, BlobSealer, ChunkId, ChunkNamer, SealError, Secret};
+use seal::{BLOB_PLAIN_LEN_MAX, Binding, BlobSealer, ChunkId, ChunkNamer, SealError, Secret};
 
 use crate::EngineError;
 use crate::backup::upload::Uploader;
@@ -119,7 +119,12 @@ impl<'a> Packer<'a> {
         if self.dry_run {
             return Ok(true);
         }
-        let blob_len = self.repository.config.blob_len as usize;
+        let blob_len = (self.repository.config.blob_len as usize).min(BLOB_PLAIN_LEN_MAX / 2);
+        let draft = self.drafts.entry(kind as u8).or_insert_with(|| Draft::new(kind));
+        if draft.plain.len() + bytes.len() > BLOB_PLAIN_LEN_MAX {
+            let full = std::mem::replace(draft, Draft::new(kind));
+            self.seal(full).await?;
+        }
         let draft = self.drafts.entry(kind as u8).or_insert_with(|| Draft::new(kind));
         draft.plain.extend_from_slice(bytes);
         draft.chunks.push((id, bytes.len() as u32));

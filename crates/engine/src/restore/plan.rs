@@ -148,7 +148,7 @@ impl Planner {
         self.file_count = 0;
         let pieces = std::mem::take(&mut self.pieces);
         let pieces = self.without_right_ones(pieces).await?;
-        let runs = plan_reads(&self.fetcher, pieces, false).await?;
+        let runs = plan_reads(&self.fetcher, pieces).await?;
         let (fetcher, restoring) = (self.fetcher.clone(), Arc::clone(&self.restoring));
         let written = futures::stream::iter(runs)
             .map(|run| {

@@ -43,11 +43,10 @@ struct RunBlob<T> {
 /// A wanted chunk's bytes, or why it cannot be had; holes give no bytes.
 pub(crate) type Found<T> = (Wanted<T>, Result<Bytes, EngineError>);
 
-/// Looks up where chunks lie and joins them to runs: in their own order, or by pack and blob.
+/// Looks up where chunks lie and joins them to runs, by pack and blob.
 pub(crate) async fn plan_reads<T: Send + 'static>(
     fetcher: &Fetcher,
     wanted: Vec<Wanted<T>>,
-    in_order: bool,
 ) -> Result<Vec<Run<T>>, EngineError> {
     let index = fetcher.index.clone();
     let planned = fetcher.offload.start(move || {
@@ -61,9 +60,7 @@ pub(crate) async fn plan_reads<T: Send + 'static>(
                 (wanted, place)
             })
             .collect();
-        if !in_order {
-            found.sort_by_key(|(_, place)| place.map(|place| (place.pack, place.blob, place.offset)));
-        }
+        found.sort_by_key(|(_, place)| place.map(|place| (place.pack, place.blob, place.offset)));
         let mut runs: Vec<Run<T>> = Vec::new();
         for (wanted, place) in found {
             let pack = place.map(|place| index.pack(place.pack)).transpose()?;
@@ -119,12 +116,15 @@ pub(crate) async fn read_run<T: Send + 'static>(fetcher: &Fetcher, run: Run<T>) 
                 .and_then(|sealed| slice_of(&pack, blob.row, start, &sealed))
                 .map(|sealed| open_blob(&keyring, &pack, blob.row, &sealed));
             let opened = opened.and_then(Result::ok).map(Bytes::from);
+            // A few small chunks of a blob must not keep all of it in memory.
+            let wanted_len: u64 = blob.wanted.iter().map(|(wanted, _)| wanted.leaf.len).sum();
+            let is_sparse = opened.as_ref().is_some_and(|opened| wanted_len < opened.len() as u64 / 2);
             let check = |(wanted, place): (Wanted<T>, Option<Place>)| {
                 let bytes = opened.as_ref().zip(place).and_then(|(opened, place)| {
                     let range = place.offset as usize..(place.offset + place.len) as usize;
                     let bytes = (range.end <= opened.len()).then(|| opened.slice(range))?;
                     let is_right = namer.as_ref().is_none_or(|namer| namer.name(&bytes) == wanted.leaf.id);
-                    is_right.then_some(bytes)
+                    is_right.then(|| if is_sparse { Bytes::copy_from_slice(&bytes) } else { bytes })
                 });
                 (wanted, bytes)
             };
