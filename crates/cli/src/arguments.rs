@@ -26,7 +26,7 @@ const STYLES: Styles = Styles::styled()
 
 /// Back up files and databases: deduplicated, encrypted, to a folder or an object store
 #[derive(Debug, Parser)]
-#[command(name = "backstay", version, propagate_version = true, styles = STYLES, after_long_help = EXAMPLES)]
+#[command(name = "backstay", version, styles = STYLES, after_long_help = EXAMPLES)]
 #[command(arg_required_else_help = true, max_term_width = 100)]
 pub(crate) struct Arguments {
     #[command(subcommand)]

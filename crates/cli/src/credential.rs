@@ -22,7 +22,7 @@ use engine::Credential;
 use tokio::io::AsyncReadExt as _;
 use zeroize::Zeroizing;
 
-use crate::error::CommandError;
+use crate::error::{CommandError, KEY_FILE_LEN_MIN};
 use crate::terminal;
 
 /// The longest password, in bytes.
@@ -87,14 +87,20 @@ fn only(mut given: impl Iterator<Item = Given>) -> Result<Option<Given>, Command
 /// Reads the credential.
 pub(crate) async fn read((name, origin): Given) -> Result<Credential, CommandError> {
     let password = match origin {
-        Origin::KeyFile(path) => {
-            return secret_file("key file", path, KEY_FILE_LEN_MAX).await.map(Credential::KeyFile);
-        }
+        Origin::KeyFile(path) => return key_file(path).await,
         Origin::PasswordFile(path) => secret_file("password file", path, PASSWORD_LEN_MAX).await?,
         Origin::PasswordCommand(command) => output_of(&command).await?,
         Origin::Password(password) => return of_password(password, &name),
     };
     of_password(first_line(password), &name)
+}
+
+async fn key_file(path: PathBuf) -> Result<Credential, CommandError> {
+    let content = secret_file("key file", path.clone(), KEY_FILE_LEN_MAX).await?;
+    if content.len() < KEY_FILE_LEN_MIN {
+        return Err(CommandError::KeyFileShort { path, len: content.len() });
+    }
+    Ok(Credential::KeyFile(content))
 }
 
 /// Asks for a password, and a second time where `prompts` has two.

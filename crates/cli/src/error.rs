@@ -20,6 +20,9 @@ use store::StoreError;
 
 use crate::words::UnknownMoment;
 
+/// The shortest key file, in bytes: what a random key takes.
+pub(crate) const KEY_FILE_LEN_MIN: usize = 32;
+
 /// How a command that was carried out ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
@@ -58,6 +61,8 @@ pub(crate) enum CommandError {
     CredentialExposed { what: &'static str, path: PathBuf, mode: u32 },
     #[error("{what} {} has more than {len_max} bytes", .path.display())]
     CredentialLen { what: &'static str, path: PathBuf, len_max: u64 },
+    #[error("key file {} has {len} bytes, at least {KEY_FILE_LEN_MIN} are needed", .path.display())]
+    KeyFileShort { path: PathBuf, len: usize },
     #[error("the password from {origin} is empty")]
     PasswordEmpty { origin: String },
     #[error("the password command {end}")]
@@ -85,6 +90,8 @@ pub(crate) enum CommandError {
     StdoutClosed,
     #[error("interrupted")]
     Interrupted,
+    #[error("interrupted; what was restored until now stays")]
+    RestoreInterrupted,
 }
 
 impl CommandError {
@@ -93,6 +100,14 @@ impl CommandError {
         match source.kind() {
             io::ErrorKind::BrokenPipe => Self::StdoutClosed,
             _ => Self::Stdout { source },
+        }
+    }
+
+    /// For what changes nothing that would have to be told about when it is interrupted.
+    pub(crate) fn of_reading(error: EngineError) -> Self {
+        match error {
+            EngineError::Interrupted => Self::Interrupted,
+            error => Self::Engine(error),
         }
     }
 
@@ -112,7 +127,7 @@ impl CommandError {
                 source::ErrorKind::Bug => Kind::Bug,
                 _ => Kind::Invalid,
             },
-            Self::Interrupted => Kind::Interrupted,
+            Self::Interrupted | Self::RestoreInterrupted => Kind::Interrupted,
             _ => Kind::Invalid,
         }
     }

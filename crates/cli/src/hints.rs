@@ -3,6 +3,8 @@
 //! Invariant: a hint is something one can do; where there is nothing, there is no hint.
 //! Never here: messages; those come with the errors.
 
+use std::path::Path;
+
 use engine::{EngineError, Kind};
 use pack::{PackError, Role};
 use source::SourceError;
@@ -11,6 +13,10 @@ use store::{Obstacle, StoreError};
 use crate::error::CommandError;
 
 const REPORT: &str = "this is a bug; please report it with the output of the same command with -vv";
+
+/// After a check that found damage.
+pub(crate) const AFTER_DAMAGE: &str =
+    "back up what is affected again with --force: what is still at its source heals the repository";
 
 /// The next step, if there is one.
 pub(crate) fn hint(error: &CommandError) -> Option<String> {
@@ -27,15 +33,16 @@ fn of_own(error: &CommandError) -> Option<String> {
     let text = match error {
         CommandError::RepositoryUnnamed => "name one with -r PATH or -r s3://bucket/prefix, or set BACKSTAY_REPOSITORY",
         CommandError::CredentialMissing => {
-            "give --password-file, --password-command or --key-file, or set the environment variable of that name"
+            "give --password-file, --password-command or --key-file, or set BACKSTAY_PASSWORD_FILE or one like it"
         }
         CommandError::CredentialTwice { .. } => "leave one of them out; an option beats all environment variables",
         CommandError::CredentialExposed { path, .. } => {
             return Some(format!("close it with: chmod 600 {}", quoted(path)));
         }
         CommandError::CredentialFile { what: "key file", path, source } if is_absent(source) => {
-            return Some(format!("make one with: (umask 077; head -c 32 /dev/urandom > {})", quoted(path)));
+            return Some(new_key(path));
         }
+        CommandError::KeyFileShort { path, .. } => return Some(new_key(path)),
         CommandError::Moment(_) => {
             "write it as 2026-11-19, \"2026-11-19 14:30\", yesterday, \"2 days ago\", or by RFC 3339"
         }
@@ -44,10 +51,15 @@ fn of_own(error: &CommandError) -> Option<String> {
         CommandError::PathUnnamed => "name it after a colon, such as latest:/etc/hosts",
         CommandError::CacheUnknown { .. } => "list the caches with: backstay cache info",
         CommandError::CachePlace => "name a folder with --cache-dir or BACKSTAY_CACHE_DIR",
+        CommandError::RestoreInterrupted => "run the same command again to go on where it stopped",
         CommandError::Unconfirmed { .. } => "run it again with --yes to carry out this plan",
         _ => return None,
     };
     Some(text.to_owned())
+}
+
+fn new_key(path: &Path) -> String {
+    format!("make one with: (umask 077; head -c 32 /dev/urandom > {})", quoted(path))
 }
 
 fn of_engine(error: &EngineError) -> Option<String> {
@@ -155,7 +167,7 @@ fn is_absent(error: &std::io::Error) -> bool {
 }
 
 /// A path as a shell takes it.
-fn quoted(path: &std::path::Path) -> String {
+fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
     let is_plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._-+,@%".contains(&byte));
     if is_plain { text } else { format!("'{}'", text.replace('\'', r"'\''")) }

@@ -40,7 +40,9 @@ pub(crate) fn report(error: &CommandError, interrupted: u8, ui: &Ui) -> u8 {
 
 /// Tells a mistake in the command line, which clap has put into words.
 pub(crate) fn report_usage(message: &str, ui: &Ui) -> u8 {
-    tell(ui, message.trim_end().trim_start_matches("error: "), &[], None, "invalid", 2);
+    let first = message.split("\n\n").next().unwrap_or(message);
+    let hint = Some("see the same command with --help");
+    tell(ui, first.trim().trim_start_matches("error: "), &[], hint, "invalid", 2);
     2
 }
 

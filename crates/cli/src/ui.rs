@@ -70,6 +70,11 @@ impl Ui {
         }
     }
 
+    /// Says what to do next, unless they asked for quiet.
+    pub(crate) fn hint(&self, text: impl Display) {
+        self.note(format_args!("{} {text}", self.stderr.green("hint:")));
+    }
+
     /// Says what everybody should know but nobody has to act on now.
     pub(crate) fn warn(&self, text: impl Display) {
         if !self.is_quiet {

@@ -18,9 +18,9 @@ use crate::human;
 use crate::ui::Ui;
 
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-const UNTIL_KNOWN: &str = "{spinner} {elapsed_precise}  {binary_bytes}  {binary_bytes_per_sec}  {msg}";
+const UNTIL_KNOWN: &str = "{spinner} {elapsed_precise}  {binary_bytes}  {binary_bytes_per_sec}  {wide_msg}";
 const ONCE_KNOWN: &str =
-    "{bar:24} {percent:>3} %  {binary_bytes} of {binary_total_bytes}  {binary_bytes_per_sec}  {eta} left  {msg}";
+    "{bar:16} {percent:>3} %  {binary_bytes} of {binary_total_bytes}  {binary_bytes_per_sec}  {eta} left  {wide_msg}";
 
 /// A line on the terminal that follows an operation; gone when dropped.
 pub(crate) struct Watch(Option<(ProgressBar, JoinHandle<()>)>);

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use crate::context::Context;
 use crate::error::{CommandError, Outcome};
+use crate::hints;
 use crate::human;
 use crate::ui::Ui;
 use crate::watch::Watch;
@@ -66,7 +67,7 @@ pub(crate) async fn run(args: &CheckArgs, ctx: &Context) -> Result<Outcome, Comm
     let watch = Watch::start(&ctx.ui, &progress, "packs");
     let report = repository.check(CheckRequest { read_data }, &progress, ctx.interrupts.token.clone()).await;
     drop(watch);
-    let report = report?;
+    let report = report.map_err(CommandError::of_reading)?;
     if ctx.ui.is_json {
         ctx.ui.json(&document(&report))?;
     } else {
@@ -85,6 +86,9 @@ fn tell(report: &CheckReport, ui: &Ui) -> Result<(), CommandError> {
         }
     }
     ui.note(summary(report));
+    if !report.damages.is_empty() {
+        ui.hint(hints::AFTER_DAMAGE);
+    }
     Ok(())
 }
 

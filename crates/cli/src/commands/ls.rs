@@ -31,18 +31,21 @@ const NANOS_PER_SEC: i64 = 1_000_000_000;
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct LsArgs {
-    #[command(flatten)]
-    selection: SelectionArgs,
-
     /// Show mode, owner, group, length and time as well
     #[arg(short, long)]
     long: bool,
+
+    #[command(flatten)]
+    selection: SelectionArgs,
 }
 
 #[derive(Debug, Serialize)]
 struct Document<'a> {
     component: &'a str,
     path: String,
+    /// The path's bytes, where they are not UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path_hex: Option<String>,
     kind: &'static str,
     content_len: Option<u64>,
     link_target: Option<String>,
@@ -132,6 +135,7 @@ fn json(listed: &ListedEntry) -> String {
     let document = Document {
         component: &listed.component,
         path: name(&entry.path),
+        path_hex: std::str::from_utf8(&entry.path).is_err().then(|| hex::encode(&entry.path)),
         kind: human::kind_word(&entry.kind),
         content_len: if let EntryKind::File { len } = entry.kind { Some(len) } else { None },
         link_target: if let EntryKind::Symlink { target } = &entry.kind { Some(name(target)) } else { None },

@@ -6,6 +6,7 @@
 mod backup;
 mod cache;
 mod cat;
+mod cat_object;
 mod check;
 mod completions;
 mod init;
@@ -38,6 +39,7 @@ pub(crate) enum Command {
     Key(key::KeyCommand),
     #[command(subcommand)]
     Cache(cache::CacheCommand),
+    CatObject(cat_object::CatObjectArgs),
     Completions(completions::CompletionsArgs),
     #[command(hide = true)]
     Man(man::ManArgs),
@@ -57,6 +59,7 @@ impl Command {
             Self::Stats(args) => ctx.unless_interrupted(stats::run(args, ctx)).await,
             Self::Key(command) => command.run(ctx).await,
             Self::Cache(command) => command.run(ctx).await,
+            Self::CatObject(args) => ctx.unless_interrupted(cat_object::run(args, ctx)).await,
             Self::Completions(args) => completions::run(args, ctx),
             Self::Man(args) => man::run(args),
         }

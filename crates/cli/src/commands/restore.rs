@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
-use engine::{Overwrite, Progress, Repository, RestoreReport, RestoreRequest, SnapshotInfo};
+use engine::{EngineError, Overwrite, Progress, Repository, RestoreReport, RestoreRequest, SnapshotInfo};
 use serde::Serialize;
 use source::sink::OwnerPolicy;
 
@@ -32,9 +32,6 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct RestoreArgs {
-    #[command(flatten)]
-    selection: SelectionArgs,
-
     /// Where to: a directory, made if it is missing
     #[arg(short, long, value_name = "DIR")]
     target: PathBuf,
@@ -70,6 +67,9 @@ pub(crate) struct RestoreArgs {
     /// Say what would be done, and do nothing
     #[arg(short = 'n', long)]
     dry_run: bool,
+
+    #[command(flatten)]
+    selection: SelectionArgs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -130,7 +130,11 @@ async fn restore(
 ) -> Result<RestoreReport, CommandError> {
     let progress = Arc::new(Progress::new());
     let _watch = Watch::start(&ctx.ui, &progress, "entries");
-    Ok(repository.restore(snapshot, args.request(dry_run), &progress, ctx.interrupts.token.clone()).await?)
+    let restored = repository.restore(snapshot, args.request(dry_run), &progress, ctx.interrupts.token.clone()).await;
+    restored.map_err(|error| match error {
+        EngineError::Interrupted => CommandError::RestoreInterrupted,
+        error => error.into(),
+    })
 }
 
 impl RestoreArgs {
@@ -168,14 +172,25 @@ fn tell(
         ctx.ui.json(&document(args, snapshot, report, is_dry_run))?;
     } else {
         tell_problems(&report.problems, report.problem_count, &ctx.ui);
-        let start = if is_dry_run { "dry run, nothing was restored of" } else { "restored" };
-        ctx.ui.note(format_args!("{start} snapshot {}: {}", human::short(&snapshot.id), summary(report)));
+        ctx.ui.note(if is_dry_run { plan(snapshot, report) } else { summary(snapshot, report) });
     }
     let is_partial = report.problems.iter().any(|problem| problem.loses);
     Ok(if is_partial { Outcome::Partly } else { Outcome::Done })
 }
 
-fn summary(report: &RestoreReport) -> String {
+/// `dry run of snapshot 1a2b3c4d: 41 entries, 190.7 MiB would be restored`.
+fn plan(snapshot: &SnapshotInfo, report: &RestoreReport) -> String {
+    let entries = human::counted(report.entry_count, "entry", "entries");
+    let mut text = format!("dry run of snapshot {}: {entries}", human::short(&snapshot.id));
+    text.push_str(&format!(", {} would be restored", human::size(report.content_len)));
+    if report.deleted_count > 0 {
+        text.push_str(&format!(", {} would be deleted", human::counted(report.deleted_count, "entry", "entries")));
+    }
+    text
+}
+
+/// `restored snapshot 1a2b3c4d: 41 entries, 190.7 MiB, 12.0 MiB written, … in 4.2 s`.
+fn summary(snapshot: &SnapshotInfo, report: &RestoreReport) -> String {
     let mut parts = vec![
         human::counted(report.entry_count, "entry", "entries"),
         human::size(report.content_len),
@@ -190,7 +205,8 @@ fn summary(report: &RestoreReport) -> String {
     if report.skipped_count > 0 {
         parts.push(format!("{} left alone", human::count(report.skipped_count)));
     }
-    format!("{} in {}", parts.join(", "), human::duration(report.seconds))
+    let (id, seconds) = (human::short(&snapshot.id), human::duration(report.seconds));
+    format!("restored snapshot {id}: {} in {seconds}", parts.join(", "))
 }
 
 fn document(args: &RestoreArgs, snapshot: &SnapshotInfo, report: &RestoreReport, is_dry_run: bool) -> Document {

@@ -49,7 +49,7 @@ pub(crate) struct BackupArgs {
     command: bool,
 
     /// What the stream is called in the snapshot: a file name
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", conflicts_with = "paths")]
     name: Option<String>,
 
     #[command(flatten)]
