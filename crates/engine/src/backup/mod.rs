@@ -83,11 +83,12 @@ impl Repository {
         }
         let mut writer = self.announce(&request.host).await?;
         let written = self.write(&request, &mut writer, started_at, progress, cancel).await;
-        let warnings = std::mem::take(&mut writer.warnings);
+        let mut warnings = std::mem::take(&mut writer.warnings);
         match written {
             Ok((mut report, answered)) => {
-                if answered {
-                    writer.remove_record().await?;
+                // The snapshot is committed, whatever happens now; and a writer may have no right to delete.
+                if answered && let Err(error) = writer.remove_record().await {
+                    warnings.push(format!("the record of this backup stays in the repository: {error}"));
                 }
                 report.seconds = clock.elapsed().as_secs_f64();
                 report.warnings = warnings;
