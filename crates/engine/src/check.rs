@@ -1,6 +1,7 @@
 //! `check`: prove that what is stored is whole.
 //!
 //! ```text
+//! small   both configurations, every key slot, epoch, index segment and snapshot, as the store has them
 //! packs   every pack that a segment names is listed with its length; with --read-data every byte is hashed, and every
 //!         blob opened and its chunks named again, where the key can
 //! trees   every snapshot's pages are walked once; every chunk below is named by a segment and lies in a listed pack
@@ -8,6 +9,7 @@
 //!
 //! A bad read is not a bad object: what fails is read once more before it is called damage.
 //!
+//! Invariant: a good local cache never hides damage; what it knows counts only where the store says so too.
 //! Invariant: nothing is changed.
 //! Never here: repair.
 
@@ -16,22 +18,55 @@ use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt};
 use pack::manifest::{ChildKind, Structure};
-use pack::{PackError, PackId, names};
+use pack::{Epoch, PackError, PackId, SegmentId, Slot, names};
 use seal::ChunkId;
 use store::index_cache::PackInfo;
+use store::{ObjectInfo, StoreError};
 use tokio_util::sync::CancellationToken;
 
 use crate::entries::{Scope, entries_of, leaves_of};
 use crate::fetch::{Fetcher, open_blob};
-use crate::repository::Repository;
+use crate::index::open_segment;
+use crate::repository::{Repository, read_all};
+use crate::snapshots::Origin;
 use crate::{EngineError, Kind, Progress, SnapshotInfo};
 
 /// Packs read at once.
 const PACKS_AT_ONCE: usize = 3;
+/// What is said of a pack that is not there.
+const MISSING: &str = "is missing";
 /// Paths named for one damage.
 const AFFECTED_MAX: usize = 100;
 /// Chunks looked up at once.
 const LOOKUP_BATCH: usize = 4096;
+/// Segments read at once.
+const SEGMENTS_AT_ONCE: usize = 4;
+/// How often a listing is repeated when segments vanish between LIST and GET.
+const LISTINGS_MAX: usize = 10;
+/// How often an object that is not right is read.
+const READS_MAX: usize = 2;
+
+/// An object, and what is wrong with it.
+type Wrong = (String, String);
+
+/// What the segments in the store say.
+struct Named {
+    /// The packs that whole segments name.
+    packs: HashSet<PackId>,
+    /// A segment that is not whole, if there is one.
+    damaged: Option<Wrong>,
+}
+
+impl Named {
+    /// Why no segment names something: a damaged one may have.
+    fn why_not(&self) -> Wrong {
+        let missing = || (names::INDEX.to_owned(), "lacks a segment that names what snapshots need".to_owned());
+        self.damaged.clone().unwrap_or_else(missing)
+    }
+}
+
+/// Packs that are not as they should be.
+type Broken = HashMap<PackId, Wrong>;
 
 /// How much of the data to read.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -102,17 +137,20 @@ impl Repository {
     ) -> Result<CheckReport, EngineError> {
         let mut report = CheckReport::default();
         self.check_config(&mut report).await;
+        self.check_keys(&mut report).await?;
         let fetcher = self.fetcher().await?;
-        let broken = self.check_packs(&fetcher, &request, progress, &cancel, &mut report).await?;
-        let (snapshots, damaged) = self.read_snapshots().await?;
+        let named = self.check_segments(&mut report).await?;
+        let broken = self.check_packs(&fetcher, &request, &named, progress, &cancel, &mut report).await?;
+        let (snapshots, damaged) = self.read_snapshots_from(Origin::Store).await?;
         for (object, error) in damaged {
-            report.damages.push(Damage { object, what: error.to_string(), affects: Vec::new() });
+            report.damage(&object, &error.to_string());
         }
         report.snapshots = snapshots.len() as u64;
-        let missing = self.check_trees(&fetcher, &snapshots, &broken, &cancel, &mut report).await?;
+        let missing = self.check_trees(&fetcher, &snapshots, &named, &broken, &cancel, &mut report).await?;
         if !missing.is_empty() {
             self.name_what_breaks(&fetcher, &snapshots, &missing, &mut report).await;
         }
+        report.note_unneeded(&named, &broken);
         Ok(report)
     }
 
@@ -130,30 +168,108 @@ impl Repository {
         }
     }
 
+    /// Key slots and epochs. A damaged one may have been any key's.
+    async fn check_keys(&self, report: &mut CheckReport) -> Result<(), EngineError> {
+        let (owner, repository) = (self.config.owner, self.config.repository);
+        for (info, bytes) in read_all(&self.store, names::KEYS).await? {
+            match Slot::decode(&bytes, owner, repository) {
+                Ok(_) if info.name == names::key_slot(&bytes) => {}
+                Ok(_) => report.damage(&info.name, "is not named after its content"),
+                Err(error) => report.damage(&info.name, &error.to_string()),
+            }
+        }
+        let mut there = HashSet::new();
+        for (info, bytes) in read_all(&self.store, names::EPOCHS).await? {
+            match Epoch::decode(&bytes, owner, repository) {
+                Ok(epoch) if info.name == names::epoch(epoch.number) => drop(there.insert(epoch.number)),
+                Ok(_) => report.damage(&info.name, "is another epoch than its name says"),
+                Err(error) => report.damage(&info.name, &error.to_string()),
+            }
+            there.extend(names::last(&info.name).parse::<u32>());
+        }
+        let known = self.keyring.epochs.keys().chain(&there).max().copied().unwrap_or(0);
+        for number in (1..=known).filter(|number| !there.contains(number)) {
+            report.damage(&names::epoch(number), "is missing");
+        }
+        Ok(())
+    }
+
+    /// Reads every segment as the store has it.
+    async fn check_segments(&self, report: &mut CheckReport) -> Result<Named, EngineError> {
+        for _ in 0..LISTINGS_MAX {
+            let listed: Vec<ObjectInfo> = self.store.list(names::INDEX).try_collect().await?;
+            let mut reads = futures::stream::iter(listed)
+                .map(|info| async move { (self.read_segment(&info).await, info) })
+                .buffered(SEGMENTS_AT_ONCE);
+            let (mut packs, mut wrong, mut has_vanished) = (HashSet::new(), Vec::new(), false);
+            while let Some((read, info)) = reads.next().await {
+                match read {
+                    Ok(named) => packs.extend(named),
+                    Err(EngineError::Store(StoreError::NotFound { .. })) => has_vanished = true,
+                    Err(error @ EngineError::Object { .. }) => wrong.push((info.name, detail(&error))),
+                    Err(error) => return Err(error),
+                }
+            }
+            if !has_vanished {
+                wrong.iter().for_each(|(object, what)| report.damage(object, what));
+                return Ok(Named { packs, damaged: wrong.into_iter().next() });
+            }
+        }
+        Err(EngineError::Request {
+            what: "index segments vanish as fast as they are read; is a prune running in a loop?".into(),
+        })
+    }
+
+    /// The packs that a segment names.
+    async fn read_segment(&self, info: &ObjectInfo) -> Result<Vec<PackId>, EngineError> {
+        let wrong_name = PackError::Inconsistent { what: "its name is not an id" };
+        let id = SegmentId::from_hex(names::last(&info.name)).ok_or(wrong_name);
+        let id = id.map_err(EngineError::object(&info.name))?;
+        let mut result = Ok(Vec::new());
+        for _ in 0..READS_MAX {
+            let bytes = self.store.get(&info.name).await?;
+            let (keyring, info) = (self.keyring.clone(), info.clone());
+            let open = move || {
+                let segment = open_segment(&keyring, id, &info, &bytes)?;
+                Ok(segment.packs.iter().map(|entry| entry.id).collect())
+            };
+            result = self.offload.start(open).await?;
+            if result.is_ok() {
+                break;
+            }
+        }
+        result
+    }
+
     /// Compares packs with the index, and reads what was asked for. Gives the packs that are missing or damaged.
     async fn check_packs(
         &self,
         fetcher: &Fetcher,
         request: &CheckRequest,
+        named: &Named,
         progress: &Arc<Progress>,
         cancel: &CancellationToken,
         report: &mut CheckReport,
-    ) -> Result<HashMap<PackId, String>, EngineError> {
+    ) -> Result<Broken, EngineError> {
         let listed = self.list_packs().await?;
-        let mut broken = HashMap::new();
+        let mut broken = Broken::new();
         let mut whole = Vec::new();
-        let mut known = HashSet::new();
         for found in self.cache.packs() {
             let (_, info) = found?;
-            known.insert(info.id);
-            match listed.get(&info.id) {
-                Some(len) if *len == info.len => whole.push(Arc::new(info)),
-                Some(len) => drop(broken.insert(info.id, format!("is {len} bytes long instead of {}", info.len))),
-                None => drop(broken.insert(info.id, "is missing".to_owned())),
-            }
+            let wrong = |what: String| (names::pack(&info.id), what);
+            let why = match listed.get(&info.id) {
+                _ if !named.packs.contains(&info.id) => named.why_not(),
+                Some(len) if *len == info.len => {
+                    whole.push(Arc::new(info));
+                    continue;
+                }
+                Some(len) => wrong(format!("is {len} bytes long instead of {}", info.len)),
+                None => wrong(MISSING.to_owned()),
+            };
+            broken.insert(info.id, why);
         }
-        report.packs = known.len() as u64;
-        let stray = listed.keys().filter(|id| !known.contains(*id)).count();
+        report.packs = named.packs.len() as u64;
+        let stray = listed.keys().filter(|id| !named.packs.contains(*id)).count();
         if stray > 0 {
             report
                 .warnings
@@ -173,7 +289,9 @@ impl Repository {
             report.read_len += info.len;
             match read {
                 Ok(()) => {}
-                Err(error) if error.kind() == Kind::Damaged => drop(broken.insert(info.id, detail(&error))),
+                Err(error) if error.kind() == Kind::Damaged => {
+                    broken.insert(info.id, (names::pack(&info.id), detail(&error)));
+                }
                 Err(error) => report.unclear.push(error.to_string()),
             }
         }
@@ -207,7 +325,7 @@ impl Repository {
     async fn read_pack(&self, fetcher: &Fetcher, info: Arc<PackInfo>) -> Result<(), EngineError> {
         let name = names::pack(&info.id);
         let mut result = Ok(());
-        for _ in 0..2 {
+        for _ in 0..READS_MAX {
             let bytes = self.store.get(&name).await?;
             let (keyring, namer, info) = (Arc::clone(&fetcher.keyring), fetcher.namer.clone(), Arc::clone(&info));
             result = fetcher.offload.start(move || read_pack(&keyring, namer.as_ref(), &info, &bytes)).await?;
@@ -223,10 +341,11 @@ impl Repository {
         &self,
         fetcher: &Fetcher,
         snapshots: &[SnapshotInfo],
-        broken: &HashMap<PackId, String>,
+        named: &Named,
+        broken: &Broken,
         cancel: &CancellationToken,
         report: &mut CheckReport,
-    ) -> Result<BTreeMap<ChunkId, String>, EngineError> {
+    ) -> Result<BTreeMap<ChunkId, Wrong>, EngineError> {
         let roots = snapshots
             .iter()
             .flat_map(|info| &info.snapshot.structure.components)
@@ -234,7 +353,7 @@ impl Repository {
         let mut todo: Vec<ChunkId> = roots.collect();
         let mut seen: HashSet<ChunkId> = todo.iter().copied().collect();
         let mut leaves = Vec::new();
-        let mut missing = BTreeMap::new();
+        let (mut missing, mut unread) = (BTreeMap::new(), Vec::new());
         while let Some(id) = todo.pop() {
             if cancel.is_cancelled() {
                 return Err(EngineError::Interrupted);
@@ -251,14 +370,17 @@ impl Repository {
                         }
                     }
                 }
-                Err(error) if error.kind() == Kind::Damaged => drop(missing.insert(id, error.to_string())),
+                Err(error) if error.kind() == Kind::Damaged => unread.push((id, error.to_string())),
                 Err(error) => report.unclear.push(error.to_string()),
             }
             if leaves.len() >= LOOKUP_BATCH {
-                look_up(fetcher, std::mem::take(&mut leaves), broken, report, &mut missing).await?;
+                look_up(fetcher, std::mem::take(&mut leaves), named, broken, report, &mut missing).await?;
             }
         }
-        look_up(fetcher, leaves, broken, report, &mut missing).await?;
+        look_up(fetcher, leaves, named, broken, report, &mut missing).await?;
+        for (id, what) in unread {
+            missing.entry(id).or_insert_with(|| (format!("page {id}"), what));
+        }
         Ok(missing)
     }
 
@@ -273,30 +395,31 @@ impl Repository {
         &self,
         fetcher: &Fetcher,
         snapshots: &[SnapshotInfo],
-        missing: &BTreeMap<ChunkId, String>,
+        missing: &BTreeMap<ChunkId, Wrong>,
         report: &mut CheckReport,
     ) {
-        let mut damages: BTreeMap<String, Vec<String>> =
-            missing.values().map(|what| (what.clone(), Vec::new())).collect();
+        let mut damages: BTreeMap<Wrong, Vec<String>> =
+            missing.values().map(|wrong| (wrong.clone(), Vec::new())).collect();
         for info in snapshots {
             let short: String = info.id.to_string().chars().take(8).collect();
             if self.keyring.opens_content()
                 && let Ok(affected) = affected_paths(fetcher, info, missing).await
             {
-                for (what, path) in affected {
+                for (wrong, path) in affected {
                     let shown = format!("{short}:{}", source::entry::escaped(&path));
-                    damages.entry(what).or_default().push(shown);
+                    damages.entry(wrong).or_default().push(shown);
                 }
                 continue;
             }
             damages.values_mut().for_each(|affects| affects.push(format!("{short} (perhaps)")));
         }
-        for (what, mut affects) in damages {
+        for ((object, what), mut affects) in damages {
             affects.truncate(AFFECTED_MAX);
-            let (object, what) = what
-                .split_once(' ')
-                .map_or((what.clone(), String::new()), |(object, what)| (object.to_owned(), what.to_owned()));
-            report.damages.push(Damage { object, what, affects });
+            // A damaged segment was noted when it was read; now its consequences are known.
+            match report.damages.iter_mut().find(|damage| damage.object == object && damage.what == what) {
+                Some(damage) => damage.affects = affects,
+                None => report.damages.push(Damage { object, what, affects }),
+            }
         }
     }
 }
@@ -304,6 +427,21 @@ impl Repository {
 impl CheckReport {
     fn damage(&mut self, object: &str, what: &str) {
         self.damages.push(Damage { object: object.to_owned(), what: what.to_owned(), affects: Vec::new() });
+    }
+
+    /// Notes packs that are not right although no snapshot needs them.
+    fn note_unneeded(&mut self, named: &Named, broken: &Broken) {
+        let mut others: Vec<&Wrong> =
+            broken.iter().filter(|(id, _)| named.packs.contains(*id)).map(|(_, wrong)| wrong).collect();
+        others.retain(|(object, _)| self.damages.iter().all(|damage| damage.object != *object));
+        others.sort();
+        for (object, what) in others {
+            if what == MISSING {
+                self.warnings.push(format!("{object} {what}, and no snapshot needs it"));
+            } else {
+                self.damage(object, what);
+            }
+        }
     }
 }
 
@@ -315,12 +453,14 @@ fn detail(error: &EngineError) -> String {
     }
 }
 
+/// Looks chunks up and adds those that cannot be had to `missing`.
 async fn look_up(
     fetcher: &Fetcher,
     ids: Vec<ChunkId>,
-    broken: &HashMap<PackId, String>,
+    named: &Named,
+    broken: &Broken,
     report: &mut CheckReport,
-    missing: &mut BTreeMap<ChunkId, String>,
+    missing: &mut BTreeMap<ChunkId, Wrong>,
 ) -> Result<(), EngineError> {
     report.chunks += ids.len() as u64;
     let index = fetcher.index.clone();
@@ -338,11 +478,11 @@ async fn look_up(
             let pack = fetcher.index.pack(place.pack)?;
             match broken.get(&pack.id) {
                 None => is_there = true,
-                Some(what) => why = Some(format!("{} {what}", names::pack(&pack.id))),
+                Some(wrong) => why = Some(wrong.clone()),
             }
         }
         if !is_there && !missing.contains_key(id) {
-            missing.insert(*id, why.unwrap_or_else(|| format!("chunk {id} is named by no index segment")));
+            missing.insert(*id, why.unwrap_or_else(|| named.why_not()));
         }
     }
     Ok(())
@@ -352,8 +492,8 @@ async fn look_up(
 async fn affected_paths(
     fetcher: &Fetcher,
     info: &SnapshotInfo,
-    missing: &BTreeMap<ChunkId, String>,
-) -> Result<Vec<(String, Vec<u8>)>, EngineError> {
+    missing: &BTreeMap<ChunkId, Wrong>,
+) -> Result<Vec<(Wrong, Vec<u8>)>, EngineError> {
     let mut affected = Vec::new();
     for component in &info.snapshot.structure.components {
         let mut entries = entries_of(fetcher.clone(), component.root, Scope::new(b""));
@@ -365,8 +505,8 @@ async fn affected_paths(
             {
                 found = missing.get(&leaf.id);
             }
-            if let Some(what) = found {
-                affected.push((what.clone(), full.entry.path));
+            if let Some(wrong) = found {
+                affected.push((wrong.clone(), full.entry.path));
             }
             if affected.len() >= AFFECTED_MAX {
                 return Ok(affected);

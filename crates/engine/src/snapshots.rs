@@ -6,13 +6,28 @@
 use std::collections::HashSet;
 
 use futures::{StreamExt, TryStreamExt};
-use pack::{Dead, Frame, Snapshot, SnapshotId, names};
+use pack::{Dead, Frame, PackError, Snapshot, SnapshotId, names};
 use seal::ObjectKind;
 use store::{ObjectInfo, StoreError};
 
 use crate::EngineError;
 use crate::keyring::Writes;
 use crate::repository::{REQUESTS_MAX, Repository};
+
+/// How often an object that does not open is read: a bad read is not a bad object.
+const READS_MAX: usize = 2;
+
+/// Snapshots, and the names of objects that do not open, with why.
+pub(crate) type SnapshotsRead = (Vec<SnapshotInfo>, Vec<(String, PackError)>);
+
+/// Where objects are read that this host has read before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// Out of the cache.
+    Memory,
+    /// Again, as the store has them.
+    Store,
+}
 
 /// A snapshot as listed.
 #[derive(Debug, Clone)]
@@ -77,21 +92,23 @@ impl Repository {
         Ok(found)
     }
 
+    /// Every snapshot, oldest first, and those whose objects are damaged. What this host read before, it remembers.
+    pub(crate) async fn read_snapshots(&self) -> Result<SnapshotsRead, EngineError> {
+        self.read_snapshots_from(Origin::Memory).await
+    }
+
     /// Every snapshot, oldest first, and those whose objects are damaged.
-    pub(crate) async fn read_snapshots(
-        &self,
-    ) -> Result<(Vec<SnapshotInfo>, Vec<(String, pack::PackError)>), EngineError> {
+    pub(crate) async fn read_snapshots_from(&self, origin: Origin) -> Result<SnapshotsRead, EngineError> {
         let listed: Vec<ObjectInfo> = self.store.list(names::SNAPSHOTS).try_collect().await?;
         let hidden: Vec<ObjectInfo> = self.store.list(names::FORGOTTEN).try_collect().await?;
         let hidden: HashSet<String> = hidden.iter().map(|info| names::last(&info.name).to_owned()).collect();
         let reads = futures::stream::iter(listed.into_iter().filter(|info| !hidden.contains(names::last(&info.name))))
-            .map(|info| async move { Ok::<_, EngineError>((self.snapshot_bytes(&info.name).await?, info)) })
+            .map(|info| async move { Ok::<_, EngineError>((self.read_snapshot(&info, origin).await?, info)) })
             .buffered(REQUESTS_MAX);
         let objects: Vec<_> = reads.try_collect().await?;
         let (mut found, mut damaged) = (Vec::new(), Vec::new());
-        for (bytes, info) in objects {
-            let Some(bytes) = bytes else { continue };
-            match self.open_snapshot(&info, &bytes) {
+        for (opened, info) in objects {
+            match opened {
                 Ok(Some(snapshot)) => found.push(snapshot),
                 Ok(None) => {}
                 Err(error) => damaged.push((info.name, error)),
@@ -101,25 +118,44 @@ impl Repository {
         Ok((found, damaged))
     }
 
-    /// The object, out of the cache if this host has read it before. None if it is gone.
-    async fn snapshot_bytes(&self, name: &str) -> Result<Option<Vec<u8>>, EngineError> {
-        if let Some(bytes) = self.cache.get_note(name)? {
-            return Ok(Some(bytes));
+    /// Reads and opens one object; none for a tombstone, and if it is gone. Only what opened is remembered, and what
+    /// does not open is read once more.
+    async fn read_snapshot(
+        &self,
+        info: &ObjectInfo,
+        origin: Origin,
+    ) -> Result<Result<Option<SnapshotInfo>, PackError>, EngineError> {
+        if origin == Origin::Memory
+            && let Some(bytes) = self.cache.get_note(&info.name)?
+            && bytes.len() as u64 == info.len
+            && let Ok(found) = self.open_snapshot(info, &bytes)
+        {
+            return Ok(Ok(found));
         }
-        match self.store.get(name).await {
-            Ok(bytes) => {
-                self.cache.put_note(name, &bytes)?;
-                Ok(Some(bytes.to_vec()))
+        let mut wrong = None;
+        for _ in 0..READS_MAX {
+            let bytes = match self.store.get(&info.name).await {
+                Ok(bytes) => bytes,
+                Err(StoreError::NotFound { .. }) => return Ok(Ok(None)),
+                Err(error) => return Err(error.into()),
+            };
+            match self.open_snapshot(info, &bytes) {
+                Ok(found) => {
+                    if origin == Origin::Memory {
+                        self.cache.put_note(&info.name, &bytes)?;
+                    }
+                    return Ok(Ok(found));
+                }
+                Err(error) => wrong = Some(error),
             }
-            Err(StoreError::NotFound { .. }) => Ok(None),
-            Err(error) => Err(error.into()),
         }
+        Ok(wrong.map_or(Ok(None), Err))
     }
 
     /// Opens a snapshot's object; none for a tombstone.
-    fn open_snapshot(&self, info: &ObjectInfo, bytes: &[u8]) -> Result<Option<SnapshotInfo>, pack::PackError> {
+    fn open_snapshot(&self, info: &ObjectInfo, bytes: &[u8]) -> Result<Option<SnapshotInfo>, PackError> {
         let repository = self.config.repository;
-        let wrong_name = pack::PackError::Inconsistent { what: "its name is not an id" };
+        let wrong_name = PackError::Inconsistent { what: "its name is not an id" };
         let id = SnapshotId::from_hex(names::last(&info.name)).ok_or(wrong_name)?;
         if self.is_tombstone(id, info, bytes) {
             return Ok(None);
