@@ -1,7 +1,8 @@
 //! `init`: make a repository.
 //!
 //! Order: probe the store, write the first epoch and the owner's slot, and last the configuration, whose presence
-//! makes it a repository. What an interrupted init leaves behind is not a repository, and init can be repeated.
+//! makes it a repository. What an interrupted init leaves behind is not a repository; a further init refuses the place
+//! until somebody has removed it, as nobody can tell it from an init that is still at work.
 //!
 //! Invariant: an existing repository is never touched.
 //! Never here: opening (see `repository`).
