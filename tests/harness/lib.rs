@@ -1,1 +1,31 @@
-//! harness
+//! What the end-to-end tests stand on: repositories on temporary folders, trees to back up, and forged objects.
+//!
+//! ```text
+//! site    a temporary folder with a store in memory, caches and trees; opens repositories on it
+//! tree    a folder's content and metadata as read by plain system calls, and what differs between two
+//! chaos   random changes to a folder
+//! dice    choices that replay from a printed seed
+//! forge   objects that only a collector or an attacker would write
+//! swap    a store in which objects change between a listing and a read
+//! ```
+//!
+//! Invariant: the truth about a tree never comes through the code under test.
+//! Never here: what must hold; each suite says that itself.
+
+#![allow(clippy::missing_panics_doc)] // a test helper's way of failing
+
+mod chaos;
+mod dice;
+mod forge;
+mod site;
+mod swap;
+mod tree;
+
+pub use chaos::change_something;
+pub use dice::Dice;
+pub use forge::Forge;
+pub use site::{
+    COST, Site, backup_request, check_all, copy_folder, fork, names_of, password, restore_request, try_backup,
+};
+pub use swap::SwappingStore;
+pub use tree::{Node, Tree};

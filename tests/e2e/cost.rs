@@ -1,0 +1,238 @@
+//! What each operation costs in requests to the store.
+//!
+//! Invariant: the figures are exact; a change of one is a decision, not an accident.
+//! Never here: time and memory.
+
+use std::sync::Arc;
+
+use engine::{BackupReport, CatRequest, Repository, SnapshotFilter};
+use futures::TryStreamExt as _;
+use harness::{Dice, Site, check_all, names_of};
+use store::{Counted, RequestCounts};
+
+/// Requests of one operation: put, get, ranged get, head, list, delete.
+type Spent = [u64; 6];
+
+/// How often a backup of an unchanged tree is tried. The folders that lead to it belong to the machine: whenever
+/// another process makes a file in the folder for temporary files, the page that names that one is new.
+const TRIES_MAX: usize = 50;
+
+/// A store that counts, and what it had counted at the last look.
+struct Meter {
+    counted: Arc<Counted>,
+    last: RequestCounts,
+}
+
+impl Meter {
+    fn new(site: &Site) -> Self {
+        Self { counted: Arc::new(Counted::new(site.store())), last: RequestCounts::default() }
+    }
+
+    /// What was spent since the last look.
+    fn since(&mut self) -> RequestCounts {
+        let now = self.counted.counts();
+        let spent = now.since(&self.last);
+        self.last = now;
+        spent
+    }
+
+    #[track_caller]
+    fn assert_spent(&mut self, expected: Spent, what: &str) {
+        let spent = self.since();
+        let requests = [
+            spent.put_count,
+            spent.get_count,
+            spent.get_range_count,
+            spent.head_count,
+            spent.list_count,
+            spent.delete_count,
+        ];
+        assert_eq!(requests, expected, "put, get, range, head, list, delete of {what}");
+    }
+}
+
+/// A site, a meter and a repository with one file in its tree.
+async fn one_file() -> (Site, Meter, Repository) {
+    let site = Site::new(1);
+    let mut meter = Meter::new(&site);
+    let repository = site.init(meter.counted.clone(), "cache").await.expect("makes");
+    std::fs::write(site.tree().join("one"), b"some bytes").expect("writes");
+    meter.since();
+    (site, meter, repository)
+}
+
+/// A backup of the unchanged tree; its requests are not looked at yet.
+async fn undisturbed(site: &Site, meter: &mut Meter, repository: &Repository) -> BackupReport {
+    for _ in 0..TRIES_MAX {
+        meter.since();
+        let report = site.backup(repository).await;
+        if report.pack_count == 0 {
+            return report;
+        }
+    }
+    panic!("every one of {TRIES_MAX} backups of an unchanged tree stored a pack");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn init_tries_the_store_out_and_writes_four_objects() {
+    let site = Site::new(1);
+    let mut meter = Meter::new(&site);
+    site.init(meter.counted.clone(), "cache").await.expect("makes");
+    // Two absent configurations; the probe: 2 puts, 1 get, 2 ranges, 1 head, 2 lists, 1 delete; then it is opened.
+    meter.assert_spent([6, 6, 2, 1, 5, 1], "init");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn open_reads_the_configuration_every_slot_and_every_epoch() {
+    let (site, mut meter, repository) = one_file().await;
+    drop(repository);
+    site.open_as("owner", meter.counted.clone(), "cache").await.expect("opens");
+    meter.assert_spent([0, 3, 0, 0, 2, 0], "an open");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn first_backup_of_a_small_file_costs_seven_puts() {
+    let (site, mut meter, repository) = one_file().await;
+    let report = site.backup(&repository).await;
+    // Announced (and once more, which must be refused), seen, two packs, a segment, the snapshot, which is read back.
+    meter.assert_spent([7, 1, 0, 0, 6, 2], "a first backup");
+    assert_eq!(report.pack_count, 2, "one of data and one of metadata");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn backup_of_an_unchanged_tree_stores_a_snapshot_and_no_pack() {
+    let (site, mut meter, repository) = one_file().await;
+    for _ in 0..2 {
+        site.backup(&repository).await;
+    }
+    let report = undisturbed(&site, &mut meter, &repository).await;
+    // Of the snapshots, only the last one has to be read; those before it are in the cache.
+    meter.assert_spent([4, 2, 0, 0, 6, 2], "a backup that finds nothing new");
+    assert_eq!((report.pack_count, report.new_len, report.read_len, report.unchanged_count), (0, 0, 0, 1));
+    assert!(report.stored_len < 1_000, "a snapshot of {} bytes", report.stored_len);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn backup_of_an_unchanged_tree_of_many_files_costs_no_more_than_of_one() {
+    let (site, mut meter, repository) = one_file().await;
+    let dice = Dice::of_seed(1);
+    for at in 0..1_000 {
+        let folder = site.tree().join(format!("folder {}", at % 10));
+        std::fs::create_dir_all(&folder).expect("creates");
+        std::fs::write(folder.join(format!("file {at}")), dice.bytes(100)).expect("writes");
+    }
+    site.let_time_pass().await;
+    let first = site.backup(&repository).await;
+    assert_eq!(first.pack_count, 2);
+    let report = undisturbed(&site, &mut meter, &repository).await;
+    meter.assert_spent([4, 2, 0, 0, 6, 2], "a backup that finds nothing new");
+    assert_eq!((report.unchanged_count, report.read_len, report.pack_count), (1_001, 0, 0));
+    assert!(report.stored_len < 1_000, "a snapshot of {} bytes", report.stored_len);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_changed_file_among_many_uploads_its_content_and_few_pages() {
+    let (site, mut meter, repository) = one_file().await;
+    let dice = Dice::of_seed(2);
+    for at in 0..1_000 {
+        std::fs::write(site.tree().join(format!("file {at:04}")), dice.bytes(1_000)).expect("writes");
+    }
+    let first = site.backup(&repository).await;
+    std::fs::write(site.tree().join("file 0500"), dice.bytes(1_000)).expect("writes");
+    meter.since();
+    let second = site.backup(&repository).await;
+    meter.assert_spent([7, 2, 0, 0, 6, 2], "a backup with one change");
+    assert_eq!((second.new_len, second.unchanged_count), (1_000, 1_000));
+    assert!(second.stored_len * 10 < first.stored_len, "{} after {}", second.stored_len, first.stored_len);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn backup_without_a_cache_reads_segments_and_stores_no_pack() {
+    let (site, mut meter, repository) = one_file().await;
+    for attempt in 0..TRIES_MAX {
+        site.backup(&repository).await;
+        let fresh = site.open_as("owner", meter.counted.clone(), &format!("fresh {attempt}")).await.expect("opens");
+        let listed = names_of(&site.memory, "").await;
+        let count = |folder: &str| listed.iter().filter(|name| name.starts_with(folder)).count() as u64;
+        meter.since();
+        let report = site.backup(&fresh).await;
+        if report.pack_count == 0 {
+            // Every segment and snapshot, and its own read back; the page's structure and its body.
+            let gets = count("index/") + count("snapshots/") + 1;
+            meter.assert_spent([4, gets, 2, 0, 6, 2], "a backup without a cache");
+            assert_eq!((report.new_len, report.unchanged_count), (0, 1));
+            return;
+        }
+    }
+    panic!("every one of {TRIES_MAX} backups of an unchanged tree stored a pack");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn listing_snapshots_again_reads_none_of_them() {
+    let (site, mut meter, repository) = one_file().await;
+    for _ in 0..3 {
+        site.backup(&repository).await;
+    }
+    repository.snapshots(&SnapshotFilter::default()).await.expect("lists");
+    meter.since();
+    assert_eq!(repository.snapshots(&SnapshotFilter::default()).await.expect("lists").len(), 3);
+    meter.assert_spent([0, 0, 0, 0, 2, 0], "a second listing");
+    drop(repository);
+    let fresh = site.open_as("owner", meter.counted.clone(), "fresh").await.expect("opens");
+    meter.since();
+    fresh.snapshots(&SnapshotFilter::default()).await.expect("lists");
+    meter.assert_spent([0, 3, 0, 0, 2, 0], "a first listing on another host");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn restore_and_cat_of_a_small_file_cost_one_read_of_data() {
+    let (site, mut meter, repository) = one_file().await;
+    let report = site.backup(&repository).await;
+    let snapshot = site.snapshot(&repository, &report).await;
+    meter.since();
+    site.restored(&repository, &snapshot).await;
+    meter.assert_spent([0, 0, 1, 0, 2, 0], "a restore with a cache");
+    let path = [site.tree_path().as_slice(), b"/one"].concat();
+    let content = repository.cat(&snapshot, CatRequest { path }).await.expect("opens");
+    assert_eq!(content.try_collect::<Vec<_>>().await.expect("reads").concat(), b"some bytes");
+    meter.assert_spent([0, 0, 1, 0, 2, 0], "cat with a cache");
+    drop(repository);
+    let fresh = site.open_as("owner", meter.counted.clone(), "fresh").await.expect("opens");
+    let snapshot = site.snapshot(&fresh, &report).await;
+    meter.since();
+    site.restored(&fresh, &snapshot).await;
+    // One segment; a page's structure and body, and the data.
+    meter.assert_spent([0, 1, 3, 0, 2, 0], "a restore without a cache");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn restore_of_many_neighbouring_files_joins_their_reads() {
+    let (site, mut meter, repository) = one_file().await;
+    let dice = Dice::of_seed(3);
+    for at in 0..500 {
+        std::fs::write(site.tree().join(format!("file {at:04}")), dice.bytes(10_000)).expect("writes");
+    }
+    let report = site.backup(&repository).await;
+    let snapshot = site.snapshot(&repository, &report).await;
+    meter.since();
+    site.restored(&repository, &snapshot).await;
+    let spent = meter.since();
+    assert!(spent.get_range_count <= 4, "5 MB in runs of up to 4 MiB took {spent:?}");
+    assert!(spent.download_len < 6_000_000, "nothing is read twice: {spent:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn check_reads_every_pack_once() {
+    let (site, mut meter, repository) = one_file().await;
+    let report = site.backup(&repository).await;
+    site.snapshot(&repository, &report).await;
+    meter.since();
+    let checked = check_all(&repository).await.expect("checks");
+    assert_eq!((checked.packs, checked.snapshots, checked.damages.len()), (2, 1, 0));
+    let spent = meter.since();
+    assert_eq!((spent.put_count, spent.delete_count), (0, 0), "a check changes nothing");
+    assert_eq!(
+        spent.get_count, 8,
+        "both configurations, a slot, an epoch, the segment, two packs, the snapshot: {spent:?}"
+    );
+}

@@ -1,0 +1,78 @@
+//! Objects that only a collector would write, or somebody who took a key: made from the format alone.
+//!
+//! Invariant: what is forged with a key is exactly what the holder of that key could write.
+//! Never here: the engine; it must take these objects as they come.
+
+use bytes::Bytes;
+use pack::{Condemned, CondemnedId, Config, Dead, PackId, Protector, Segment, Slot, SlotSecrets, SnapshotId, names};
+use seal::{RepositoryId, Secret, key_from_password};
+use store::testing::MemoryStore;
+use store::{Env, Store as _};
+
+use crate::site::names_of;
+
+/// A key of the repository, opened by hand.
+#[derive(Debug)]
+pub struct Forge {
+    env: Env,
+    repository: RepositoryId,
+    secrets: SlotSecrets,
+    epoch: u32,
+    index_key: Secret,
+}
+
+impl Forge {
+    /// Opens the key slot whose password is `who`.
+    pub async fn open(store: &MemoryStore, who: &str) -> Self {
+        let config = store.get(names::CONFIG).await.expect("is there");
+        let config = Config::decode(&config).expect("decodes");
+        for name in names_of(store, names::KEYS).await {
+            let slot = store.get(&name).await.expect("is there");
+            let slot = Slot::decode(&slot, config.owner, config.repository).expect("decodes");
+            let Protector::Password { cost, salt } = slot.protector else { continue };
+            let key = key_from_password(who.as_bytes(), &salt, cost).expect("derives");
+            let Ok(secrets) = slot.open_secrets(&key, config.repository) else { continue };
+            let grant = slot.grants.last().expect("has an epoch");
+            let granted = grant.open(&secrets.exchange, config.repository).expect("opens");
+            let (epoch, index_key) = (grant.epoch, granted.index);
+            return Self { env: Env::system(), repository: config.repository, secrets, epoch, index_key };
+        }
+        panic!("no key opens with {who}");
+    }
+
+    /// A tombstone for `writer`: its name and bytes.
+    #[must_use]
+    pub fn dead(&self, writer: SnapshotId) -> (String, Bytes) {
+        let record = Dead { writer, extension: Vec::new() };
+        let bytes =
+            record.encode(&self.index_key, self.epoch, self.env.random_id(), &self.secrets.identity, self.repository);
+        (names::snapshot(&writer), bytes.expect("encodes").into())
+    }
+
+    /// A list that condemns `packs`.
+    #[must_use]
+    pub fn condemned(&self, packs: Vec<PackId>) -> (String, Bytes) {
+        let list = CondemnedId(self.env.random_id());
+        let record = Condemned { list, packs, extension: Vec::new() };
+        let bytes =
+            record.encode(&self.index_key, self.epoch, self.env.random_id(), &self.secrets.identity, self.repository);
+        (names::condemned(&list), bytes.expect("encodes").into())
+    }
+
+    /// What a segment's object says.
+    #[must_use]
+    pub fn open_segment(&self, bytes: &[u8]) -> Segment {
+        let frame = pack::Frame::decode(bytes, seal::ObjectKind::Segment, self.repository).expect("decodes");
+        let key = |epoch| (epoch == self.epoch).then(|| self.index_key.clone());
+        Segment::open(&frame, key, self.repository).expect("opens")
+    }
+
+    /// A segment's object.
+    #[must_use]
+    pub fn segment(&self, segment: &Segment) -> (String, Bytes) {
+        let bytes =
+            segment.encode(&self.index_key, self.epoch, self.env.random_id(), &self.secrets.identity, self.repository);
+        let bytes = bytes.expect("encodes");
+        (names::segment(&pack::SegmentId::of(&bytes)), bytes.into())
+    }
+}
