@@ -20,6 +20,9 @@ use store::StoreError;
 
 use crate::words::UnknownMoment;
 
+/// The exit code for a bug or a failure that nobody has classified yet.
+pub(crate) const EXIT_UNEXPECTED: u8 = 3;
+
 /// The shortest key file, in bytes: what a random key takes.
 pub(crate) const KEY_FILE_LEN_MIN: usize = 32;
 
@@ -149,7 +152,7 @@ impl CommandError {
         match (self, self.kind()) {
             (Self::StdoutClosed, _) => 0,
             (_, Kind::Interrupted) => interrupted,
-            (_, Kind::Bug) => 3,
+            (_, Kind::Bug) => EXIT_UNEXPECTED,
             _ => 2,
         }
     }

@@ -55,7 +55,7 @@ pub(crate) struct RepositoryArgs {
 }
 
 /// What is shown.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Output")]
 pub(crate) struct OutputArgs {
     /// Print results, and errors, as JSON
@@ -95,7 +95,7 @@ pub(crate) struct StoreArgs {
     #[arg(long, global = true, value_name = "FILE", hide_short_help = true)]
     ca_certificate: Option<PathBuf>,
 
-    /// S3: the endpoint of a store other than Amazon's, such as https://minio.example:9000
+    /// S3: the endpoint of a store other than Amazon's, such as `https://minio.example:9000`
     #[arg(long, global = true, value_name = "URL", hide_short_help = true)]
     s3_endpoint: Option<String>,
 

@@ -18,6 +18,9 @@ const REPORT: &str = "this is a bug; please report it with the output of the sam
 pub(crate) const AFTER_DAMAGE: &str =
     "back up what is affected again with --force: what is still at its source heals the repository";
 
+/// After a restore that could not give files to their owners.
+pub(crate) const OWNERS: &str = "only root can give files away: run as root, or add --owner none";
+
 /// The next step, if there is one.
 pub(crate) fn hint(error: &CommandError) -> Option<String> {
     let specific = match error {

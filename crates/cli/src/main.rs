@@ -36,6 +36,7 @@ mod ui;
 mod watch;
 mod words;
 
+use std::panic::catch_unwind;
 use std::process::ExitCode;
 
 use store::Env;
@@ -43,6 +44,7 @@ use store::Env;
 use crate::arguments::Arguments;
 use crate::context::Context;
 use crate::error::{CommandError, Outcome};
+use crate::globals::OutputArgs;
 use crate::interrupts::Interrupts;
 use crate::ui::Ui;
 
@@ -57,16 +59,18 @@ const RUNTIME_THREADS: usize = 2;
 fn main() -> ExitCode {
     harden::forbid_core_dumps();
     store::install_tls();
-    match Arguments::read() {
-        Ok(arguments) => ExitCode::from(start(arguments)),
-        Err(error) => ExitCode::from(explain(&error)),
-    }
+    let done = catch_unwind(|| match Arguments::read() {
+        Ok(arguments) => start(arguments),
+        Err(error) => explain(&error),
+    });
+    // What a panic says is on stderr already.
+    ExitCode::from(done.unwrap_or(error::EXIT_UNEXPECTED))
 }
 
 /// Runs the command on a runtime. What still waits in the background then is left behind.
 fn start(arguments: Arguments) -> u8 {
     let output = &arguments.globals.output;
-    let ui = Ui::new(output.quiet, output.json, output.no_progress);
+    let ui = Ui::new(output);
     logging::install(output.verbose, &ui);
     let built = tokio::runtime::Builder::new_multi_thread().worker_threads(RUNTIME_THREADS).enable_all().build();
     let runtime = match built {
@@ -99,7 +103,8 @@ async fn run(arguments: Arguments, ui: Ui) -> u8 {
 fn explain(error: &clap::Error) -> u8 {
     let wants_json = std::env::args_os().any(|argument| argument == "--json");
     if error.use_stderr() && wants_json {
-        return report::report_usage(&error.render().to_string(), &Ui::new(true, true, true));
+        let output = OutputArgs { json: true, ..OutputArgs::default() };
+        return report::report_usage(&error.render().to_string(), &Ui::new(&output));
     }
     // Help that nobody reads to its end is no failure.
     let _ = error.print();

@@ -17,6 +17,7 @@ use indicatif::MultiProgress;
 use serde::Serialize;
 
 use crate::error::CommandError;
+use crate::globals::OutputArgs;
 use crate::paint::Paint;
 
 /// How loud, for whom, and in which colours.
@@ -24,6 +25,8 @@ use crate::paint::Paint;
 pub(crate) struct Ui {
     pub(crate) is_quiet: bool,
     pub(crate) is_json: bool,
+    /// Whether details are told.
+    pub(crate) is_verbose: bool,
     /// Whether progress is drawn.
     pub(crate) draws: bool,
     pub(crate) stdout: Paint,
@@ -33,10 +36,16 @@ pub(crate) struct Ui {
 
 impl Ui {
     /// Looks at the terminals and the environment.
-    pub(crate) fn new(is_quiet: bool, is_json: bool, no_progress: bool) -> Self {
-        let draws = !is_quiet && !no_progress && io::stderr().is_terminal();
-        let (stdout, stderr) = (Paint::on(&io::stdout()), Paint::on(&io::stderr()));
-        Self { is_quiet, is_json, draws, stdout, stderr, bars: MultiProgress::new() }
+    pub(crate) fn new(output: &OutputArgs) -> Self {
+        Self {
+            is_quiet: output.quiet,
+            is_json: output.json,
+            is_verbose: output.verbose > 0,
+            draws: !output.quiet && !output.no_progress && io::stderr().is_terminal(),
+            stdout: Paint::on(&io::stdout()),
+            stderr: Paint::on(&io::stderr()),
+            bars: MultiProgress::new(),
+        }
     }
 
     /// Writes one line of data.
@@ -67,6 +76,13 @@ impl Ui {
     pub(crate) fn note(&self, text: impl Display) {
         if !self.is_quiet {
             self.to_stderr(text);
+        }
+    }
+
+    /// Says a detail to people who asked for more.
+    pub(crate) fn detail(&self, text: impl Display) {
+        if self.is_verbose {
+            self.note(text);
         }
     }
 

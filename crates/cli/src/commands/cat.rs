@@ -1,6 +1,7 @@
 //! `cat`: write the content of one file of a snapshot to stdout.
 //!
-//! Invariant: what arrives on stdout is a prefix of the file; only exit code 0 says that it is all of it.
+//! Invariant: what arrives on stdout is a prefix of the file. Exit code 0 says that it is all of it, or that the reader
+//! went away first.
 //! Never here: looking for the file.
 
 use clap::Args;
@@ -18,7 +19,7 @@ Examples:
   backstay cat --source shop --at yesterday :shop.sql > shop.sql";
 
 /// Chunks written at once, as a count, if they are there already.
-const CHUNKS_AT_ONCE: usize = 64;
+const CHUNKS_AT_ONCE: usize = 16;
 
 /// Write the content of a file in a snapshot to standard output
 ///

@@ -8,12 +8,14 @@ use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 use engine::{EngineError, Overwrite, Progress, Repository, RestoreReport, RestoreRequest, SnapshotInfo};
+use rustix::process::geteuid;
 use serde::Serialize;
 use source::sink::OwnerPolicy;
 
 use crate::commands::selection::SelectionArgs;
 use crate::context::Context;
 use crate::error::{CommandError, Outcome};
+use crate::hints;
 use crate::human;
 use crate::problems::{ProblemDocument, documents, tell_problems};
 use crate::watch::Watch;
@@ -172,6 +174,9 @@ fn tell(
         ctx.ui.json(&document(args, snapshot, report, is_dry_run))?;
     } else {
         tell_problems(&report.problems, report.problem_count, &ctx.ui);
+        if report.problems.iter().any(|problem| problem.message.starts_with("owner of ")) && !geteuid().is_root() {
+            ctx.ui.hint(hints::OWNERS);
+        }
         ctx.ui.note(if is_dry_run { plan(snapshot, report) } else { summary(snapshot, report) });
     }
     let is_partial = report.problems.iter().any(|problem| problem.loses);

@@ -42,6 +42,7 @@ pub(super) fn tell(report: &BackupReport, is_dry_run: bool, ui: &Ui) -> Result<O
     } else {
         report.warnings.iter().for_each(|warning| ui.warn(warning));
         tell_problems(&report.problems, report.problem_count, ui);
+        ui.detail(details(report));
         ui.note(summary(report, is_partial, is_dry_run));
     }
     Ok(if is_partial { Outcome::Partly } else { Outcome::Done })
@@ -62,6 +63,15 @@ fn summary(report: &BackupReport, is_partial: bool, is_dry_run: bool) -> String 
     let entries = human::counted(report.entry_count, "entry", "entries");
     let protected = human::size(report.content_len);
     format!("{what}: {entries}, {protected} protected, {added} in {}", human::duration(report.seconds))
+}
+
+/// `60,001 unchanged since 0b2c3d4e, 12.0 MiB read, 5.0 MiB of it new, 2 packs`.
+fn details(report: &BackupReport) -> String {
+    let parent = report.parent.map(|id| format!(" since {}", human::short(&id))).unwrap_or_default();
+    let (unchanged, read, new) =
+        (human::count(report.unchanged_count), human::size(report.read_len), human::size(report.new_len));
+    let packs = human::counted(report.pack_count, "pack", "packs");
+    format!("{unchanged} unchanged{parent}, {read} read, {new} of it new, {packs}")
 }
 
 fn document(report: &BackupReport, is_dry_run: bool) -> Document {
