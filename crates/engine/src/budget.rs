@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Bytes of content that may be in memory at once, in bytes.
-pub(crate) const IN_FLIGHT_LEN_MAX: usize = 112 << 20;
+pub(crate) const IN_FLIGHT_LEN_MAX: usize = 128 << 20;
 
 /// The semaphore. Cheap to clone.
 #[derive(Clone)]

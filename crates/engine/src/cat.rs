@@ -66,9 +66,9 @@ impl Repository {
         }
         let windows = windows_of(leaves_of(fetcher.clone(), full.children));
         let read = windows.map_ok(move |window| read_window(fetcher.clone(), window));
-        let content = read.try_buffered(WINDOWS_AHEAD).map_ok(|found| {
-            stream::iter(found.into_iter().flat_map(|(leaf, bytes)| bytes_of(leaf, bytes)))
-        });
+        let content = read
+            .try_buffered(WINDOWS_AHEAD)
+            .map_ok(|found| stream::iter(found.into_iter().flat_map(|(leaf, bytes)| bytes_of(leaf, bytes))));
         Ok(content.try_flatten().boxed())
     }
 }
@@ -91,7 +91,10 @@ fn windows_of(
 /// Reads a window by pack and blob, each blob once, and gives its leaves back in order.
 ///
 /// Runs as a task of its own, so that it goes on while the window before is being written out.
-async fn read_window(fetcher: Fetcher, window: Vec<Child>) -> Result<Vec<(Child, Result<Bytes, EngineError>)>, EngineError> {
+async fn read_window(
+    fetcher: Fetcher,
+    window: Vec<Child>,
+) -> Result<Vec<(Child, Result<Bytes, EngineError>)>, EngineError> {
     let task = tokio::spawn(async move {
         let wanted = window.into_iter().enumerate().map(|(tag, leaf)| Wanted { leaf, tag }).collect();
         let runs = plan_reads(&fetcher, wanted).await?;

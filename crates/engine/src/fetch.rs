@@ -65,7 +65,9 @@ impl Fetcher {
         }
         let bytes = self.chunk(id).await?;
         let (cache, page) = (Arc::clone(&self.index.cache), bytes.clone());
-        self.offload.start(move || cache.put_pages(&[(id, page.to_vec())])).await??;
+        if let Err(error) = self.offload.start(move || cache.put_pages(&[(id, page.to_vec())])).await? {
+            tracing::warn!("{error}; the page is read again next time");
+        }
         Ok(bytes)
     }
 

@@ -5,7 +5,7 @@
 //! Never here: publishing segments (see `backup`), opening blobs (see `fetch`).
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use futures::{StreamExt, TryStreamExt};
 use pack::{CondemnedId, Frame, PackId, Segment, SegmentId, names};
@@ -28,13 +28,24 @@ pub(crate) struct Index {
     pub(crate) cache: Arc<IndexCache>,
     /// Packs that were listed with their right length and are not condemned.
     usable: Arc<PackSet>,
+    /// Packs that this operation stored and named itself.
+    own: Arc<RwLock<PackSet>>,
 }
 
 impl Index {
     /// A usable place of each chunk, if there is one.
     pub(crate) fn find(&self, ids: &[ChunkId]) -> Result<Vec<Option<Place>>, EngineError> {
         let places = self.cache.lookup(ids)?;
-        Ok(places.iter().map(|places| places.iter().find(|place| self.usable.contains(place.pack)).copied()).collect())
+        let own = self.own.read().unwrap_or_else(PoisonError::into_inner);
+        let may_use = |place: &&Place| self.usable.contains(place.pack) || own.contains(place.pack);
+        Ok(places.iter().map(|places| places.iter().find(may_use).copied()).collect())
+    }
+
+    /// Takes in packs that this operation stored and that a segment in the cache names now.
+    pub(crate) fn add_own(&self, packs: &[PackId]) -> Result<(), EngineError> {
+        let numbers = self.cache.pack_numbers(packs)?;
+        self.own.write().unwrap_or_else(PoisonError::into_inner).extend(numbers.into_iter().flatten());
+        Ok(())
     }
 
     /// Every known place of a chunk, those in listed packs first.
@@ -72,7 +83,7 @@ impl Repository {
         self.sync_cache().await?;
         let listed = self.list_packs().await?;
         let usable = self.usable(&listed, condemned).await?;
-        Ok(Index { cache: Arc::clone(&self.cache), usable: Arc::new(usable) })
+        Ok(Index { cache: Arc::clone(&self.cache), usable: Arc::new(usable), own: Arc::default() })
     }
 
     /// Applies every listed segment that the cache does not hold yet.

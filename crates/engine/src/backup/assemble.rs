@@ -10,6 +10,7 @@ use pack::manifest::{Child, Content, ContentBuilder, Entry, EntryKind, MetaChunk
 use seal::ChunkNamer;
 
 use crate::backup::batch::{Batch, Item};
+use crate::backup::files::Problems;
 use crate::backup::name::Named;
 use crate::backup::packer::Packer;
 use crate::budget::Held;
@@ -28,12 +29,18 @@ pub(crate) struct Assembler<'p, 'a> {
     tree: TreeBuilder,
     current: Option<(Box<Entry>, ContentBuilder)>,
     pages: Vec<MetaChunk>,
+    problems: Problems,
 }
 
 impl<'p, 'a> Assembler<'p, 'a> {
-    pub(crate) fn new(packer: &'p mut Packer<'a>, index: Index, progress: Arc<Progress>) -> Result<Self, EngineError> {
+    pub(crate) fn new(
+        packer: &'p mut Packer<'a>,
+        index: Index,
+        progress: Arc<Progress>,
+        problems: Problems,
+    ) -> Result<Self, EngineError> {
         let namer = packer.repository().keyring.namer()?;
-        Ok(Self { packer, index, namer, progress, tree: TreeBuilder::new(), current: None, pages: Vec::new() })
+        Ok(Self { packer, index, namer, progress, tree: TreeBuilder::new(), current: None, pages: Vec::new(), problems })
     }
 
     /// Takes the next batch.
@@ -83,7 +90,11 @@ impl<'p, 'a> Assembler<'p, 'a> {
 
     async fn entry(&mut self, entry: Entry, children: &[Child]) -> Result<(), EngineError> {
         self.progress.add_entries(1);
-        self.tree.push(entry, children, &self.namer).map_err(EngineError::object("a page of entries"))?;
+        let path = source::entry::escaped(&entry.path).to_string();
+        if let Err(error) = self.tree.push(entry, children, &self.namer) {
+            // Names or attributes that no page can hold: this entry is left out, the tree goes on.
+            self.problems.add(path, error.to_string(), true);
+        }
         let pages = self.tree.take_pages();
         self.store_pages(pages).await
     }
@@ -97,13 +108,23 @@ impl<'p, 'a> Assembler<'p, 'a> {
     async fn flush_pages(&mut self) -> Result<(), EngineError> {
         let pages = std::mem::take(&mut self.pages);
         let (index, cache) = (self.index.clone(), Arc::clone(&self.index.cache));
+        let keeps_all = !self.packer.repository().keyring.opens_content();
         let looked_up = self.packer.repository().offload.start(move || {
             let ids: Vec<_> = pages.iter().map(|page| page.id).collect();
             let known = index.find(&ids)?;
-            let fresh: Vec<_> = pages.into_iter().zip(known).filter(|(_, known)| known.is_none()).collect();
-            let fresh: Vec<MetaChunk> = fresh.into_iter().map(|(page, _)| page).collect();
-            let kept: Vec<_> = fresh.iter().map(|page| (page.id, page.bytes.clone())).collect();
-            cache.put_pages(&kept)?;
+            let (mut fresh, mut kept) = (Vec::new(), Vec::new());
+            for (page, known) in pages.into_iter().zip(known) {
+                // A key that opens no bodies can read its own only here, so it keeps those that it lost, too.
+                if known.is_none() || (keeps_all && cache.page(&page.id)?.is_none()) {
+                    kept.push((page.id, page.bytes.clone()));
+                }
+                if known.is_none() {
+                    fresh.push(page);
+                }
+            }
+            if let Err(error) = cache.put_pages(&kept) {
+                tracing::warn!("{error}; the next backup reads more than it needs to");
+            }
             Ok::<_, EngineError>(fresh)
         });
         for page in looked_up.await?? {

@@ -10,6 +10,9 @@
 //! Never here: ids, packs.
 
 use std::collections::VecDeque;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use chunk::{CutterKind, Gear};
@@ -40,6 +43,8 @@ const WALK_LIST: usize = 64;
 /// Pieces of a large file, in bytes, and how many may wait.
 const PIECE_LEN: usize = 1 << 20;
 const PIECES_MAX: usize = 2;
+/// A small file that grows beyond this between walk and read is left to the next backup, in bytes.
+const GROWN_LEN_MAX: u64 = 16 << 20;
 /// How often a file that changes while it is read is tried.
 const TRIES_MAX: usize = 2;
 /// Problems kept with their texts; more are only counted.
@@ -179,7 +184,17 @@ impl TreeReader {
     /// Streams a large file. If it changes meanwhile, what was read stays, marked as not whole.
     async fn large(&self, found: WalkedEntry) -> Result<(), EngineError> {
         let path = found.entry.path.to_string();
-        let opened = blocking::run(move || found.open_content().map(|reader| (found, reader))).await;
+        let opened = blocking::run(move || match found.open_content() {
+            Ok(reader) => Ok((found, reader)),
+            // Something was renamed into place since the walk: that is the file now.
+            Err(SourceError::Replaced { .. }) => {
+                let again = found.refreshed()?;
+                let reader = again.open_content()?;
+                Ok((again, reader))
+            }
+            Err(error) => Err(error),
+        })
+        .await;
         let (found, mut reader) = match opened.map_err(|error| EngineError::Panicked { what: error.to_string() })? {
             Ok(opened) => opened,
             Err(error) => {
@@ -290,7 +305,13 @@ fn read_once(found: &WalkedEntry, gear: &Arc<Gear>, cutter: Option<CutterKind>) 
     let entry = with_state(entry_of(&found.entry), reader.state());
     let mut cutting = Cutting::new(Arc::clone(gear), cutter);
     let mut items = Vec::new();
+    let mut left = GROWN_LEN_MAX;
     while let Some(piece) = reader.next_piece(PIECE_LEN)? {
+        left = left.saturating_sub(piece.len());
+        if left == 0 {
+            let path = Path::new(OsStr::from_bytes(&entry.path)).to_path_buf();
+            return Err(SourceError::ChangedWhileRead { path });
+        }
         match piece {
             Piece::Data(bytes) => items.extend(cutting.push(&bytes).into_iter().map(Item::Chunk)),
             Piece::Hole(len) => {

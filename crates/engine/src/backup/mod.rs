@@ -48,6 +48,8 @@ use crate::repository::Repository;
 use crate::writer::{LEASE_RENEWED_EVERY, Writer};
 use crate::{EngineError, Progress};
 
+/// Batches being named at once, on however many cores.
+const NAMING_MAX: usize = 8;
 /// Batches that may wait for the namer.
 const BATCHES_MAX: usize = 2;
 
@@ -112,6 +114,7 @@ impl Repository {
         progress: &Arc<Progress>,
         cancel: CancellationToken,
     ) -> Result<(BackupReport, bool), EngineError> {
+        let cancelled = cancel.clone();
         self.recover_journal(&writer.condemned).await?;
         let index = self.load_index_without(&writer.condemned).await?;
         let is_careful = !writer.condemned.is_empty();
@@ -125,6 +128,9 @@ impl Repository {
         let object = Snapshot::encode(&structure, &body, epoch, &key, salt, seed, self.keyring.identity(), repository)
             .map_err(EngineError::object(names::snapshot(&id)))?;
         let len = object.len() as u64;
+        if cancelled.is_cancelled() {
+            return Err(EngineError::Interrupted);
+        }
         let answered = writer.commit(object).await?;
         let mut report = report(&ran, Instant::now());
         report.snapshot = Some(id);
@@ -145,7 +151,7 @@ impl Repository {
         cancel: CancellationToken,
         writer: Option<&mut Writer<'_>>,
     ) -> Result<Ran, EngineError> {
-        let uploader = Uploader::new(self, Arc::clone(progress));
+        let uploader = Uploader::new(self, index.clone(), Arc::clone(progress));
         let mut packer = Packer::new(self, uploader, request.level, request.dry_run)?;
         let (sender, receiver) = mpsc::channel(BATCHES_MAX);
         let outlet = Outlet {
@@ -156,9 +162,10 @@ impl Repository {
             cancel,
             batches: sender,
         };
+        let problems = Problems::default();
         let work = async {
-            let assembler = Assembler::new(&mut packer, index.clone(), Arc::clone(progress))?;
-            let reading = self.produce(request, index.clone(), is_careful, started_at, outlet);
+            let assembler = Assembler::new(&mut packer, index.clone(), Arc::clone(progress), problems.clone())?;
+            let reading = self.produce(request, index.clone(), is_careful, started_at, outlet, problems.clone());
             let packing = self.assemble(assembler, index, receiver);
             let (produced, root) = futures::join!(reading, packing);
             match (produced, root) {
@@ -171,7 +178,8 @@ impl Repository {
         if !request.dry_run && !matches!(worked, Err(EngineError::Store(_))) {
             packer.finish().await?;
         }
-        let (produced, root) = worked?;
+        let (mut produced, root) = worked?;
+        (produced.problems, produced.problem_count, produced.lost_count) = problems.take();
         let (stored_len, pack_count) = packer.stored();
         Ok(Ran { root, produced, new_len: packer.new_len, data_len: packer.data_len, stored_len, pack_count })
     }
@@ -184,7 +192,7 @@ impl Repository {
         mut receiver: mpsc::Receiver<Batch>,
     ) -> Result<TreeRoot, EngineError> {
         let namer = self.keyring.namer()?;
-        let at_once = self.offload.threads() + 1;
+        let at_once = (self.offload.threads() + 1).min(NAMING_MAX);
         let batches = futures::stream::poll_fn(|context| receiver.poll_recv(context));
         let mut named = batches
             .map(|batch| {

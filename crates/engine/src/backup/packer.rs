@@ -29,6 +29,13 @@ use crate::repository::Repository;
 
 /// Data packs that blobs vary over, once there is enough for two.
 const OPEN_DATA_PACKS: usize = 2;
+/// Blobs on the pool at once, on however many cores: what waits there for its turn holds budget.
+const SEALING_MAX: usize = 16;
+/// What can be held back for the sake of order, in bytes: packs that are open or wait for their last blobs, the blobs on
+/// the pool, and a draft. The rest of the budget is always there for the readers, so they never wait for ever.
+const HELD_BACK_LEN_MAX: usize = (2 * OPEN_DATA_PACKS) * PACK_LEN_MAX + (SEALING_MAX + 2) * (2 << 20);
+const PACK_LEN_MAX: usize = 16 << 20;
+const _: () = assert!(HELD_BACK_LEN_MAX + (16 << 20) <= crate::budget::IN_FLIGHT_LEN_MAX);
 
 /// Packs new chunks.
 pub(crate) struct Packer<'a> {
@@ -138,11 +145,11 @@ impl<'a> Packer<'a> {
 
     /// Sends a draft to the pool, after settling the oldest blob if enough are there.
     async fn seal(&mut self, draft: Draft) -> Result<(), EngineError> {
-        while self.sealing.len() > self.repository.offload.threads() * 2 {
+        while self.sealing.len() >= SEALING_MAX.min(self.repository.offload.threads() * 2 + 1) {
             self.settle().await?;
         }
         let number = self.pack_for(draft.kind)?;
-        let Some(open) = self.open.get_mut(&number) else { return Ok(()) };
+        let Some(open) = self.open.get_mut(&number) else { return Err(no_pack()) };
         open.expected += 1;
         let (key, binding) = open.seal.next(draft.kind);
         let (namer, level) = (self.namer.clone(), self.level);
@@ -186,8 +193,8 @@ impl<'a> Packer<'a> {
     async fn settle(&mut self) -> Result<bool, EngineError> {
         let Some(sealed) = self.sealing.next().await else { return Ok(false) };
         let sealed = sealed??;
-        let pack_len = u64::from(self.repository.config.pack_len);
-        let Some(open) = self.open.get_mut(&sealed.pack) else { return Ok(true) };
+        let pack_len = u64::from(self.repository.config.pack_len).min(PACK_LEN_MAX as u64);
+        let Some(open) = self.open.get_mut(&sealed.pack) else { return Err(no_pack()) };
         if sealed.kind == BlobKind::Data {
             self.data_len += sealed.blob.len() as u64;
         }
@@ -247,6 +254,10 @@ impl Draft {
     const fn new(kind: BlobKind) -> Self {
         Self { kind, plain: Vec::new(), chunks: Vec::new(), held: Held::none() }
     }
+}
+
+fn no_pack() -> EngineError {
+    EngineError::Panicked { what: "a blob came for a pack that is not open".to_owned() }
 }
 
 thread_local! {

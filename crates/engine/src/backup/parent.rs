@@ -6,31 +6,44 @@
 //!
 //! Invariant: a file is unchanged only if length, mtime, ctime and inode agree, both times are older than the parent's
 //! start by more than the clock's grain, and it was read whole then.
-//! Invariant: content is reused unread only if no condemned list was in sight; else every chunk is looked up.
+//! Invariant: content is reused unread only if every chunk and page that its entry names is in a pack which exists and is
+//! not condemned; below pages of content too, if a condemned list was in sight.
 //! Never here: deciding which snapshot is the parent's parent.
+
+use std::collections::VecDeque;
 
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use pack::SnapshotId;
-use pack::manifest::{Child, ChildKind, Entry, EntryKind, Time, sort_key};
+use pack::manifest::{Child, ChildKind, Entry, EntryKind, Structure, Time, sort_key};
+use seal::ChunkId;
 
-use crate::entries::{FullEntry, Scope, entries_of, leaves_of};
+use crate::entries::{FullEntry, Scope, entries_of};
 use crate::fetch::Fetcher;
 use crate::repository::Repository;
-use crate::{EngineError, SnapshotFilter, SnapshotInfo};
+use crate::{EngineError, Kind, SnapshotFilter, SnapshotInfo};
 
 /// Times within this many nanoseconds of the parent's start prove nothing: the file may have changed once more
 /// within the same tick of its file system's clock.
 const CLOCK_GRAIN_NANOS: i64 = 2_000_000_000;
-/// Chunks looked up at once.
-const LOOKUP_BATCH: usize = 4096;
+
+/// Entries looked up at once.
+const ENTRIES_AHEAD: usize = 256;
+
+/// An entry of the parent.
+struct Known {
+    key: Vec<u8>,
+    full: FullEntry,
+    is_there: bool,
+}
 
 /// The parent's entries, in step with the walk.
 pub(crate) struct Parent {
     pub(crate) id: SnapshotId,
     started_at: i64,
     entries: BoxStream<'static, Result<FullEntry, EngineError>>,
-    next: Option<(Vec<u8>, FullEntry)>,
+    /// The next entries, with whether all that they name was found.
+    ahead: VecDeque<Known>,
     fetcher: Fetcher,
     /// A condemned list was in sight: look every chunk up before it is reused.
     is_careful: bool,
@@ -60,54 +73,81 @@ impl Parent {
         let structure = &info.snapshot.structure;
         let root = structure.components.iter().find(|own| own.name == component)?.root?;
         let entries = entries_of(fetcher.clone(), Some(root), Scope::new(b""));
-        Some(Self { id: info.id, started_at: structure.started_at, entries, next: None, fetcher, is_careful })
+        let (id, started_at) = (info.id, structure.started_at);
+        Some(Self { id, started_at, entries, ahead: VecDeque::new(), fetcher, is_careful })
     }
 
     /// The content of `entry` in the parent, if it is unchanged. Entries must come in order.
     pub(crate) async fn unchanged(&mut self, entry: &Entry) -> Result<Option<Vec<Child>>, EngineError> {
         let key = sort_key(&entry.path);
-        while self.next.as_ref().is_none_or(|(next, _)| *next < key) {
-            self.next = match self.entries.next().await {
-                Some(Ok(full)) => Some((full.entry.sort_key(), full)),
-                Some(Err(error)) => {
-                    tracing::info!("the parent snapshot is of no more help: {error}");
-                    self.entries = futures::stream::empty().boxed();
-                    return Ok(None);
-                }
-                None => return Ok(None),
-            };
+        loop {
+            self.ahead.drain(..self.ahead.partition_point(|known| known.key < key));
+            if !self.ahead.is_empty() || !self.read_ahead().await? {
+                break;
+            }
         }
-        let Some((next, full)) = self.next.as_ref() else { return Ok(None) };
-        if *next != key || !is_unchanged(&full.entry, entry, self.started_at) {
+        let Some(known) = self.ahead.front().filter(|known| known.key == key) else { return Ok(None) };
+        if !known.is_there || !is_unchanged(&known.full.entry, entry, self.started_at) {
             return Ok(None);
         }
-        let children = full.children.clone();
-        let may_reuse = !self.is_careful || self.all_found(&children).await?;
+        let children = known.full.children.clone();
+        let may_reuse = !self.is_careful || self.all_there(&children).await?;
         Ok(may_reuse.then_some(children))
     }
 
-    /// Looks up every chunk and page below `children`.
-    async fn all_found(&self, children: &[Child]) -> Result<bool, EngineError> {
-        let pages: Vec<_> =
-            children.iter().filter(|child| child.kind == ChildKind::Page).map(|child| child.id).collect();
-        let mut ids = pages;
-        let mut leaves = leaves_of(self.fetcher.clone(), children.to_vec());
-        loop {
-            let leaf = leaves.next().await.transpose()?;
-            let is_last = leaf.is_none();
-            ids.extend(leaf.filter(|leaf| leaf.kind == ChildKind::Chunk).map(|leaf| leaf.id));
-            if is_last || ids.len() >= LOOKUP_BATCH {
-                let (index, batch) = (self.fetcher.index.clone(), std::mem::take(&mut ids));
-                let found = self.fetcher.offload.start(move || index.find(&batch)).await??;
-                if found.iter().any(Option::is_none) {
-                    return Ok(false);
+    /// Reads some more entries and looks up everything that they name; false at the end.
+    async fn read_ahead(&mut self) -> Result<bool, EngineError> {
+        let mut entries = Vec::new();
+        while entries.len() < ENTRIES_AHEAD {
+            match self.entries.next().await {
+                Some(Ok(full)) => entries.push(full),
+                Some(Err(error)) => {
+                    tracing::info!("the parent snapshot is of no more help: {error}");
+                    self.entries = futures::stream::empty().boxed();
                 }
-            }
-            if is_last {
-                return Ok(true);
+                None => break,
             }
         }
+        let index = self.fetcher.index.clone();
+        let known = self.fetcher.offload.start(move || {
+            let named = entries.iter().flat_map(|full| &full.children).filter(|child| child.kind != ChildKind::Hole);
+            let ids: Vec<_> = named.map(|child| child.id).collect();
+            let mut places = index.find(&ids)?.into_iter();
+            let known = entries.into_iter().map(|full| {
+                let named = full.children.iter().filter(|child| child.kind != ChildKind::Hole).count();
+                let found = places.by_ref().take(named).filter(Option::is_some).count();
+                Known { key: full.entry.sort_key(), is_there: found == named, full }
+            });
+            Ok::<_, EngineError>(known.collect::<VecDeque<_>>())
+        });
+        self.ahead = known.await??;
+        Ok(!self.ahead.is_empty())
     }
+
+    /// Looks up every chunk and every page below `children`, reading the pages from the store.
+    async fn all_there(&self, children: &[Child]) -> Result<bool, EngineError> {
+        let mut todo: Vec<ChunkId> = pages_in(children).collect();
+        while let Some(page) = todo.pop() {
+            let structure = match self.fetcher.chunk(page).await {
+                Ok(bytes) => Structure::decode(&bytes).map_err(EngineError::object(format!("page {page}")))?,
+                Err(error) if error.kind() == Kind::Damaged => return Ok(false),
+                Err(error) => return Err(error),
+            };
+            let index = self.fetcher.index.clone();
+            let below = structure.children.iter().filter(|child| child.kind != ChildKind::Hole);
+            let ids: Vec<_> = below.map(|child| child.id).collect();
+            let found = self.fetcher.offload.start(move || index.find(&ids)).await??;
+            if found.iter().any(Option::is_none) {
+                return Ok(false);
+            }
+            todo.extend(pages_in(&structure.children));
+        }
+        Ok(true)
+    }
+}
+
+fn pages_in(children: &[Child]) -> impl Iterator<Item = ChunkId> + '_ {
+    children.iter().filter(|child| child.kind == ChildKind::Page).map(|child| child.id)
 }
 
 fn is_unchanged(then: &Entry, now: &Entry, parent_started_at: i64) -> bool {

@@ -71,10 +71,11 @@ impl Repository {
         is_careful: bool,
         started_at: i64,
         outlet: Outlet,
+        problems: Problems,
     ) -> Result<Produced, EngineError> {
         match &request.input {
             Input::Files { roots, options } => {
-                self.read_files(request, roots.clone(), options.clone(), index, is_careful, outlet).await
+                self.read_files(request, roots.clone(), options.clone(), index, is_careful, outlet, problems).await
             }
             Input::Stdin { name } => {
                 let mut produced = Produced::default();
@@ -89,6 +90,7 @@ impl Repository {
         }
     }
 
+    #[allow(clippy::too_many_arguments)]
     async fn read_files(
         &self,
         request: &BackupRequest,
@@ -97,6 +99,7 @@ impl Repository {
         index: Index,
         is_careful: bool,
         outlet: Outlet,
+        problems: Problems,
     ) -> Result<Produced, EngineError> {
         let source = source::blocking::run(move || FilesSource::new(roots, options)).await;
         let source = source.map_err(|error| EngineError::Panicked { what: error.to_string() })??;
@@ -111,10 +114,8 @@ impl Repository {
         };
         let parent = parent.and_then(|info| Parent::open(&info, &component, self.fetcher_of(index), is_careful));
         produced.parent = parent.as_ref().map(|parent| parent.id);
-        let problems = Problems::default();
-        let reader = TreeReader { source, parent, outlet, problems: problems.clone(), unchanged_count: 0 };
+        let reader = TreeReader { source, parent, outlet, problems, unchanged_count: 0 };
         produced.unchanged_count = reader.run().await?;
-        (produced.problems, produced.problem_count, produced.lost_count) = problems.take();
         Ok(produced)
     }
 }

@@ -49,10 +49,19 @@ impl Outlet {
         let mut entry = Some(Box::new(entry));
         let mut len = 0;
         loop {
-            let piece = match pieces.next().await.transpose() {
+            let next = tokio::select! {
+                next = pieces.next() => next,
+                () = self.cancel.cancelled() => return Err(EngineError::Interrupted),
+            };
+            let piece = match next.transpose() {
                 Ok(piece) => piece,
                 Err(error) => {
+                    // What was read stays: the last window too.
+                    let (cutting, chunks) = self.cut(cutting, &None).await?;
                     self.begin(&mut entry, &cutting).await?;
+                    let mut batch = Batch::new(crate::budget::Held::none());
+                    batch.items.extend(chunks.into_iter().map(Item::Chunk));
+                    self.send(batch).await?;
                     return Ok(Err(error));
                 }
             };

@@ -20,6 +20,7 @@ use store::Put;
 use tokio::task::JoinHandle;
 
 use crate::budget::Held;
+use crate::index::Index;
 use crate::objects::random;
 use crate::repository::Repository;
 use crate::{EngineError, Progress};
@@ -38,6 +39,7 @@ const JOURNAL: &str = "journal";
 /// Uploads the packs of one backup.
 pub(crate) struct Uploader<'a> {
     repository: &'a Repository,
+    index: Index,
     progress: Arc<Progress>,
     running: FuturesUnordered<JoinHandle<Result<PackEntry, EngineError>>>,
     acknowledged: Vec<PackEntry>,
@@ -48,9 +50,10 @@ pub(crate) struct Uploader<'a> {
 }
 
 impl<'a> Uploader<'a> {
-    pub(crate) fn new(repository: &'a Repository, progress: Arc<Progress>) -> Self {
+    pub(crate) fn new(repository: &'a Repository, index: Index, progress: Arc<Progress>) -> Self {
         Self {
             repository,
+            index,
             progress,
             running: FuturesUnordered::new(),
             acknowledged: Vec::new(),
@@ -111,6 +114,8 @@ impl<'a> Uploader<'a> {
         let domain = self.repository.keyring.certificate.domain;
         let segment = Segment { packs: std::mem::take(&mut self.acknowledged), replaces: Vec::new(), domain };
         self.stored_len += self.repository.publish(&segment).await?;
+        let (index, ids) = (self.index.clone(), segment.packs.iter().map(|entry| entry.id).collect::<Vec<_>>());
+        self.repository.offload.start(move || index.add_own(&ids)).await??;
         self.chunk_count = 0;
         self.published_at = Instant::now();
         self.repository.cache.put_note(JOURNAL, &[])?;

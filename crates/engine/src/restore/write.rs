@@ -19,6 +19,9 @@ use crate::restore::plan::has_bytes;
 use crate::restore::reads::{Found, Wanted};
 use crate::restore::{Overwrite, RestoreReport, Restoring};
 
+/// Bytes of a hole compared at a time.
+const COMPARED_LEN: usize = 256 << 10;
+
 /// Counters of one restore.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
@@ -117,9 +120,11 @@ impl FilePlan {
 
     fn open(&self, restoring: &Restoring) -> Result<Option<SinkFile>, SourceError> {
         let EntryKind::File { len } = self.entry.kind else { return Ok(None) };
+        if self.compare_only {
+            return restoring.target.open_to_compare(&self.path, len).map(Some);
+        }
         let overwrite = restoring.request.overwrite;
         if overwrite != Overwrite::Always
-            && !self.compare_only
             && let Some(there) = restoring.target.existing(&self.path)?
         {
             let (time, modified_at) = (there.modified_at, self.entry.modified_at);
@@ -316,11 +321,27 @@ fn is_right(open: &SinkFile, offset: u64, piece: &Wanted<Piece>, namer: &ChunkNa
         return Ok(false);
     }
     if piece.leaf.kind == ChildKind::Hole {
-        return Ok(false); // writing a hole costs nothing and makes it one
+        // Writing a hole costs nothing and makes it one.
+        return if piece.tag.file.compare_only { is_zero(open, offset, piece.leaf.len) } else { Ok(false) };
     }
     let mut there = vec![0; piece.leaf.len as usize];
     let len = open.read_at(offset, &mut there)?;
     Ok(len == there.len() && namer.name(&there) == piece.leaf.id)
+}
+
+/// Whether `len` bytes at `offset` are zeros.
+fn is_zero(open: &SinkFile, offset: u64, len: u64) -> Result<bool, SourceError> {
+    let (mut at, end) = (offset, offset + len);
+    let mut there = vec![0; COMPARED_LEN];
+    while at < end {
+        let wanted = usize::try_from(end - at).unwrap_or(COMPARED_LEN).min(COMPARED_LEN);
+        let found = open.read_at(at, there.get_mut(..wanted).unwrap_or_default())?;
+        if found != wanted || there.iter().take(wanted).any(|byte| *byte != 0) {
+            return Ok(false);
+        }
+        at += wanted as u64;
+    }
+    Ok(true)
 }
 
 fn is_full(error: &SourceError) -> bool {
