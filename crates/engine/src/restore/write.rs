@@ -4,6 +4,7 @@
 //! Invariant: a full target ends the restore; any other trouble with one entry is a problem of that entry.
 //! Never here: waiting; all of this runs on the pool or on blocking threads.
 
+use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -68,6 +69,23 @@ enum State {
     Closed,
 }
 
+/// What is there of a file before a window is written.
+enum There {
+    Nothing,
+    /// So many bytes, which may be right.
+    Some(u64),
+    /// The user's file, which stays as it is.
+    LeftAlone,
+    /// Opened for reading only, after the restore.
+    ToCompare(std::fs::File),
+}
+
+enum Right {
+    Yes,
+    No,
+    LeftAlone,
+}
+
 /// A piece of a file.
 pub(crate) struct Piece {
     pub(crate) file: Arc<FilePlan>,
@@ -84,11 +102,9 @@ impl FilePlan {
         self.left.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// All pieces are planned. The guard goes with the next [`FilePlan::finish_if_done`] for an empty file.
-    pub(crate) fn planned(&self, len: u64) {
-        if len > 0 {
-            self.left.fetch_sub(1, Ordering::AcqRel);
-        }
+    /// One piece less, or all pieces are planned; true if nothing is left, and the caller must finish the file.
+    pub(crate) fn release(&self) -> bool {
+        self.left.fetch_sub(1, Ordering::AcqRel) == 1
     }
 
     /// Reports the file's first problem; nothing more is written to it.
@@ -120,19 +136,9 @@ impl FilePlan {
 
     fn open(&self, restoring: &Restoring) -> Result<Option<SinkFile>, SourceError> {
         let EntryKind::File { len } = self.entry.kind else { return Ok(None) };
-        if self.compare_only {
-            return restoring.target.open_to_compare(&self.path, len).map(Some);
-        }
-        let overwrite = restoring.request.overwrite;
-        if overwrite != Overwrite::Always
-            && let Some(there) = restoring.target.existing(&self.path)?
-        {
-            let (time, modified_at) = (there.modified_at, self.entry.modified_at);
-            let is_same = there.len == len && (time.secs, time.nanos) == (modified_at.secs, modified_at.nanos);
-            if overwrite == Overwrite::Never || is_same {
-                restoring.tally.skipped.fetch_add(1, Ordering::Relaxed);
-                return Ok(None);
-            }
+        if self.is_left_alone(restoring, len)? {
+            restoring.tally.skipped.fetch_add(1, Ordering::Relaxed);
+            return Ok(None);
         }
         if let Some(parent) = self.path.parent() {
             restoring.target.create_dir_all(&parent)?;
@@ -140,21 +146,35 @@ impl FilePlan {
         restoring.target.create_file(&self.path, len).map(Some)
     }
 
+    /// Whether what is there already stays as it is, by the request's word.
+    fn is_left_alone(&self, restoring: &Restoring, len: u64) -> Result<bool, SourceError> {
+        let overwrite = restoring.request.overwrite;
+        if overwrite == Overwrite::Always {
+            return Ok(false);
+        }
+        let Some(there) = restoring.target.existing(&self.path)? else { return Ok(false) };
+        let (time, modified_at) = (there.modified_at, self.entry.modified_at);
+        let is_same = there.len == len && (time.secs, time.nanos) == (modified_at.secs, modified_at.nanos);
+        Ok(overwrite == Overwrite::Never || is_same)
+    }
+
     /// One piece less; the last finishes the file.
-    pub(crate) fn finish_if_done(&self, restoring: &Restoring) -> Result<(), EngineError> {
-        if self.left.fetch_sub(1, Ordering::AcqRel) != 1 || self.compare_only {
+    fn finish_if_done(&self, restoring: &Restoring) -> Result<(), EngineError> {
+        if self.release() { self.finish(restoring) } else { Ok(()) }
+    }
+
+    /// Sets metadata and length after the last piece; an empty file is only made now.
+    pub(crate) fn finish(&self, restoring: &Restoring) -> Result<(), EngineError> {
+        if self.compare_only || self.failed.load(Ordering::Acquire) {
+            *self.state.lock().unwrap_or_else(PoisonError::into_inner) = State::Closed;
             return Ok(());
         }
-        let finished =
-            if self.failed.load(Ordering::Acquire) { Ok(None) } else { self.with_file(restoring, |_| Ok(())) };
+        let opened = self.with_file(restoring, |_| Ok(()));
         let state = std::mem::replace(&mut *self.state.lock().unwrap_or_else(PoisonError::into_inner), State::Closed);
-        if let Err(error) = finished {
+        if let Err(error) = opened {
             return restoring.entry_failed(self, &error);
         }
         let State::Open(mut file) = state else { return Ok(()) };
-        if self.failed.load(Ordering::Acquire) {
-            return Ok(());
-        }
         let metadata = metadata_of(&self.entry);
         match restoring.target.set_file_metadata(&mut file, &metadata, &restoring.request.owners) {
             Ok(problems) => restoring.note_all(problems),
@@ -163,35 +183,99 @@ impl FilePlan {
         restoring.count(&self.entry);
         Ok(())
     }
+
+    /// Closes the file until its next piece comes.
+    fn close(&self) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if matches!(*state, State::Open(_)) {
+            *state = State::Unopened;
+        }
+    }
 }
 
 impl Restoring {
-    /// Leaves out pieces whose content the target has already. Blocking and CPU-bound.
+    /// Leaves out pieces whose content the target has already, or all of a file that is left alone. Blocking and
+    /// CPU-bound. Each file is closed again after its last piece here.
     pub(crate) fn drop_right_ones(
         &self,
         pieces: Vec<Wanted<Piece>>,
         namer: &ChunkNamer,
     ) -> Result<Vec<Wanted<Piece>>, EngineError> {
         let mut wanted = Vec::with_capacity(pieces.len());
+        let mut current: Option<(Arc<FilePlan>, There)> = None;
         for piece in pieces {
-            let Piece { file, offset } = &piece.tag;
-            let is_right = file.with_file(self, |open| is_right(open, *offset, &piece, namer));
-            match is_right {
-                Ok(Some(false)) if file.compare_only => file.fail(self, "differs from the snapshot after the restore"),
-                Ok(Some(false)) => wanted.push(piece),
-                Ok(Some(true)) => {
+            let file = Arc::clone(&piece.tag.file);
+            if !current.as_ref().is_some_and(|(last, _)| Arc::ptr_eq(last, &file)) {
+                if let Some((last, _)) = current.take() {
+                    last.close();
+                }
+                match self.look(&file) {
+                    Ok(there) => current = Some((Arc::clone(&file), there)),
+                    Err(error) => {
+                        self.entry_failed(&file, &error)?;
+                        file.finish_if_done(self)?;
+                        continue;
+                    }
+                }
+            }
+            let Some((_, there)) = &current else { continue };
+            match self.is_right(&file, there, &piece, namer) {
+                Right::No if file.compare_only => {
+                    file.fail(self, "differs from the snapshot after the restore");
+                    file.finish_if_done(self)?;
+                }
+                Right::No => wanted.push(piece),
+                Right::Yes => {
                     self.tally.kept.fetch_add(piece.leaf.len, Ordering::Relaxed);
                     self.progress.add_len(piece.leaf.len);
                     file.finish_if_done(self)?;
                 }
-                Ok(None) => file.finish_if_done(self)?,
-                Err(error) => {
-                    self.entry_failed(file, &error)?;
-                    file.finish_if_done(self)?;
-                }
+                Right::LeftAlone => file.finish_if_done(self)?,
             }
         }
+        if let Some((last, _)) = current {
+            last.close();
+        }
         Ok(wanted)
+    }
+
+    /// What is there of a file before anything is written.
+    fn look(&self, file: &FilePlan) -> Result<There, SourceError> {
+        let EntryKind::File { len } = file.entry.kind else { return Ok(There::Nothing) };
+        if file.compare_only {
+            let opened = self.target.open_for_comparing(&file.path)?;
+            let fits = opened.filter(|open| open.metadata().is_ok_and(|metadata| metadata.len() == len));
+            return Ok(fits.map_or(There::Nothing, There::ToCompare));
+        }
+        if self.target.existing(&file.path)?.is_none() {
+            return Ok(There::Nothing);
+        }
+        Ok(match file.with_file(self, |open| Ok(open.len_before()))? {
+            None => There::LeftAlone,
+            Some(0) => There::Nothing,
+            Some(len_before) => There::Some(len_before),
+        })
+    }
+
+    fn is_right(&self, file: &FilePlan, there: &There, piece: &Wanted<Piece>, namer: &ChunkNamer) -> Right {
+        let end = piece.tag.offset + piece.leaf.len;
+        let mut bytes = Vec::new();
+        let read = match there {
+            There::LeftAlone => return Right::LeftAlone,
+            // A hole costs nothing to write; when comparing, the length of the file vouches for it.
+            There::ToCompare(_) if piece.leaf.kind == ChildKind::Hole => return Right::Yes,
+            There::Some(len) if end <= *len && piece.leaf.kind == ChildKind::Chunk => {
+                bytes.resize(piece.leaf.len as usize, 0);
+                file.with_file(self, |open| open.read_at(piece.tag.offset, &mut bytes)).ok().flatten()
+                    == Some(bytes.len())
+            }
+            There::ToCompare(open) => {
+                bytes.resize(piece.leaf.len as usize, 0);
+                open.read_exact_at(&mut bytes, piece.tag.offset).is_ok()
+            }
+            _ => false,
+        };
+        if read && namer.name(&bytes) == piece.leaf.id { Right::Yes } else { Right::No }
     }
 
     /// Writes what was read. Blocking.
@@ -226,53 +310,84 @@ impl Restoring {
     /// Makes directories, symbolic links, pipes and devices. Blocking.
     pub(crate) fn make_all(&self, entries: &[(EntryPath, Entry)]) -> Result<(), EngineError> {
         for (path, entry) in entries {
-            let made = self.make(path, entry).and_then(|()| match entry.kind {
-                EntryKind::Directory => Ok(Vec::new()),
-                _ => self.target.set_metadata(path, &metadata_of(entry), &self.request.owners),
+            let made = self.make(path, entry).and_then(|made| match entry.kind {
+                _ if !made => Ok(None),
+                EntryKind::Directory => Ok(Some(Vec::new())),
+                _ => self.target.set_metadata(path, &metadata_of(entry), &self.request.owners).map(Some),
             });
             match made {
-                Ok(problems) => {
+                Ok(Some(problems)) => {
                     self.note_all(problems);
                     self.count(entry);
                 }
+                Ok(None) => drop(self.tally.skipped.fetch_add(1, Ordering::Relaxed)),
                 Err(error) => self.failed(&path.to_string(), &error)?,
             }
         }
         Ok(())
     }
 
-    fn make(&self, path: &EntryPath, entry: &Entry) -> Result<(), SourceError> {
+    /// Makes one entry; false if what is there already is left alone.
+    fn make(&self, path: &EntryPath, entry: &Entry) -> Result<bool, SourceError> {
+        use source::entry::EntryKind as Wanted;
         if self.request.overwrite == Overwrite::Never && self.target.existing(path)?.is_some() {
-            return Ok(());
+            self.leave_alone(path);
+            return Ok(false);
         }
         if let Some(parent) = path.parent() {
             self.target.create_dir_all(&parent)?;
         }
-        use source::entry::EntryKind as Wanted;
         let kind = match &entry.kind {
-            EntryKind::Directory => return self.target.create_dir(path).map(drop),
-            EntryKind::Symlink { target } => return self.target.create_symlink(path, target),
+            EntryKind::Directory => return self.target.create_dir(path).map(|_| true),
+            EntryKind::Symlink { target } => return self.target.create_symlink(path, target).map(|()| true),
             EntryKind::Fifo => Wanted::Fifo,
             EntryKind::Socket => Wanted::Socket,
             EntryKind::CharDevice { major, minor } => Wanted::CharDevice { major: *major, minor: *minor },
             EntryKind::BlockDevice { major, minor } => Wanted::BlockDevice { major: *major, minor: *minor },
-            EntryKind::File { .. } => return Ok(()),
+            EntryKind::File { .. } => return Ok(false),
         };
-        self.target.mknod(path, &kind)
+        self.target.mknod(path, &kind).map(|()| true)
+    }
+
+    /// Remembers a path of the user's that must not be touched again.
+    fn leave_alone(&self, path: &EntryPath) {
+        self.left_alone.lock().unwrap_or_else(PoisonError::into_inner).insert(path.clone());
+    }
+
+    /// Whether `path` is the user's and stays as it is.
+    pub(crate) fn is_left_alone(&self, path: &EntryPath) -> bool {
+        self.left_alone.lock().unwrap_or_else(PoisonError::into_inner).contains(path)
     }
 
     /// Makes hard links. Blocking.
-    pub(crate) fn link_all(&self, links: &[(EntryPath, EntryPath)]) -> Result<(), EngineError> {
+    pub(crate) fn link_all(&self, links: &[(Arc<FilePlan>, EntryPath)]) -> Result<(), EngineError> {
         for (first, path) in links {
-            let parent = path.parent().map_or(Ok(()), |parent| self.target.create_dir_all(&parent));
-            match parent.and_then(|()| self.target.hard_link(first, path)) {
-                Ok(()) => {
+            if first.failed.load(Ordering::Acquire) {
+                let broken = format!("is a further name of {}, which could not be restored", first.path);
+                self.progress.add_problem();
+                self.problems.add(path.to_string(), broken, true);
+                continue;
+            }
+            match self.link(&first.path, path) {
+                Ok(true) => {
                     self.tally.entries.fetch_add(1, Ordering::Relaxed);
+                    self.progress.add_entries(1);
                 }
+                Ok(false) => drop(self.tally.skipped.fetch_add(1, Ordering::Relaxed)),
                 Err(error) => self.failed(&path.to_string(), &error)?,
             }
         }
         Ok(())
+    }
+
+    fn link(&self, first: &EntryPath, path: &EntryPath) -> Result<bool, SourceError> {
+        if self.request.overwrite == Overwrite::Never && self.target.existing(path)?.is_some() {
+            return Ok(false);
+        }
+        if let Some(parent) = path.parent() {
+            self.target.create_dir_all(&parent)?;
+        }
+        self.target.hard_link(first, path).map(|()| true)
     }
 
     fn count(&self, entry: &Entry) {
@@ -314,34 +429,6 @@ impl Restoring {
         self.problem(path, error);
         Ok(())
     }
-}
-
-fn is_right(open: &SinkFile, offset: u64, piece: &Wanted<Piece>, namer: &ChunkNamer) -> Result<bool, SourceError> {
-    if offset + piece.leaf.len > open.len_before() {
-        return Ok(false);
-    }
-    if piece.leaf.kind == ChildKind::Hole {
-        // Writing a hole costs nothing and makes it one.
-        return if piece.tag.file.compare_only { is_zero(open, offset, piece.leaf.len) } else { Ok(false) };
-    }
-    let mut there = vec![0; piece.leaf.len as usize];
-    let len = open.read_at(offset, &mut there)?;
-    Ok(len == there.len() && namer.name(&there) == piece.leaf.id)
-}
-
-/// Whether `len` bytes at `offset` are zeros.
-fn is_zero(open: &SinkFile, offset: u64, len: u64) -> Result<bool, SourceError> {
-    let (mut at, end) = (offset, offset + len);
-    let mut there = vec![0; COMPARED_LEN];
-    while at < end {
-        let wanted = usize::try_from(end - at).unwrap_or(COMPARED_LEN).min(COMPARED_LEN);
-        let found = open.read_at(at, there.get_mut(..wanted).unwrap_or_default())?;
-        if found != wanted || there.iter().take(wanted).any(|byte| *byte != 0) {
-            return Ok(false);
-        }
-        at += wanted as u64;
-    }
-    Ok(true)
 }
 
 fn is_full(error: &SourceError) -> bool {
