@@ -1,4 +1,5 @@
 //! End-to-end tests: one binary, one module per subject.
 
 mod cost;
+mod model;
 mod tidy;

@@ -26,6 +26,7 @@ pub use dice::Dice;
 pub use forge::Forge;
 pub use site::{
     COST, Site, backup_request, check_all, copy_folder, fork, names_of, password, restore_request, try_backup,
+    try_restore,
 };
 pub use swap::SwappingStore;
 pub use tree::{Node, Tree};

@@ -137,15 +137,28 @@ impl Site {
 
     /// Restores the tree of `snapshot` into a new folder and reads it back.
     pub async fn restored(&self, repository: &Repository, snapshot: &SnapshotInfo) -> (Tree, RestoreReport) {
-        let target = tempfile::Builder::new().prefix("out-").tempdir_in(self.path("")).expect("a folder");
-        let request = restore_request(&self.tree_path(), target.path());
-        let restored = repository.restore(snapshot, request, &progress(), CancellationToken::new()).await;
-        let report = restored.expect("restores");
+        self.restored_part(repository, snapshot, &self.tree_path()).await
+    }
+
+    /// Restores what is at or below `path` into a new folder and reads it back.
+    pub async fn restored_part(
+        &self,
+        repository: &Repository,
+        snapshot: &SnapshotInfo,
+        path: &[u8],
+    ) -> (Tree, RestoreReport) {
+        let target = self.new_folder();
+        let report = try_restore(repository, snapshot, restore_request(path, target.path())).await.expect("restores");
         (Tree::read(target.path()), report)
     }
 
+    /// A new folder, which vanishes when dropped.
+    #[must_use]
+    pub fn new_folder(&self) -> TempDir {
+        tempfile::Builder::new().prefix("folder-").tempdir_in(self.path("")).expect("a folder")
+    }
+
     /// Fails unless `snapshot` restores to `tree`, byte for byte and without problems.
-    #[allow(clippy::future_not_send)]
     pub async fn assert_restores(&self, repository: &Repository, snapshot: &SnapshotInfo, tree: &Tree, context: &str) {
         let (found, report) = self.restored(repository, snapshot).await;
         assert_eq!(report.problem_count, 0, "{context}: {:?}", report.problems);
@@ -185,6 +198,15 @@ pub fn backup_request(folder: &Path) -> BackupRequest {
 /// Does a backup.
 pub async fn try_backup(repository: &Repository, request: BackupRequest) -> Result<BackupReport, EngineError> {
     repository.backup(request, &progress(), CancellationToken::new()).await
+}
+
+/// Does a restore.
+pub async fn try_restore(
+    repository: &Repository,
+    snapshot: &SnapshotInfo,
+    request: RestoreRequest,
+) -> Result<RestoreReport, EngineError> {
+    repository.restore(snapshot, request, &progress(), CancellationToken::new()).await
 }
 
 /// A restore of what is at and below `path` into `target`.

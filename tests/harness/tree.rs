@@ -83,29 +83,32 @@ impl Tree {
         self.0.get(name).map(|named| &named.node)
     }
 
-    /// The part at and below `path`; names stay relative to the whole, hard links to names outside are cut.
+    /// The names of all entries.
+    pub fn names(&self) -> impl Iterator<Item = &[u8]> {
+        self.0.keys().map(Vec::as_slice)
+    }
+
+    /// What a restore of `path` alone gives: what is below a directory, or anything else by its last name.
     #[must_use]
     pub fn part(&self, path: &[u8]) -> Self {
-        let is_in = |name: &[u8]| {
-            let rest = name.strip_prefix(path);
-            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+        let below = [path, b"/"].concat();
+        let own = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+        let is_folder = self.node(path) == Some(&Node::Directory);
+        let place = |name: &[u8]| match name.strip_prefix(below.as_slice()) {
+            Some(rest) => Some(rest.to_vec()),
+            None => (name == path && !is_folder).then(|| own.to_vec()),
         };
-        let mut firsts: HashMap<Vec<u8>, Vec<u8>> = HashMap::new();
         let mut part: BTreeMap<Vec<u8>, Named> =
-            self.0.iter().filter(|(name, _)| is_in(name)).map(|(name, named)| (name.clone(), named.clone())).collect();
-        let mut counts: HashMap<Vec<u8>, usize> = HashMap::new();
-        for (name, named) in &mut part {
+            self.0.iter().filter_map(|(name, named)| Some((place(name)?, named.clone()))).collect();
+        let mut names: HashMap<Vec<u8>, Vec<Vec<u8>>> = HashMap::new();
+        for (name, named) in &part {
             if let Some(first) = &named.first_name {
-                *counts.entry(first.clone()).or_default() += 1;
-                named.first_name = Some(firsts.entry(first.clone()).or_insert_with(|| name.clone()).clone());
+                names.entry(first.clone()).or_default().push(name.clone());
             }
         }
-        let lonely: Vec<Vec<u8>> =
-            counts.into_iter().filter(|(_, count)| *count == 1).map(|(first, _)| firsts[&first].clone()).collect();
         for named in part.values_mut() {
-            if named.first_name.as_ref().is_some_and(|first| lonely.contains(first)) {
-                named.first_name = None;
-            }
+            let links = named.first_name.as_ref().map(|first| &names[first]);
+            named.first_name = links.filter(|links| links.len() > 1).map(|links| links[0].clone());
         }
         Self(part)
     }
