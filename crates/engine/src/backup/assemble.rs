@@ -40,7 +40,16 @@ impl<'p, 'a> Assembler<'p, 'a> {
         problems: Problems,
     ) -> Result<Self, EngineError> {
         let namer = packer.repository().keyring.namer()?;
-        Ok(Self { packer, index, namer, progress, tree: TreeBuilder::new(), current: None, pages: Vec::new(), problems })
+        Ok(Self {
+            packer,
+            index,
+            namer,
+            progress,
+            tree: TreeBuilder::new(),
+            current: None,
+            pages: Vec::new(),
+            problems,
+        })
     }
 
     /// Takes the next batch.

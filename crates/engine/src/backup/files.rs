@@ -132,9 +132,19 @@ impl TreeReader {
         }
     }
 
+    /// Whether a path lies above what is backed up: its directory is not listed whole.
+    fn is_above_a_root(&self, path: &[u8]) -> bool {
+        self.source.roots().iter().any(|root| {
+            let root = root.as_os_str().as_bytes();
+            let below = root.strip_prefix(b"/").unwrap_or(root).strip_prefix(path);
+            below.is_some_and(|below| below.starts_with(b"/"))
+        })
+    }
+
     /// Decides whether an entry must be read.
     async fn plan(&mut self, found: WalkedEntry) -> Result<Planned, EngineError> {
-        let entry = entry_of(&found.entry);
+        let mut entry = entry_of(&found.entry);
+        entry.is_whole = !self.is_above_a_root(&entry.path);
         let is_content = matches!(entry.kind, EntryKind::File { len } if len > 0);
         if !is_content {
             return Ok(Planned::Ready(Item::Whole(Box::new(entry), Vec::new())));

@@ -3,10 +3,11 @@
 //! Entries of a directory come together, and directories in the order in which their parents list them, so one pass
 //! with a stack of directories still to come sees every directory with all of its names.
 //!
-//! Invariant: only directories that the snapshot has are cleaned, and only what is beneath the target.
+//! Invariant: only directories that the snapshot lists whole, with at least one entry, are cleaned: not those above what was
+//! backed up, nor empty ones, which may stand for a mount or a folder that was not entered.
 //! Never here: content.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -34,14 +35,16 @@ pub(crate) async fn directories(
     let mut batch = Vec::new();
     let mut strict = Vec::new();
     while let Some(FullEntry { entry, .. }) = entries.try_next().await? {
-        if !restoring.filter.wants(&entry) {
-            continue;
+        let place = restoring.filter.place(prefix, &entry);
+        if let (Some(cleaner), None) = (cleaner.as_mut(), &place) {
+            cleaner.may_clean_top = entry.is_whole;
         }
-        let Some(Ok(path)) = restoring.filter.place(prefix, &entry) else { continue };
+        let Some(Ok(path)) = place else { continue };
         if let Some(cleaner) = cleaner.as_mut() {
             cleaner.take(&path, &entry).await?;
         }
-        if !matches!(entry.kind, EntryKind::Directory) {
+        let is_wanted = matches!(entry.kind, EntryKind::Directory) && restoring.filter.wants(&entry);
+        if !is_wanted || restoring.request.dry_run || restoring.is_left_alone(&path) {
             continue;
         }
         // Without root, a directory that its owner may not enter would shut out what is below it: it waits.
@@ -54,8 +57,8 @@ pub(crate) async fn directories(
             set_all(restoring, std::mem::take(&mut batch)).await?;
         }
     }
-    if let Some(cleaner) = cleaner {
-        cleaner.finish().await?;
+    if let Some(mut cleaner) = cleaner {
+        cleaner.clean_current().await?;
     }
     strict.reverse();
     batch.extend(strict);
@@ -79,52 +82,42 @@ async fn set_all(restoring: &Arc<Restoring>, batch: Vec<(EntryPath, Entry)>) -> 
 /// Removes what the snapshot does not have.
 struct Cleaner {
     restoring: Arc<Restoring>,
-    /// The directory whose names are being collected.
+    /// The directory whose names are being collected; none for the target itself.
     current: Option<EntryPath>,
     names: HashSet<Vec<u8>>,
-    /// Directories listed by their parents whose own names have not come yet.
-    to_come: BTreeSet<EntryPath>,
+    /// Whether the target itself stands for a directory that was listed whole.
+    may_clean_top: bool,
+    /// Directories that were not listed whole.
+    partial: HashSet<EntryPath>,
 }
 
 impl Cleaner {
     fn new(restoring: Arc<Restoring>, prefix: &[u8]) -> Self {
         let current = EntryPath::try_from(prefix.to_vec()).ok();
-        Self { restoring, current, names: HashSet::new(), to_come: BTreeSet::new() }
+        Self { restoring, current, names: HashSet::new(), may_clean_top: false, partial: HashSet::new() }
     }
 
     async fn take(&mut self, path: &EntryPath, entry: &Entry) -> Result<(), EngineError> {
         let parent = path.parent();
         if parent != self.current {
             self.clean_current().await?;
-            if let Some(parent) = &parent {
-                self.to_come.remove(parent);
-            }
             self.current = parent;
         }
         self.names.insert(path.name().to_vec());
-        if matches!(entry.kind, EntryKind::Directory) {
-            self.to_come.insert(path.clone());
+        if matches!(entry.kind, EntryKind::Directory) && !entry.is_whole {
+            self.partial.insert(path.clone());
         }
         Ok(())
     }
 
     async fn clean_current(&mut self) -> Result<(), EngineError> {
         let (directory, names) = (self.current.take(), std::mem::take(&mut self.names));
-        self.clean(directory, names).await
-    }
-
-    async fn clean(&self, directory: Option<EntryPath>, names: HashSet<Vec<u8>>) -> Result<(), EngineError> {
+        let is_whole = directory.as_ref().map_or(self.may_clean_top, |directory| !self.partial.contains(directory));
+        if names.is_empty() || !is_whole {
+            return Ok(());
+        }
         let restoring = Arc::clone(&self.restoring);
         blocking::run(move || clean(&restoring, directory.as_ref(), &names)).await.map_err(panicked)?
-    }
-
-    /// Directories that never got a name of their own are empty.
-    async fn finish(mut self) -> Result<(), EngineError> {
-        self.clean_current().await?;
-        for empty in std::mem::take(&mut self.to_come) {
-            self.clean(Some(empty), HashSet::new()).await?;
-        }
-        Ok(())
     }
 }
 
@@ -135,7 +128,8 @@ fn clean(restoring: &Restoring, directory: Option<&EntryPath>, names: &HashSet<V
     };
     for name in there.into_iter().filter(|name| !names.contains(name)) {
         let path = directory.map_or_else(|| EntryPath::try_from(name.clone()), |directory| directory.join(&name));
-        match path.and_then(|path| restoring.target.remove(&path)) {
+        let remove = |path| if restoring.request.dry_run { Ok(()) } else { restoring.target.remove(&path) };
+        match path.and_then(remove) {
             Ok(()) => {
                 restoring.tally.deleted.fetch_add(1, Ordering::Relaxed);
             }

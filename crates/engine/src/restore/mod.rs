@@ -16,12 +16,14 @@ pub(crate) mod reads;
 mod request;
 mod write;
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use futures::TryStreamExt;
 use pack::Role;
 use source::blocking;
+use source::entry::EntryPath;
 use source::sink::Target;
 use tokio_util::sync::CancellationToken;
 
@@ -42,6 +44,8 @@ pub(crate) struct Restoring {
     pub(crate) filter: Filter,
     pub(crate) problems: Problems,
     pub(crate) tally: Tally,
+    /// What was there and is not to be overwritten.
+    pub(crate) left_alone: Mutex<HashSet<EntryPath>>,
     pub(crate) progress: Arc<Progress>,
 }
 
@@ -63,7 +67,8 @@ impl Repository {
     ) -> Result<RestoreReport, EngineError> {
         self.keyring.require(&[Role::Owner, Role::Reader], "restore")?;
         let clock = Instant::now();
-        if request.dry_run {
+        refuse_contradictions(snapshot, &request)?;
+        if request.dry_run && !(request.delete && request.target.exists()) {
             return self.plan_restore(snapshot, &request).await;
         }
         let components = &snapshot.snapshot.structure.components;
@@ -74,17 +79,38 @@ impl Repository {
         let filter = Filter::new(&request)?;
         let folder = request.target.clone();
         let target = blocking::run(move || Target::open(&folder)).await.map_err(panicked)??;
-        let target = target.replace_other_kinds(request.overwrite != Overwrite::Never);
-        let problems = Problems::default();
-        let restoring =
-            Restoring { target, request, filter, problems, tally: Tally::default(), progress: Arc::clone(progress) };
-        let restoring = Arc::new(restoring);
-        let done = self.restore_all(snapshot, &restoring, &cancel, false).await;
-        done?;
+        let restoring = Arc::new(Restoring {
+            target: target.replace_other_kinds(request.overwrite != Overwrite::Never),
+            filter,
+            problems: Problems::default(),
+            tally: Tally::default(),
+            left_alone: Mutex::default(),
+            progress: Arc::clone(progress),
+            request,
+        });
+        if restoring.request.dry_run {
+            self.finish_all(snapshot, &restoring).await?;
+            let planned = self.plan_restore(snapshot, &restoring.request).await?;
+            return Ok(RestoreReport { deleted_count: restoring.report(clock).deleted_count, ..planned });
+        }
+        self.restore_all(snapshot, &restoring, &cancel, false).await?;
+        self.finish_all(snapshot, &restoring).await?;
         if restoring.request.verify {
             self.restore_all(snapshot, &restoring, &cancel, true).await?;
         }
         Ok(restoring.report(clock))
+    }
+
+    /// The second pass: what is to be removed, and the metadata of directories.
+    async fn finish_all(&self, snapshot: &SnapshotInfo, restoring: &Arc<Restoring>) -> Result<(), EngineError> {
+        let fetcher = self.fetcher().await?;
+        let components = &snapshot.snapshot.structure.components;
+        for component in components {
+            let prefix = if components.len() > 1 { component.name.as_bytes() } else { &[] };
+            let entries = entries_of(fetcher.clone(), component.root, Scope::new(&restoring.request.path));
+            finish::directories(restoring, prefix, entries).await?;
+        }
+        Ok(())
     }
 
     /// One pass over every component: writing, or only comparing what is there with what should be.
@@ -111,10 +137,6 @@ impl Repository {
                 planner.take(full).await?;
             }
             planner.finish().await?;
-            if !compare_only {
-                let entries = entries_of(fetcher.clone(), component.root, scope.clone());
-                finish::directories(restoring, prefix, entries).await?;
-            }
         }
         if found || restoring.request.path.is_empty() {
             return Ok(());
@@ -151,6 +173,26 @@ impl Restoring {
         let (problems, problem_count, _) = self.problems.take();
         RestoreReport { problems, problem_count, seconds: clock.elapsed().as_secs_f64(), ..self.tally.report() }
     }
+}
+
+/// Requests that could only do harm.
+fn refuse_contradictions(snapshot: &SnapshotInfo, request: &RestoreRequest) -> Result<(), EngineError> {
+    let refuse = |what: &str| Err(EngineError::Request { what: what.to_owned() });
+    let is_partial = snapshot.snapshot.structure.state == pack::SnapshotState::Partial;
+    if request.delete && (!request.include.is_empty() || !request.exclude.is_empty()) {
+        return refuse(
+            "what a filter leaves out is not in the snapshot's place: delete cannot be used with include or exclude",
+        );
+    }
+    if request.delete && is_partial {
+        return refuse(
+            "the snapshot is partial: what it lacks may be what could not be read, so nothing is deleted by it",
+        );
+    }
+    if request.verify && request.overwrite == Overwrite::Never {
+        return refuse("files that are left alone cannot be verified: choose another way to overwrite");
+    }
+    Ok(())
 }
 
 pub(crate) fn panicked(error: blocking::Panicked) -> EngineError {

@@ -16,16 +16,22 @@ use crate::entries::{FullEntry, leaves_of};
 use crate::fetch::Fetcher;
 use crate::restore::reads::{Wanted, plan_reads, read_run};
 use crate::restore::write::{FilePlan, Piece};
-use crate::restore::{Overwrite, Restoring, panicked};
+use crate::restore::{Restoring, panicked};
 
 /// Pieces of one window.
 const WINDOW_PIECES: usize = 64 << 10;
-/// Files of one window.
-const WINDOW_FILES: usize = 16 << 10;
+/// Files of one window, and among them such with several pieces, which may all be open at once.
+const WINDOW_FILES: usize = 8 << 10;
+const WINDOW_OPEN_FILES: usize = 512;
 /// Entries made in one blocking job.
 const SIMPLE_BATCH: usize = 256;
+/// Pieces compared in one job.
+const COMPARE_BATCH: usize = 1024;
 /// Runs being read at once, at up to 8 MiB of sealed and 4 MiB of opened bytes each.
 const RUNS_AT_ONCE: usize = 6;
+
+/// What tells that two names are one file: an inode alone may have been used again during the walk.
+type Inode = (u64, u64, i64, u32, i64, u32);
 
 /// Plans one component.
 pub(crate) struct Planner {
@@ -36,9 +42,10 @@ pub(crate) struct Planner {
     simple: Vec<(EntryPath, Entry)>,
     pieces: Vec<Wanted<Piece>>,
     file_count: usize,
+    open_file_count: usize,
     /// The first name of each inode with several.
-    first_names: HashMap<(u64, u64), EntryPath>,
-    links: Vec<(EntryPath, EntryPath)>,
+    first_names: HashMap<Inode, Arc<FilePlan>>,
+    links: Vec<(Arc<FilePlan>, EntryPath)>,
 }
 
 impl Planner {
@@ -51,6 +58,7 @@ impl Planner {
             simple: Vec::new(),
             pieces: Vec::new(),
             file_count: 0,
+            open_file_count: 0,
             first_names: HashMap::new(),
             links: Vec::new(),
         }
@@ -69,39 +77,36 @@ impl Planner {
                 return Ok(());
             }
         };
-        if !matches!(full.entry.kind, EntryKind::File { .. }) {
-            if !self.compare_only {
-                self.simple.push((path, full.entry));
-            }
-            return if self.simple.len() >= SIMPLE_BATCH { self.make_simple().await } else { Ok(()) };
-        }
-        if self.is_further_name(&full.entry, &path) {
+        let is_simple = !matches!(full.entry.kind, EntryKind::File { .. });
+        if self.is_further_name(&full.entry, &path) || (is_simple && self.compare_only) {
             return Ok(());
+        }
+        if is_simple {
+            self.simple.push((path, full.entry));
+            return if self.simple.len() >= SIMPLE_BATCH { self.make_simple().await } else { Ok(()) };
         }
         self.file(path, full).await
     }
 
     /// Whether the entry is another name of a file that is restored already; it is linked in the end.
     fn is_further_name(&mut self, entry: &Entry, path: &EntryPath) -> bool {
-        if entry.links < 2 {
-            return false;
-        }
-        match self.first_names.entry((entry.device, entry.inode)) {
-            std::collections::hash_map::Entry::Occupied(first) => {
-                self.links.push((first.get().clone(), path.clone()));
+        match self.first_names.get(&inode_of(entry)) {
+            Some(first) if entry.links > 1 => {
+                self.links.push((Arc::clone(first), path.clone()));
                 true
             }
-            std::collections::hash_map::Entry::Vacant(vacant) => {
-                vacant.insert(path.clone());
-                false
-            }
+            _ => false,
         }
     }
 
     async fn file(&mut self, path: EntryPath, full: FullEntry) -> Result<(), EngineError> {
+        let (links, inode) = (full.entry.links, inode_of(&full.entry));
         let file = Arc::new(FilePlan::new(path, full.entry, self.compare_only));
+        if links > 1 {
+            self.first_names.insert(inode, Arc::clone(&file));
+        }
         let mut leaves = leaves_of(self.fetcher.clone(), full.children);
-        let mut offset = 0;
+        let (mut offset, mut piece_count) = (0, 0);
         while let Some(leaf) = leaves.next().await {
             let leaf = match leaf {
                 Ok(leaf) => leaf,
@@ -114,23 +119,20 @@ impl Planner {
             file.expect_piece();
             self.pieces.push(Wanted { leaf, tag: Piece { file: Arc::clone(&file), offset } });
             offset += leaf.len;
+            piece_count += 1;
             if self.pieces.len() >= WINDOW_PIECES {
                 self.window().await?;
             }
         }
         self.file_count += 1;
-        file.planned(offset);
-        if offset == 0 {
-            self.finish_empty(file).await?;
+        self.open_file_count += usize::from(piece_count > 1);
+        if file.release() {
+            self.make_simple().await?;
+            let restoring = Arc::clone(&self.restoring);
+            blocking::run(move || file.finish(&restoring)).await.map_err(panicked)??;
         }
-        if self.file_count >= WINDOW_FILES { self.window().await } else { Ok(()) }
-    }
-
-    /// A file without content has no piece that would finish it.
-    async fn finish_empty(&mut self, file: Arc<FilePlan>) -> Result<(), EngineError> {
-        self.make_simple().await?;
-        let restoring = Arc::clone(&self.restoring);
-        blocking::run(move || file.finish_if_done(&restoring)).await.map_err(panicked)?
+        let is_full = self.file_count >= WINDOW_FILES || self.open_file_count >= WINDOW_OPEN_FILES;
+        if is_full { self.window().await } else { Ok(()) }
     }
 
     /// Directories, links, devices: made at once, in order.
@@ -146,6 +148,7 @@ impl Planner {
     async fn window(&mut self) -> Result<(), EngineError> {
         self.make_simple().await?;
         self.file_count = 0;
+        self.open_file_count = 0;
         let pieces = std::mem::take(&mut self.pieces);
         let pieces = self.without_right_ones(pieces).await?;
         let runs = plan_reads(&self.fetcher, pieces).await?;
@@ -164,12 +167,11 @@ impl Planner {
 
     /// Leaves out what the target has already, by comparing its content with the chunk's id.
     async fn without_right_ones(&self, pieces: Vec<Wanted<Piece>>) -> Result<Vec<Wanted<Piece>>, EngineError> {
-        let may_be_right = self.compare_only || self.restoring.request.overwrite != Overwrite::Never;
-        let Some(namer) = self.fetcher.namer.clone().filter(|_| may_be_right) else { return Ok(pieces) };
+        let Some(namer) = self.fetcher.namer.clone() else { return Ok(pieces) };
         let mut jobs = Vec::new();
         let mut pieces = pieces.into_iter().peekable();
         while pieces.peek().is_some() {
-            let part: Vec<_> = pieces.by_ref().take(1024).collect();
+            let part: Vec<_> = pieces.by_ref().take(COMPARE_BATCH).collect();
             let (restoring, namer) = (Arc::clone(&self.restoring), namer.clone());
             jobs.push(self.fetcher.offload.start(move || restoring.drop_right_ones(part, &namer)));
         }
@@ -189,6 +191,11 @@ impl Planner {
         let (links, restoring) = (std::mem::take(&mut self.links), Arc::clone(&self.restoring));
         blocking::run(move || restoring.link_all(&links)).await.map_err(panicked)?
     }
+}
+
+fn inode_of(entry: &Entry) -> Inode {
+    let (modified_at, changed_at) = (entry.modified_at, entry.changed_at);
+    (entry.device, entry.inode, modified_at.secs, modified_at.nanos, changed_at.secs, changed_at.nanos)
 }
 
 /// Whether a leaf has bytes to fetch.

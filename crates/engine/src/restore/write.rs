@@ -20,9 +20,6 @@ use crate::restore::plan::has_bytes;
 use crate::restore::reads::{Found, Wanted};
 use crate::restore::{Overwrite, RestoreReport, Restoring};
 
-/// Bytes of a hole compared at a time.
-const COMPARED_LEN: usize = 256 << 10;
-
 /// Counters of one restore.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {

@@ -71,25 +71,6 @@ impl Target {
             .map_err(|error| self.failed(path.as_bytes(), "create", error))
     }
 
-    /// Opens a file of `len` bytes that is there, to compare it; nothing is changed, and it cannot be written to.
-    ///
-    /// # Errors
-    ///
-    /// [`SourceError::Write`], also if it is no file or has another length; [`SourceError::BehindLink`].
-    pub fn open_to_compare(&self, path: &EntryPath, len: u64) -> Result<SinkFile, SourceError> {
-        let parent = self.parent_of(path)?;
-        let failed = |error: io::Error| self.failed(path.as_bytes(), "compare", error);
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let opened = open_beneath(parent.as_fd(), path.name(), flags, rustix::fs::Mode::empty());
-        let file = opened.map_err(|error| failed(error.into()))?;
-        let stat = stat_of(file.as_fd()).map_err(failed)?;
-        if stat.file_type() != FileType::RegularFile || stat.len() != len {
-            return Err(failed(io::Error::new(io::ErrorKind::InvalidData, format!("it is no file of {len} bytes"))));
-        }
-        let path = self.shown(path.as_bytes());
-        Ok(SinkFile { file, path, len, len_now: len, len_before: len, is_private: true })
-    }
-
     fn new_file(&self, path: &EntryPath, file: OwnedFd, len: u64) -> SinkFile {
         let path = self.shown(path.as_bytes());
         SinkFile { file, path, len, len_now: 0, len_before: 0, is_private: true }

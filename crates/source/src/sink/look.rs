@@ -37,6 +37,25 @@ pub struct Existing {
 }
 
 impl Target {
+    /// Opens a regular file that is there, for comparing only: nothing is made, cut or removed. None if there is no
+    /// regular file of this name.
+    ///
+    /// # Errors
+    ///
+    /// As [`Target::existing`].
+    pub fn open_for_comparing(&self, path: &EntryPath) -> Result<Option<std::fs::File>, SourceError> {
+        match self.existing(path)? {
+            Some(there) if matches!(there.kind, EntryKind::File { .. }) => {}
+            _ => return Ok(None),
+        }
+        let parent = self.parent_of(path)?;
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        match open_beneath(parent.as_fd(), path.name(), flags, rustix::fs::Mode::empty()) {
+            Ok(file) => Ok(Some(file.into())),
+            Err(error) => Err(self.failed(path.as_bytes(), "read", error)),
+        }
+    }
+
     /// Looks what has this name, if anything.
     ///
     /// # Errors
