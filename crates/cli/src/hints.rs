@@ -8,6 +8,7 @@ use std::path::Path;
 use engine::{EngineError, Kind};
 use pack::{PackError, Role};
 use source::SourceError;
+use store::index_cache::CacheError;
 use store::{Obstacle, StoreError};
 
 use crate::error::CommandError;
@@ -70,7 +71,7 @@ fn of_engine(error: &EngineError) -> Option<String> {
         EngineError::Store(error) => return of_store(error),
         EngineError::Source(error) => return of_source(error),
         EngineError::Object { source, .. } => return of_object(source).map(str::to_owned),
-        EngineError::Cache(_) => "the cache can be deleted at any time: backstay cache clear",
+        EngineError::Cache(error) => of_cache(error),
         EngineError::NoRepository { .. } => "check the location, or make a repository there with: backstay init",
         EngineError::RepositoryExists { .. } => "use it as it is, or name another location",
         EngineError::NotEmpty { .. } => "name an empty location, such as a new folder or prefix",
@@ -93,6 +94,16 @@ fn of_engine(error: &EngineError) -> Option<String> {
         _ => return None,
     };
     Some(text.to_owned())
+}
+
+fn of_cache(error: &CacheError) -> &'static str {
+    match error {
+        CacheError::Full { .. } | CacheError::Folder { .. } => {
+            "name another folder with --cache-dir or BACKSTAY_CACHE_DIR"
+        }
+        CacheError::InUse { .. } => "wait until the other command has ended",
+        _ => "the cache can be deleted at any time: backstay cache clear",
+    }
 }
 
 fn of_object(error: &PackError) -> Option<&'static str> {

@@ -39,7 +39,7 @@ mod words;
 use std::panic::catch_unwind;
 use std::process::ExitCode;
 
-use store::Env;
+use store::{Env, Timestamp};
 
 use crate::arguments::Arguments;
 use crate::context::Context;
@@ -47,11 +47,6 @@ use crate::error::{CommandError, Outcome};
 use crate::globals::OutputArgs;
 use crate::interrupts::Interrupts;
 use crate::ui::Ui;
-
-/// glibc gives every thread an arena and every large buffer its own mapping: twice the memory, a third of the time in
-/// page faults.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Threads of the async runtime; computing has a pool of its own.
 const RUNTIME_THREADS: usize = 2;
@@ -87,7 +82,7 @@ async fn run(arguments: Arguments, ui: Ui) -> u8 {
         Ok(interrupts) => interrupts,
         Err(source) => return report::report(&CommandError::Runtime { source }, 0, &ui),
     };
-    let context = Context { globals: arguments.globals, ui, env: Env::system(), interrupts };
+    let context = Context { globals: arguments.globals, ui, env: environment(), interrupts };
     let ended = tokio::select! {
         ended = arguments.command.run(&context) => ended,
         () = context.interrupts.at_once.cancelled() => Err(CommandError::Interrupted),
@@ -96,6 +91,16 @@ async fn run(arguments: Arguments, ui: Ui) -> u8 {
         Ok(Outcome::Done) => 0,
         Ok(Outcome::Partly) => 1,
         Err(error) => report::report(&error, context.interrupts.exit_code(), &context.ui),
+    }
+}
+
+/// The clock and randomness; in debug builds replayed from `BACKSTAY_REPLAY=SECONDS:SEED`, for tests.
+fn environment() -> Env {
+    let replay = std::env::var("BACKSTAY_REPLAY").ok().filter(|_| cfg!(debug_assertions));
+    let parts = replay.as_deref().and_then(|replay| replay.split_once(':'));
+    match parts.map(|(secs, seed)| (secs.parse(), seed.parse())) {
+        Some((Ok(secs), Ok(seed))) => Env::fixed(Timestamp::from_secs(secs), seed),
+        _ => Env::system(),
     }
 }
 
