@@ -5,12 +5,14 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use engine::{EngineError, Overwrite, Progress, Repository, RestoreReport, RestoreRequest, SnapshotInfo};
 use rustix::process::geteuid;
 use serde::Serialize;
 use source::sink::OwnerPolicy;
+use tokio::time::sleep;
 
 use crate::commands::selection::SelectionArgs;
 use crate::context::Context;
@@ -26,6 +28,10 @@ Examples:
   backstay restore latest:/etc/nginx --target /tmp/nginx --verify
   backstay restore --at '2026-11-19 14:30' --host web1 --target /srv/web1
   backstay restore latest:/srv/www --target /srv/www --delete --dry-run";
+
+/// How long an interrupted restore may go on to end in good order. Dropping it loses nothing that the next one would
+/// not find out: what is in the target is compared.
+const ENDING_FOR: Duration = Duration::from_secs(2);
 
 /// Restore a snapshot, or one path of it, to a directory
 ///
@@ -132,7 +138,12 @@ async fn restore(
 ) -> Result<RestoreReport, CommandError> {
     let progress = Arc::new(Progress::new());
     let _watch = Watch::start(&ctx.ui, &progress, "entries");
-    let restored = repository.restore(snapshot, args.request(dry_run), &progress, ctx.interrupts.token.clone()).await;
+    let token = &ctx.interrupts.token;
+    let restoring = repository.restore(snapshot, args.request(dry_run), &progress, token.clone());
+    let restored = tokio::select! {
+        restored = restoring => restored,
+        () = async { token.cancelled().await; sleep(ENDING_FOR).await } => Err(EngineError::Interrupted),
+    };
     restored.map_err(|error| match error {
         EngineError::Interrupted => CommandError::RestoreInterrupted,
         error => error.into(),
