@@ -1,5 +1,6 @@
 //! End-to-end tests: one binary, one module per subject.
 
 mod cost;
+mod crash;
 mod model;
 mod tidy;

@@ -18,7 +18,7 @@ use store::{Location, SharedStore, StoreOptions};
 
 /// Two hosts work on one repository, each with a cache of its own.
 const HOSTS: [&str; 2] = ["first", "second"];
-const ROUNDS: usize = 80;
+const ROUNDS: usize = 40;
 const CHANGES_MAX: usize = 8;
 
 /// Everything that happened, and what must be true of it.
