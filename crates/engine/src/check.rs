@@ -230,7 +230,7 @@ impl Repository {
             let bytes = self.store.get(&info.name).await?;
             let (keyring, info) = (self.keyring.clone(), info.clone());
             let open = move || {
-                let segment = open_segment(&keyring, id, &info, &bytes)?;
+                let (segment, _) = open_segment(&keyring, id, &info, &bytes)?;
                 Ok(segment.packs.iter().map(|entry| entry.id).collect())
             };
             result = self.offload.start(open).await?;

@@ -7,18 +7,21 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use pack::{CondemnedId, Frame, PackId, Segment, SegmentId, names};
-use seal::{ChunkId, ObjectKind};
+use seal::{ChunkId, Identity, ObjectKind};
 use store::index_cache::{IndexCache, PackInfo, PackNo, PackSet, Place};
 use store::{ObjectInfo, StoreError};
 
-use crate::EngineError;
 use crate::keyring::Writes;
 use crate::repository::{REQUESTS_MAX, Repository};
+use crate::{EngineError, Kind};
 
 /// How often a listing is repeated when segments vanish between LIST and GET.
 const LISTINGS_MAX: usize = 10;
+/// Packs that only a removed key vouches for, in the cache.
+const LATE: &str = "late-packs";
 /// Packs whose numbers are asked for at once.
 const BATCH: usize = 4096;
 
@@ -75,14 +78,22 @@ impl Index {
 impl Repository {
     /// The index, with every pack that exists.
     pub(crate) async fn load_index(&self) -> Result<Index, EngineError> {
-        self.load_index_without(&HashSet::new()).await
+        self.sync_cache().await?;
+        self.index_without(&HashSet::new()).await
     }
 
-    /// The index, without the packs in `condemned`. LISTs segments, then packs (W3).
+    /// The index for a writer: without the packs in `condemned`, nor those which only a removed key vouches for.
+    /// LISTs segments, then packs (W3).
     pub(crate) async fn load_index_without(&self, condemned: &HashSet<PackId>) -> Result<Index, EngineError> {
         self.sync_cache().await?;
+        let mut unusable = self.late_packs()?;
+        unusable.extend(condemned);
+        self.index_without(&unusable).await
+    }
+
+    async fn index_without(&self, unusable: &HashSet<PackId>) -> Result<Index, EngineError> {
         let listed = self.list_packs().await?;
-        let usable = self.usable(&listed, condemned).await?;
+        let usable = self.usable(&listed, unusable).await?;
         Ok(Index { cache: Arc::clone(&self.cache), usable: Arc::new(usable), own: Arc::default() })
     }
 
@@ -113,29 +124,63 @@ impl Repository {
             .map(|(id, info)| async move { (*id, info.clone(), self.store.get(&info.name).await) })
             .buffered(REQUESTS_MAX / 4);
         let mut vanished = false;
+        let mut late = Vec::new();
         while let Some((id, info, read)) = reads.next().await {
-            let bytes = match read {
-                Ok(bytes) => bytes,
+            let mut applied = match read {
+                Ok(bytes) => self.apply_segment(id, info.clone(), bytes).await?,
                 Err(StoreError::NotFound { .. }) => {
                     vanished = true;
                     continue;
                 }
                 Err(error) => return Err(error.into()),
             };
-            let (keyring, cache) = (self.keyring.clone(), Arc::clone(&self.cache));
-            let applied = self.offload.start(move || {
-                let segment = match open_segment(&keyring, id, &info, &bytes) {
-                    Ok(segment) => segment,
-                    Err(error) => {
-                        tracing::warn!("{error}; the segment is passed over");
-                        return Ok(());
-                    }
-                };
-                cache.apply(id, &segment)
-            });
-            applied.await??;
+            if applied.as_ref().is_err_and(|error| error.kind() == Kind::Damaged) {
+                // A bad read is not a bad object.
+                let again = self.store.get(&info.name).await?;
+                applied = self.apply_segment(id, info, again).await?;
+            }
+            match applied {
+                Ok(packs) => late.extend(packs),
+                Err(error) => tracing::warn!("{error}; the segment is passed over"),
+            }
         }
+        self.remember_late(&late)?;
         Ok(vanished)
+    }
+
+    /// Opens and applies a segment; gives its packs if its signer had been removed when it was written.
+    async fn apply_segment(
+        &self,
+        id: SegmentId,
+        info: ObjectInfo,
+        bytes: Bytes,
+    ) -> Result<Result<Vec<PackId>, EngineError>, EngineError> {
+        let (keyring, cache) = (self.keyring.clone(), Arc::clone(&self.cache));
+        let applied = self.offload.start(move || {
+            let (segment, signer) = match open_segment(&keyring, id, &info, &bytes) {
+                Ok(opened) => opened,
+                Err(error) => return Ok(Err(error)),
+            };
+            cache.apply(id, &segment)?;
+            let is_late = keyring.is_late(signer, info.modified_at);
+            Ok(Ok(if is_late { segment.packs.iter().map(|pack| pack.id).collect() } else { Vec::new() }))
+        });
+        applied.await?
+    }
+
+    /// Packs that only a removed key vouches for: they serve to read, and are not offered for deduplication.
+    fn late_packs(&self) -> Result<HashSet<PackId>, EngineError> {
+        let note = self.cache.get_note(LATE)?.unwrap_or_default();
+        Ok(note.as_chunks::<32>().0.iter().map(|id| PackId(*id)).collect())
+    }
+
+    fn remember_late(&self, packs: &[PackId]) -> Result<(), EngineError> {
+        if packs.is_empty() {
+            return Ok(());
+        }
+        let mut note = self.cache.get_note(LATE)?.unwrap_or_default();
+        note.extend(packs.iter().flat_map(|id| id.0));
+        Ok(self.cache.put_note(LATE, &note)?)
     }
 
     /// Every pack in the store, with its length.
@@ -164,7 +209,8 @@ impl Repository {
                 Frame::decode(&bytes, ObjectKind::Condemned, repository).map_err(EngineError::object(&info.name))?;
             let list = pack::Condemned::open(&frame, |epoch| self.keyring.index_key_of(epoch), repository)
                 .map_err(EngineError::object(&info.name))?;
-            if list.list == id && self.keyring.believes(frame.signer, Writes::Collection, info.modified_at) {
+            // Condemned is for ever, whatever became of the key that did it.
+            if list.list == id && self.keyring.certifies(frame.signer, Writes::Collection) {
                 lists.push(id);
                 packs.extend(list.packs);
             }
@@ -173,24 +219,25 @@ impl Repository {
     }
 }
 
-/// Opens a segment and checks its name, its signer and its seal.
+/// Opens a segment and checks its name, its seal, and that the owner ever certified its signer.
 pub(crate) fn open_segment(
     keyring: &crate::Keyring,
     id: SegmentId,
     info: &ObjectInfo,
     bytes: &[u8],
-) -> Result<Segment, EngineError> {
+) -> Result<(Segment, Identity), EngineError> {
     let object = || EngineError::object(info.name.clone());
     if SegmentId::of(bytes) != id {
         return Err(object()(pack::PackError::Hash));
     }
     let frame = Frame::decode(bytes, ObjectKind::Segment, keyring.repository).map_err(object())?;
-    if !keyring.believes(frame.signer, Writes::Index, info.modified_at) {
+    if !keyring.certifies(frame.signer, Writes::Index) {
         return Err(object()(pack::PackError::Inconsistent {
             what: "signed by a key that the owner does not vouch for",
         }));
     }
-    Segment::open(&frame, |epoch| keyring.index_key_of(epoch), keyring.repository).map_err(object())
+    let segment = Segment::open(&frame, |epoch| keyring.index_key_of(epoch), keyring.repository).map_err(object())?;
+    Ok((segment, frame.signer))
 }
 
 /// The listed packs that the cache knows and whose length is right.

@@ -45,7 +45,7 @@ impl Repository {
         let id = SegmentId::from_hex(names::last(name)).ok_or_else(wrong)?;
         let bytes = self.store.get(name).await?;
         let info = self.store.head(name).await?.ok_or_else(wrong)?;
-        let segment = open_segment(&self.keyring, id, &info, &bytes)?;
+        let (segment, _) = open_segment(&self.keyring, id, &info, &bytes)?;
         let packs = segment.packs.iter().map(|pack| {
             json!({ "id": pack.id.to_string(), "len": pack.len, "blobs": pack.trailer.blobs.len(), "chunks": pack.trailer.chunks.len() })
         });

@@ -121,9 +121,17 @@ impl Keyring {
 
     /// Whether what `signer` wrote as `what` at `written_at` is to be believed.
     pub(crate) fn believes(&self, signer: Identity, what: Writes, written_at: StoreTime) -> bool {
-        if self.revoked.get(&signer).is_some_and(|revoked_at| written_at > *revoked_at) {
-            return false;
-        }
+        !self.is_late(signer, written_at) && self.certifies(signer, what)
+    }
+
+    /// Whether the owner removed `signer` before `written_at`. That rests on the store's times, which a copy of the
+    /// repository changes: what is late is not trusted, but it still serves to read.
+    pub(crate) fn is_late(&self, signer: Identity, written_at: StoreTime) -> bool {
+        self.revoked.get(&signer).is_some_and(|revoked_at| written_at > *revoked_at)
+    }
+
+    /// Whether the owner ever gave `signer` a role that writes such objects.
+    pub(crate) fn certifies(&self, signer: Identity, what: Writes) -> bool {
         let role = self.certified.get(&signer).copied();
         match what {
             Writes::Content => matches!(role, Some(Role::Owner | Role::Writer)),

@@ -80,13 +80,15 @@ impl Repository {
     ///
     /// One LIST each of snapshots and of what hides them; snapshots that this host saw come out of the cache.
     ///
+    /// A damaged snapshot is warned of and passed over: it must not hide the others.
+    ///
     /// # Errors
     ///
-    /// Those of the store, and damage in a snapshot's object.
+    /// Those of the store.
     pub async fn snapshots(&self, filter: &SnapshotFilter) -> Result<Vec<SnapshotInfo>, EngineError> {
         let (mut found, damaged) = self.read_snapshots().await?;
-        if let Some((name, error)) = damaged.into_iter().next() {
-            return Err(EngineError::object(name)(error));
+        for (name, error) in damaged {
+            tracing::warn!("{name} {error}; it is passed over, and check tells more");
         }
         found.retain(|info| filter.fits(&info.snapshot));
         Ok(found)
@@ -186,8 +188,7 @@ impl Repository {
     ///
     /// [`EngineError::NoSnapshot`] or [`EngineError::Ambiguous`]; else as [`Repository::snapshots`].
     pub async fn select(&self, selector: &Selector, filter: &SnapshotFilter) -> Result<SnapshotInfo, EngineError> {
-        let found: Vec<_> =
-            self.read_snapshots().await?.0.into_iter().filter(|info| filter.fits(&info.snapshot)).collect();
+        let found = self.snapshots(filter).await?;
         let mut trusted = found.iter().rev().filter(|info| info.trusted);
         let none = |what: String| EngineError::NoSnapshot { what };
         match selector {

@@ -5,8 +5,8 @@
 use futures::TryStreamExt;
 use pack::PackClass;
 
-use crate::EngineError;
 use crate::repository::Repository;
+use crate::{EngineError, SnapshotFilter};
 
 /// Numbers about a repository. Lengths in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -50,7 +50,7 @@ impl Repository {
             stats.objects += 1;
             stats.stored_len += info.len;
         }
-        let (snapshots, _) = self.read_snapshots().await?;
+        let snapshots = self.snapshots(&SnapshotFilter::default()).await?;
         stats.snapshots = snapshots.len() as u64;
         let components = snapshots.iter().flat_map(|info| &info.snapshot.structure.components);
         stats.protected_len = components.map(|component| component.content_len).sum();

@@ -59,8 +59,8 @@ impl Repository {
     ) -> Result<Option<SnapshotInfo>, EngineError> {
         let filter =
             SnapshotFilter { hosts: vec![host.to_owned()], sources: vec![source.to_owned()], tags: Vec::new() };
-        let (found, _) = self.read_snapshots().await?;
-        let mut fits = found.into_iter().rev().filter(|info| info.trusted && filter.fits(&info.snapshot));
+        let found = self.snapshots(&filter).await?;
+        let mut fits = found.into_iter().rev().filter(|info| info.trusted);
         Ok(fits.find(|info| {
             info.snapshot.structure.components.iter().any(|own| own.name == component && own.root.is_some())
         }))

@@ -223,8 +223,10 @@ impl Restoring {
                 }
                 Right::No => wanted.push(piece),
                 Right::Yes => {
-                    self.tally.kept.fetch_add(piece.leaf.len, Ordering::Relaxed);
-                    self.progress.add_len(piece.leaf.len);
+                    if !file.compare_only {
+                        self.tally.kept.fetch_add(piece.leaf.len, Ordering::Relaxed);
+                        self.progress.add_len(piece.leaf.len);
+                    }
                     file.finish_if_done(self)?;
                 }
                 Right::LeftAlone => file.finish_if_done(self)?,
