@@ -56,7 +56,8 @@ impl Cutter {
                 let (content, _) = window.split_at(here);
                 let cut = plain(&self.gear, kind, content, end || here as u64 == left)?;
                 let left = left - cut as u64;
-                self.state = if left == 0 { State::Headers { padding } } else { State::Content { left, padding, kind } };
+                self.state =
+                    if left == 0 { State::Headers { padding } } else { State::Content { left, padding, kind } };
                 Some(cut)
             }
         }

@@ -24,7 +24,8 @@ pub(crate) fn header(block: &[u8; BLOCK_LEN]) -> Option<Header> {
     let (name, rest) = block.split_first_chunk::<100>()?;
     let len = number(rest.get(24..36)?)?;
     let stored = number(rest.get(48..56)?)?;
-    let sum: u64 = block.iter().enumerate().map(|(at, byte)| if (148..156).contains(&at) { 32 } else { u64::from(*byte) }).sum();
+    let sum: u64 =
+        block.iter().enumerate().map(|(at, byte)| if (148..156).contains(&at) { 32 } else { u64::from(*byte) }).sum();
     if stored != sum || sum == 8 * 32 {
         return None;
     }
