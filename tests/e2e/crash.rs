@@ -80,13 +80,13 @@ fn write_first_tree(site: &Site) {
     let write = |name: &str, len| std::fs::write(site.tree().join(name), dice.bytes(len)).expect("writes");
     std::fs::create_dir(site.tree().join("folder")).expect("creates");
     write("folder/small", 2_000);
-    write("kept", 100_000);
-    write("large", 700_000);
+    write("kept", 20_000);
+    write("large", 60_000);
 }
 
 fn change_tree(site: &Site) {
     let dice = Dice::of_seed(8);
-    std::fs::write(site.tree().join("large"), dice.bytes(600_000)).expect("writes");
+    std::fs::write(site.tree().join("large"), dice.bytes(50_000)).expect("writes");
     std::fs::write(site.tree().join("new"), dice.bytes(3_000)).expect("writes");
     std::fs::remove_file(site.tree().join("folder/small")).expect("removes");
 }
