@@ -8,7 +8,7 @@ set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root"
 
-scripts/apt.sh libclang-14-dev acl attr
+scripts/apt.sh libclang-14-dev acl attr rsync
 if ! compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null; then
     scripts/apt.sh postgresql postgresql-client
 fi

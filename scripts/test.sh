@@ -79,6 +79,8 @@ lint() {
 tests() {
     gate doctests cargo test --workspace --doc
     if compgen -G 'docs/reader/test_*.py' >/dev/null; then gate reader python3 -m unittest discover -s docs/reader; fi
+    # Cargo builds no binary for the tests of another package; the end-to-end tests run the one that lies there.
+    gate binary cargo build -p backstay-cli
     if [ -n "${CI:-}" ]; then suite nextest cargo nextest run --workspace --profile ci; else suite nextest cargo nextest run --workspace; fi
 }
 

@@ -110,6 +110,7 @@ struct Document {
     written_len: u64,
     kept_len: u64,
     deleted_count: u64,
+    deleted: Vec<String>,
     skipped_count: u64,
     seconds: f64,
     problem_count: u64,
@@ -188,10 +189,24 @@ fn tell(
         if report.problems.iter().any(|problem| problem.message.starts_with("owner of ")) && !geteuid().is_root() {
             ctx.ui.hint(hints::OWNERS);
         }
+        if is_dry_run {
+            tell_deletions(report, ctx);
+        }
         ctx.ui.note(if is_dry_run { plan(snapshot, report) } else { summary(snapshot, report) });
     }
     let is_partial = report.problems.iter().any(|problem| problem.loses);
     Ok(if is_partial { Outcome::Partly } else { Outcome::Done })
+}
+
+/// Names what would be deleted: the plan that `--yes` agrees to.
+fn tell_deletions(report: &RestoreReport, ctx: &Context) {
+    for path in &report.deleted {
+        ctx.ui.note(format_args!("would delete {path}"));
+    }
+    let untold = report.deleted_count.saturating_sub(report.deleted.len() as u64);
+    if untold > 0 {
+        ctx.ui.note(format_args!("would delete {} more", human::count(untold)));
+    }
 }
 
 /// `dry run of snapshot 1a2b3c4d: 41 entries, 190.7 MiB would be restored`.
@@ -235,6 +250,7 @@ fn document(args: &RestoreArgs, snapshot: &SnapshotInfo, report: &RestoreReport,
         written_len: report.written_len,
         kept_len: report.kept_len,
         deleted_count: report.deleted_count,
+        deleted: report.deleted.clone(),
         skipped_count: report.skipped_count,
         seconds: report.seconds,
         problem_count: report.problem_count,

@@ -5,11 +5,12 @@
 //!
 //! Invariant: only directories that the snapshot lists whole, with at least one entry, are cleaned: not those above what was
 //! backed up, nor empty ones, which may stand for a mount or a folder that was not entered.
+//! Invariant: the target's own metadata is set only if the restore made it: `/tmp` stays what it is.
 //! Never here: content.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 use futures::TryStreamExt;
 use futures::stream::BoxStream;
@@ -24,6 +25,8 @@ use crate::restore::{Restoring, panicked};
 
 /// Directories handled in one blocking job.
 const BATCH: usize = 256;
+/// Deleted entries that a report names, as a count.
+const DELETED_NAMED_MAX: u64 = 1000;
 
 /// Cleans directories if that was asked for, and sets their metadata, deepest last of each branch.
 pub(crate) async fn directories(
@@ -34,12 +37,16 @@ pub(crate) async fn directories(
     let mut cleaner = restoring.request.delete.then(|| Cleaner::new(Arc::clone(restoring), prefix));
     let mut batch = Vec::new();
     let mut strict = Vec::new();
+    let mut top = None;
     while let Some(FullEntry { entry, .. }) = entries.try_next().await? {
-        let place = restoring.filter.place(prefix, &entry);
-        if let (Some(cleaner), None) = (cleaner.as_mut(), &place) {
-            cleaner.may_clean_top = entry.is_whole;
-        }
-        let Some(Ok(path)) = place else { continue };
+        let Some(place) = restoring.filter.place(prefix, &entry) else {
+            if let Some(cleaner) = cleaner.as_mut() {
+                cleaner.may_clean_top = entry.is_whole;
+            }
+            top = Some(entry);
+            continue;
+        };
+        let Ok(path) = place else { continue };
         if let Some(cleaner) = cleaner.as_mut() {
             cleaner.take(&path, &entry).await?;
         }
@@ -62,7 +69,16 @@ pub(crate) async fn directories(
     }
     strict.reverse();
     batch.extend(strict);
-    set_all(restoring, batch).await
+    set_all(restoring, batch).await?;
+    set_top(restoring, top.filter(|_| restoring.target_is_new)).await
+}
+
+async fn set_top(restoring: &Arc<Restoring>, top: Option<Entry>) -> Result<(), EngineError> {
+    let Some(top) = top else { return Ok(()) };
+    let restoring = Arc::clone(restoring);
+    let set =
+        move || restoring.note_all(restoring.target.set_own_metadata(&metadata_of(&top), &restoring.request.owners));
+    blocking::run(set).await.map_err(panicked)
 }
 
 async fn set_all(restoring: &Arc<Restoring>, batch: Vec<(EntryPath, Entry)>) -> Result<(), EngineError> {
@@ -122,16 +138,22 @@ impl Cleaner {
 }
 
 fn clean(restoring: &Restoring, directory: Option<&EntryPath>, names: &HashSet<Vec<u8>>) -> Result<(), EngineError> {
+    let is_plan = restoring.request.dry_run;
     let there = match restoring.target.list_dir(directory) {
         Ok(there) => there,
+        // A plan looks also where the restore has yet to make something.
+        Err(_) if is_plan => return Ok(()),
         Err(error) => return restoring.failed(&directory.map(ToString::to_string).unwrap_or_default(), &error),
     };
     for name in there.into_iter().filter(|name| !names.contains(name)) {
         let path = directory.map_or_else(|| EntryPath::try_from(name.clone()), |directory| directory.join(&name));
-        let remove = |path| if restoring.request.dry_run { Ok(()) } else { restoring.target.remove(&path) };
+        let remove = |path| if is_plan { Ok(path) } else { restoring.target.remove(&path).map(|()| path) };
         match path.and_then(remove) {
-            Ok(()) => {
-                restoring.tally.deleted.fetch_add(1, Ordering::Relaxed);
+            Ok(path) => {
+                let before = restoring.tally.deleted.fetch_add(1, Ordering::Relaxed);
+                if before < DELETED_NAMED_MAX {
+                    restoring.deleted.lock().unwrap_or_else(PoisonError::into_inner).push(path.to_string());
+                }
             }
             Err(error) => restoring.failed(&source::entry::escaped(&name).to_string(), &error)?,
         }

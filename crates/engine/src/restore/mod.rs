@@ -17,7 +17,7 @@ mod request;
 mod write;
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use futures::TryStreamExt;
@@ -40,12 +40,16 @@ use crate::{EngineError, Progress, SnapshotInfo};
 /// What every part of a restore needs.
 pub(crate) struct Restoring {
     pub(crate) target: Target,
+    /// Whether the restore made the target.
+    pub(crate) target_is_new: bool,
     pub(crate) request: RestoreRequest,
     pub(crate) filter: Filter,
     pub(crate) problems: Problems,
     pub(crate) tally: Tally,
     /// What was there and is not to be overwritten.
     pub(crate) left_alone: Mutex<HashSet<EntryPath>>,
+    /// The first entries that were deleted, or would be.
+    pub(crate) deleted: Mutex<Vec<String>>,
     pub(crate) progress: Arc<Progress>,
 }
 
@@ -78,20 +82,24 @@ impl Repository {
         progress.set_totals(entries, len);
         let filter = Filter::new(&request)?;
         let folder = request.target.clone();
-        let target = blocking::run(move || Target::open(&folder)).await.map_err(panicked)??;
+        let opened = blocking::run(move || (!folder.exists(), Target::open(&folder)));
+        let (target_is_new, target) = opened.await.map_err(panicked)?;
         let restoring = Arc::new(Restoring {
-            target: target.replace_other_kinds(request.overwrite != Overwrite::Never),
+            target: target?.replace_other_kinds(request.overwrite != Overwrite::Never),
+            target_is_new,
             filter,
             problems: Problems::default(),
             tally: Tally::default(),
             left_alone: Mutex::default(),
+            deleted: Mutex::default(),
             progress: Arc::clone(progress),
             request,
         });
         if restoring.request.dry_run {
             self.finish_all(snapshot, &restoring).await?;
             let planned = self.plan_restore(snapshot, &restoring.request).await?;
-            return Ok(RestoreReport { deleted_count: restoring.report(clock).deleted_count, ..planned });
+            let found = restoring.report(clock);
+            return Ok(RestoreReport { deleted_count: found.deleted_count, deleted: found.deleted, ..planned });
         }
         self.restore_all(snapshot, &restoring, &cancel, false).await?;
         self.finish_all(snapshot, &restoring).await?;
@@ -171,7 +179,9 @@ impl Repository {
 impl Restoring {
     fn report(&self, clock: Instant) -> RestoreReport {
         let (problems, problem_count, _) = self.problems.take();
-        RestoreReport { problems, problem_count, seconds: clock.elapsed().as_secs_f64(), ..self.tally.report() }
+        let deleted = std::mem::take(&mut *self.deleted.lock().unwrap_or_else(PoisonError::into_inner));
+        let seconds = clock.elapsed().as_secs_f64();
+        RestoreReport { problems, problem_count, deleted, seconds, ..self.tally.report() }
     }
 }
 

@@ -54,8 +54,10 @@ pub struct RestoreReport {
     pub written_len: u64,
     /// Bytes found right already.
     pub kept_len: u64,
-    /// Entries removed.
+    /// Entries removed, a directory with all that was in it as one; of a plan, those which would be.
     pub deleted_count: u64,
+    /// The first of these, as paths below the target.
+    pub deleted: Vec<String>,
     /// Entries left alone.
     pub skipped_count: u64,
     /// The first problems.

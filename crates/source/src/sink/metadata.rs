@@ -78,6 +78,12 @@ impl Target {
         Ok(self.apply(&object, metadata, policy))
     }
 
+    /// The same for the target itself.
+    pub fn set_own_metadata(&self, metadata: &Metadata, policy: &OwnerPolicy) -> Vec<SourceProblem> {
+        let fd = self.top.as_fd();
+        self.apply(&Object { fd, file_type: FileType::Directory, is_open: false, shown: self.path() }, metadata, policy)
+    }
+
     /// The same for a file that is still open, with fewer calls; also gives it its length. Content that is
     /// written afterwards would change the times again.
     ///
