@@ -2,5 +2,6 @@
 
 mod cost;
 mod crash;
+mod fidelity;
 mod model;
 mod tidy;

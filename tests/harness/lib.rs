@@ -7,6 +7,8 @@
 //! dice    choices that replay from a printed seed
 //! forge   objects that only a collector or an attacker would write
 //! swap    a store in which objects change between a listing and a read
+//! binary  the real binary on a host of its own
+//! listing a tree down to nanoseconds and access lists, as lines
 //! ```
 //!
 //! Invariant: the truth about a tree never comes through the code under test.
@@ -14,9 +16,11 @@
 
 #![allow(clippy::missing_panics_doc)] // a test helper's way of failing
 
+pub mod binary;
 mod chaos;
 mod dice;
 mod forge;
+pub mod listing;
 mod site;
 mod swap;
 mod tree;
