@@ -13,18 +13,18 @@
 //! Invariant: nothing is changed.
 //! Never here: repair.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt};
-use pack::manifest::{ChildKind, Structure};
+use pack::manifest::{ChildKind, PageKind, Structure};
 use pack::{Epoch, PackError, PackId, SegmentId, Slot, names};
 use seal::ChunkId;
 use store::index_cache::PackInfo;
 use store::{ObjectInfo, StoreError};
 use tokio_util::sync::CancellationToken;
 
-use crate::entries::{Scope, entries_of, leaves_of};
+use crate::entries::{Scope, entries_of, leaves_of, load_structure};
 use crate::fetch::{Fetcher, open_blob};
 use crate::index::open_segment;
 use crate::repository::{Repository, read_all};
@@ -402,6 +402,9 @@ impl Repository {
             missing.values().map(|wrong| (wrong.clone(), Vec::new())).collect();
         for info in snapshots {
             let short: String = info.id.to_string().chars().take(8).collect();
+            for wrong in broken_pages(fetcher, info, missing).await {
+                damages.entry(wrong).or_default().push(format!("{short} (names and metadata)"));
+            }
             if self.keyring.opens_content()
                 && let Ok(affected) = affected_paths(fetcher, info, missing).await
             {
@@ -486,6 +489,22 @@ async fn look_up(
         }
     }
     Ok(())
+}
+
+/// What is wrong with pages of entries of one snapshot. A local cache may still know such pages; other hosts do not.
+async fn broken_pages(fetcher: &Fetcher, info: &SnapshotInfo, missing: &BTreeMap<ChunkId, Wrong>) -> BTreeSet<Wrong> {
+    let mut todo: Vec<ChunkId> =
+        info.snapshot.structure.components.iter().filter_map(|component| component.root).collect();
+    let mut found = BTreeSet::new();
+    while let Some(id) = todo.pop() {
+        found.extend(missing.get(&id).cloned());
+        let Ok(page) = load_structure(fetcher, id).await else { continue };
+        found.extend(page.body().and_then(|body| missing.get(&body)).cloned());
+        if page.kind == PageKind::Directory {
+            todo.extend(page.content().iter().map(|child| child.id));
+        }
+    }
+    found
 }
 
 /// Paths of one snapshot that need a missing chunk, with what is wrong with it.
