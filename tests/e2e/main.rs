@@ -2,6 +2,8 @@
 
 mod cost;
 mod crash;
+mod damage;
 mod fidelity;
 mod model;
+mod roles;
 mod tidy;
