@@ -11,7 +11,7 @@
 //! | restore, cat, ls, check | safe | safe | safe: reads the index again and tries every copy |
 //!
 //! Invariant: a snapshot is written last, after everything it names is durable, and is the only commit.
-//! Invariant: CPU never runs on the async runtime; it crosses over in [`offload`] alone.
+//! Invariant: CPU never runs on the async runtime; it crosses over in `offload` alone.
 //! Never here: flags, colours, exit codes, environment variables.
 
 mod backup;
