@@ -31,6 +31,7 @@ pub use request::{Overwrite, RestoreReport, RestoreRequest};
 
 use crate::backup::Problems;
 use crate::entries::{Scope, entries_of};
+use crate::fetch::Fetcher;
 use crate::repository::Repository;
 use crate::restore::filter::Filter;
 use crate::restore::plan::Planner;
@@ -95,62 +96,19 @@ impl Repository {
             progress: Arc::clone(progress),
             request,
         });
+        let fetcher = self.fetcher().await?;
         if restoring.request.dry_run {
-            self.finish_all(snapshot, &restoring).await?;
+            finish_all(&fetcher, snapshot, &restoring).await?;
             let planned = self.plan_restore(snapshot, &restoring.request).await?;
             let found = restoring.report(clock);
             return Ok(RestoreReport { deleted_count: found.deleted_count, deleted: found.deleted, ..planned });
         }
-        self.restore_all(snapshot, &restoring, &cancel, false).await?;
-        self.finish_all(snapshot, &restoring).await?;
+        restore_all(&fetcher, snapshot, &restoring, &cancel, false).await?;
+        finish_all(&fetcher, snapshot, &restoring).await?;
         if restoring.request.verify {
-            self.restore_all(snapshot, &restoring, &cancel, true).await?;
+            restore_all(&fetcher, snapshot, &restoring, &cancel, true).await?;
         }
         Ok(restoring.report(clock))
-    }
-
-    /// The second pass: what is to be removed, and the metadata of directories.
-    async fn finish_all(&self, snapshot: &SnapshotInfo, restoring: &Arc<Restoring>) -> Result<(), EngineError> {
-        let fetcher = self.fetcher().await?;
-        let components = &snapshot.snapshot.structure.components;
-        for component in components {
-            let prefix = if components.len() > 1 { component.name.as_bytes() } else { &[] };
-            let entries = entries_of(fetcher.clone(), component.root, Scope::new(&restoring.request.path));
-            finish::directories(restoring, prefix, entries).await?;
-        }
-        Ok(())
-    }
-
-    /// One pass over every component: writing, or only comparing what is there with what should be.
-    async fn restore_all(
-        &self,
-        snapshot: &SnapshotInfo,
-        restoring: &Arc<Restoring>,
-        cancel: &CancellationToken,
-        compare_only: bool,
-    ) -> Result<(), EngineError> {
-        let fetcher = self.fetcher().await?;
-        let scope = Scope::new(&restoring.request.path);
-        let components = &snapshot.snapshot.structure.components;
-        let mut found = false;
-        for component in components {
-            let prefix = if components.len() > 1 { component.name.as_bytes() } else { &[] };
-            let mut planner = Planner::new(Arc::clone(restoring), fetcher.clone(), prefix, compare_only);
-            let mut entries = entries_of(fetcher.clone(), component.root, scope.clone());
-            while let Some(full) = entries.try_next().await? {
-                if cancel.is_cancelled() {
-                    return Err(EngineError::Interrupted);
-                }
-                found = true;
-                planner.take(full).await?;
-            }
-            planner.finish().await?;
-        }
-        if found || restoring.request.path.is_empty() {
-            return Ok(());
-        }
-        let path = source::entry::escaped(&restoring.request.path).to_string();
-        Err(EngineError::NoEntry { path, snapshot: snapshot.id.to_string() })
     }
 
     /// What a restore would do, without looking at content.
@@ -174,6 +132,48 @@ impl Repository {
         }
         Ok(report)
     }
+}
+
+/// The second pass: what is to be removed, and the metadata of directories.
+async fn finish_all(fetcher: &Fetcher, snapshot: &SnapshotInfo, restoring: &Arc<Restoring>) -> Result<(), EngineError> {
+    let components = &snapshot.snapshot.structure.components;
+    for component in components {
+        let prefix = if components.len() > 1 { component.name.as_bytes() } else { &[] };
+        let entries = entries_of(fetcher.clone(), component.root, Scope::new(&restoring.request.path));
+        finish::directories(restoring, prefix, entries).await?;
+    }
+    Ok(())
+}
+
+/// One pass over every component: writing, or only comparing what is there with what should be.
+async fn restore_all(
+    fetcher: &Fetcher,
+    snapshot: &SnapshotInfo,
+    restoring: &Arc<Restoring>,
+    cancel: &CancellationToken,
+    compare_only: bool,
+) -> Result<(), EngineError> {
+    let scope = Scope::new(&restoring.request.path);
+    let components = &snapshot.snapshot.structure.components;
+    let mut found = false;
+    for component in components {
+        let prefix = if components.len() > 1 { component.name.as_bytes() } else { &[] };
+        let mut planner = Planner::new(Arc::clone(restoring), fetcher.clone(), prefix, compare_only);
+        let mut entries = entries_of(fetcher.clone(), component.root, scope.clone());
+        while let Some(full) = entries.try_next().await? {
+            if cancel.is_cancelled() {
+                return Err(EngineError::Interrupted);
+            }
+            found = true;
+            planner.take(full).await?;
+        }
+        planner.finish().await?;
+    }
+    if found || restoring.request.path.is_empty() {
+        return Ok(());
+    }
+    let path = source::entry::escaped(&restoring.request.path).to_string();
+    Err(EngineError::NoEntry { path, snapshot: snapshot.id.to_string() })
 }
 
 impl Restoring {
