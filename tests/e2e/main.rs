@@ -6,4 +6,5 @@ mod damage;
 mod fidelity;
 mod model;
 mod roles;
+mod streams;
 mod tidy;

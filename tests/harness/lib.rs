@@ -9,6 +9,7 @@
 //! swap    a store in which objects change between a listing and a read
 //! binary  the real binary on a host of its own
 //! listing a tree down to nanoseconds and access lists, as lines
+//! running the real binary while it runs: fed, watched and interrupted
 //! ```
 //!
 //! Invariant: the truth about a tree never comes through the code under test.
@@ -21,6 +22,7 @@ mod chaos;
 mod dice;
 mod forge;
 pub mod listing;
+pub mod running;
 mod site;
 mod swap;
 mod tree;
