@@ -9,7 +9,7 @@
 //! Invariant: a file that cannot be read is reported and left out; the rest goes on. A failing store is not such a file.
 //! Never here: ids, packs.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -77,6 +77,11 @@ pub(crate) struct TreeReader {
     pub(crate) outlet: Outlet,
     pub(crate) problems: Problems,
     pub(crate) unchanged_count: u64,
+    /// Device and inode of folders that are never entered.
+    pub(crate) never_entered: HashSet<(u64, u64)>,
+    pub(crate) one_file_system: bool,
+    /// The device of the root being walked.
+    pub(crate) device: u64,
 }
 
 /// An entry that is on its way into a group.
@@ -132,19 +137,27 @@ impl TreeReader {
         }
     }
 
-    /// Whether a path lies above what is backed up: its directory is not listed whole.
-    fn is_above_a_root(&self, path: &[u8]) -> bool {
-        self.source.roots().iter().any(|root| {
+    /// Whether everything in a directory is looked at. Not so above what is backed up, in folders never entered, and at
+    /// the border of a file system that is not crossed: there, a restore must not delete what the snapshot lacks.
+    fn is_listed_whole(&mut self, found: &WalkedEntry) -> bool {
+        let (path, metadata) = (found.entry.path.as_bytes(), &found.entry.metadata);
+        let mut is_above = false;
+        for root in self.source.roots() {
             let root = root.as_os_str().as_bytes();
-            let below = root.strip_prefix(b"/").unwrap_or(root).strip_prefix(path);
-            below.is_some_and(|below| below.starts_with(b"/"))
-        })
+            match root.strip_prefix(b"/").unwrap_or(root).strip_prefix(path) {
+                Some(b"") => self.device = metadata.device,
+                Some(below) => is_above |= below.starts_with(b"/"),
+                None => {}
+            }
+        }
+        let is_border = self.one_file_system && metadata.device != self.device;
+        !is_above && !is_border && !self.never_entered.contains(&(metadata.device, metadata.inode))
     }
 
     /// Decides whether an entry must be read.
     async fn plan(&mut self, found: WalkedEntry) -> Result<Planned, EngineError> {
         let mut entry = entry_of(&found.entry);
-        entry.is_whole = !self.is_above_a_root(&entry.path);
+        entry.is_whole = !matches!(entry.kind, EntryKind::Directory) || self.is_listed_whole(&found);
         let is_content = matches!(entry.kind, EntryKind::File { len } if len > 0);
         if !is_content {
             return Ok(Planned::Ready(Item::Whole(Box::new(entry), Vec::new())));

@@ -3,7 +3,10 @@
 //! Invariant: a stream's entry ends whole only if its producer ended well; otherwise nothing is committed.
 //! Never here: the packing side.
 
+use std::collections::HashSet;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
@@ -101,8 +104,14 @@ impl Repository {
         outlet: Outlet,
         problems: Problems,
     ) -> Result<Produced, EngineError> {
-        let source = source::blocking::run(move || FilesSource::new(roots, options)).await;
-        let source = source.map_err(|error| EngineError::Panicked { what: error.to_string() })??;
+        let one_file_system = options.one_file_system;
+        let opened = source::blocking::run(move || {
+            let id = |path: &PathBuf| std::fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
+            let never_entered: HashSet<_> = options.forbidden.iter().filter_map(id).collect();
+            FilesSource::new(roots, options).map(|source| (source, never_entered))
+        });
+        let (source, never_entered) =
+            opened.await.map_err(|error| EngineError::Panicked { what: error.to_string() })??;
         let mut produced = Produced {
             roots: source.roots().iter().map(|root| root.as_os_str().as_bytes().to_vec()).collect(),
             ..Produced::default()
@@ -114,7 +123,16 @@ impl Repository {
         };
         let parent = parent.and_then(|info| Parent::open(&info, &component, self.fetcher_of(index), is_careful));
         produced.parent = parent.as_ref().map(|parent| parent.id);
-        let reader = TreeReader { source, parent, outlet, problems, unchanged_count: 0 };
+        let reader = TreeReader {
+            source,
+            parent,
+            outlet,
+            problems,
+            unchanged_count: 0,
+            never_entered,
+            one_file_system,
+            device: 0,
+        };
         produced.unchanged_count = reader.run().await?;
         Ok(produced)
     }

@@ -3,8 +3,8 @@
 //! Entries of a directory come together, and directories in the order in which their parents list them, so one pass
 //! with a stack of directories still to come sees every directory with all of its names.
 //!
-//! Invariant: only directories that the snapshot lists whole, with at least one entry, are cleaned: not those above what was
-//! backed up, nor empty ones, which may stand for a mount or a folder that was not entered.
+//! Invariant: only directories that were listed whole are cleaned: not those above what was backed up, nor such as stand for
+//! a mount or a folder that was not entered; and nothing at all by a partial snapshot.
 //! Invariant: the target's own metadata is set only if the restore made it: `/tmp` stays what it is.
 //! Never here: content.
 
@@ -64,8 +64,8 @@ pub(crate) async fn directories(
             set_all(restoring, std::mem::take(&mut batch)).await?;
         }
     }
-    if let Some(mut cleaner) = cleaner {
-        cleaner.clean_current().await?;
+    if let Some(cleaner) = cleaner {
+        cleaner.finish().await?;
     }
     strict.reverse();
     batch.extend(strict);
@@ -105,12 +105,23 @@ struct Cleaner {
     may_clean_top: bool,
     /// Directories that were not listed whole.
     partial: HashSet<EntryPath>,
+    /// Directories listed by their parents of which no name has come; in the end these are the empty ones.
+    empty: HashSet<EntryPath>,
+    is_top_empty: bool,
 }
 
 impl Cleaner {
     fn new(restoring: Arc<Restoring>, prefix: &[u8]) -> Self {
         let current = EntryPath::try_from(prefix.to_vec()).ok();
-        Self { restoring, current, names: HashSet::new(), may_clean_top: false, partial: HashSet::new() }
+        Self {
+            restoring,
+            current,
+            names: HashSet::new(),
+            may_clean_top: false,
+            partial: HashSet::new(),
+            empty: HashSet::new(),
+            is_top_empty: true,
+        }
     }
 
     async fn take(&mut self, path: &EntryPath, entry: &Entry) -> Result<(), EngineError> {
@@ -119,9 +130,14 @@ impl Cleaner {
             self.clean_current().await?;
             self.current = parent;
         }
+        match &self.current {
+            Some(parent) => drop(self.empty.remove(parent)),
+            None => self.is_top_empty = false,
+        }
         self.names.insert(path.name().to_vec());
-        if matches!(entry.kind, EntryKind::Directory) && !entry.is_whole {
-            self.partial.insert(path.clone());
+        if matches!(entry.kind, EntryKind::Directory) {
+            let directories = if entry.is_whole { &mut self.empty } else { &mut self.partial };
+            directories.insert(path.clone());
         }
         Ok(())
     }
@@ -132,8 +148,24 @@ impl Cleaner {
         if names.is_empty() || !is_whole {
             return Ok(());
         }
+        self.clean(directory, names).await
+    }
+
+    async fn clean(&self, directory: Option<EntryPath>, names: HashSet<Vec<u8>>) -> Result<(), EngineError> {
         let restoring = Arc::clone(&self.restoring);
         blocking::run(move || clean(&restoring, directory.as_ref(), &names)).await.map_err(panicked)?
+    }
+
+    /// Cleans the last directory, then those that are empty in the snapshot.
+    async fn finish(mut self) -> Result<(), EngineError> {
+        self.clean_current().await?;
+        if self.may_clean_top && self.is_top_empty {
+            self.clean(None, HashSet::new()).await?;
+        }
+        for directory in std::mem::take(&mut self.empty) {
+            self.clean(Some(directory), HashSet::new()).await?;
+        }
+        Ok(())
     }
 }
 
