@@ -17,7 +17,7 @@ const REPORT: &str = "this is a bug; please report it with the output of the sam
 
 /// After a check that found damage.
 pub(crate) const AFTER_DAMAGE: &str =
-    "back up what is affected again with --force: what is still at its source heals the repository";
+    "back up what is affected again from this host: what is still at its source heals the repository";
 
 /// After a restore that could not give files to their owners.
 pub(crate) const OWNERS: &str = "only root can give files away: run as root, or add --owner none";

@@ -141,6 +141,7 @@ impl Repository {
         let fetcher = self.fetcher().await?;
         let named = self.check_segments(&mut report).await?;
         let broken = self.check_packs(&fetcher, &request, &named, progress, &cancel, &mut report).await?;
+        self.distrust(&broken.keys().copied().collect::<Vec<_>>())?;
         let (snapshots, damaged) = self.read_snapshots_from(Origin::Store).await?;
         for (object, error) in damaged {
             report.damage(&object, &error.to_string());

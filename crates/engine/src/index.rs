@@ -20,8 +20,8 @@ use crate::{EngineError, Kind};
 
 /// How often a listing is repeated when segments vanish between LIST and GET.
 const LISTINGS_MAX: usize = 10;
-/// Packs that only a removed key vouches for, in the cache.
-const LATE: &str = "late-packs";
+/// Packs that only a removed key vouches for or that a check found damaged, in the cache.
+const DISTRUSTED: &str = "distrusted-packs";
 /// Packs whose numbers are asked for at once.
 const BATCH: usize = 4096;
 
@@ -86,7 +86,7 @@ impl Repository {
     /// LISTs segments, then packs (W3).
     pub(crate) async fn load_index_without(&self, condemned: &HashSet<PackId>) -> Result<Index, EngineError> {
         self.sync_cache().await?;
-        let mut unusable = self.late_packs()?;
+        let mut unusable = self.distrusted()?;
         unusable.extend(condemned);
         self.index_without(&unusable).await
     }
@@ -144,7 +144,7 @@ impl Repository {
                 Err(error) => tracing::warn!("{error}; the segment is passed over"),
             }
         }
-        self.remember_late(&late)?;
+        self.distrust(&late)?;
         Ok(vanished)
     }
 
@@ -168,19 +168,23 @@ impl Repository {
         applied.await?
     }
 
-    /// Packs that only a removed key vouches for: they serve to read, and are not offered for deduplication.
-    fn late_packs(&self) -> Result<HashSet<PackId>, EngineError> {
-        let note = self.cache.get_note(LATE)?.unwrap_or_default();
+    /// Packs that serve to read, and are not offered for deduplication, nor may a parent's content in them be reused: a
+    /// backup then stores again what its source still has.
+    fn distrusted(&self) -> Result<HashSet<PackId>, EngineError> {
+        let note = self.cache.get_note(DISTRUSTED)?.unwrap_or_default();
         Ok(note.as_chunks::<32>().0.iter().map(|id| PackId(*id)).collect())
     }
 
-    fn remember_late(&self, packs: &[PackId]) -> Result<(), EngineError> {
-        if packs.is_empty() {
+    /// Remembers packs as not to be offered for deduplication by this host.
+    pub(crate) fn distrust(&self, packs: &[PackId]) -> Result<(), EngineError> {
+        let mut all = self.distrusted()?;
+        let before = all.len();
+        all.extend(packs);
+        if all.len() == before {
             return Ok(());
         }
-        let mut note = self.cache.get_note(LATE)?.unwrap_or_default();
-        note.extend(packs.iter().flat_map(|id| id.0));
-        Ok(self.cache.put_note(LATE, &note)?)
+        let note: Vec<u8> = all.iter().flat_map(|id| id.0).collect();
+        Ok(self.cache.put_note(DISTRUSTED, &note)?)
     }
 
     /// Every pack in the store, with its length.

@@ -6,8 +6,8 @@
 use std::collections::HashSet;
 
 use futures::{StreamExt, TryStreamExt};
-use pack::{Dead, Frame, PackError, Snapshot, SnapshotId, names};
-use seal::ObjectKind;
+use pack::{Dead, Forgotten, Frame, PackError, Snapshot, SnapshotId, names};
+use seal::{Identity, ObjectKind};
 use store::{ObjectInfo, StoreError};
 
 use crate::EngineError;
@@ -42,6 +42,8 @@ pub struct SnapshotInfo {
     pub stored_at: i64,
     /// The owner vouches for who signed it.
     pub trusted: bool,
+    /// Who signed it.
+    pub signer: Identity,
 }
 
 /// Which snapshots are meant; empty lists mean all.
@@ -94,6 +96,30 @@ impl Repository {
         Ok(found)
     }
 
+    /// The names of snapshots that somebody whom the owner vouches for has forgotten. Anything else that lies there hides
+    /// nothing.
+    async fn read_forgotten(&self) -> Result<HashSet<String>, EngineError> {
+        let mut hidden = HashSet::new();
+        for (info, bytes) in crate::repository::read_all(&self.store, names::FORGOTTEN).await? {
+            let repository = self.config.repository;
+            let frame = Frame::decode(&bytes, ObjectKind::Forgotten, repository);
+            let opened = frame.and_then(|frame| {
+                let record = Forgotten::open(&frame, |epoch| self.keyring.index_key_of(epoch), repository)?;
+                Ok((record, frame.signer))
+            });
+            match opened {
+                Ok((record, signer))
+                    if info.name == names::forgotten(&record.snapshot)
+                        && self.keyring.believes(signer, Writes::Collection, info.modified_at) =>
+                {
+                    hidden.insert(record.snapshot.to_string());
+                }
+                _ => tracing::warn!("{} hides nothing: it is damaged, or not by a key that may forget", info.name),
+            }
+        }
+        Ok(hidden)
+    }
+
     /// Every snapshot, oldest first, and those whose objects are damaged. What this host read before, it remembers.
     pub(crate) async fn read_snapshots(&self) -> Result<SnapshotsRead, EngineError> {
         self.read_snapshots_from(Origin::Memory).await
@@ -101,9 +127,9 @@ impl Repository {
 
     /// Every snapshot, oldest first, and those whose objects are damaged.
     pub(crate) async fn read_snapshots_from(&self, origin: Origin) -> Result<SnapshotsRead, EngineError> {
+        // In this order: prune deletes a snapshot first and what hides it last.
+        let hidden = self.read_forgotten().await?;
         let listed: Vec<ObjectInfo> = self.store.list(names::SNAPSHOTS).try_collect().await?;
-        let hidden: Vec<ObjectInfo> = self.store.list(names::FORGOTTEN).try_collect().await?;
-        let hidden: HashSet<String> = hidden.iter().map(|info| names::last(&info.name).to_owned()).collect();
         let reads = futures::stream::iter(listed.into_iter().filter(|info| !hidden.contains(names::last(&info.name))))
             .map(|info| async move { Ok::<_, EngineError>((self.read_snapshot(&info, origin).await?, info)) })
             .buffered(REQUESTS_MAX);
@@ -169,7 +195,8 @@ impl Repository {
         };
         let snapshot = Snapshot::open(&frame, id, keys, repository)?;
         let trusted = self.keyring.believes(frame.signer, Writes::Content, info.modified_at);
-        Ok(Some(SnapshotInfo { id, snapshot, len: info.len, stored_at: info.modified_at.as_nanos(), trusted }))
+        let (len, stored_at) = (info.len, info.modified_at.as_nanos());
+        Ok(Some(SnapshotInfo { id, snapshot, len, stored_at, trusted, signer: frame.signer }))
     }
 
     /// Whether a collector that the owner vouches for declared this very writer dead. Anything else is no tombstone:

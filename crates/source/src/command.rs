@@ -50,6 +50,8 @@ pub struct CommandLine {
     pub args: Vec<OsString>,
     /// Environment variables in addition to our own.
     pub env: Vec<(OsString, OsString)>,
+    /// Variables of our own environment that it does not get: secrets.
+    pub env_hidden: Vec<OsString>,
     /// Where it runs; our own working directory if `None`.
     pub cwd: Option<PathBuf>,
 }
@@ -208,6 +210,9 @@ impl Drop for Group {
 
 fn tokio_command(command: &CommandLine) -> tokio::process::Command {
     let mut started = tokio::process::Command::new(&command.program);
+    for name in &command.env_hidden {
+        started.env_remove(name);
+    }
     started.args(&command.args).envs(command.env.iter().map(|(name, value)| (name, value)));
     started.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     started.process_group(0).kill_on_drop(true);

@@ -50,7 +50,7 @@ pub(crate) struct Parent {
 }
 
 impl Repository {
-    /// The newest snapshot of the same host, source and component.
+    /// The newest snapshot of the same host, source and component that this very key signed.
     pub(crate) async fn find_parent(
         &self,
         host: &str,
@@ -60,7 +60,9 @@ impl Repository {
         let filter =
             SnapshotFilter { hosts: vec![host.to_owned()], sources: vec![source.to_owned()], tags: Vec::new() };
         let found = self.snapshots(&filter).await?;
-        let mut fits = found.into_iter().rev().filter(|info| info.trusted);
+        // Another writer's snapshot could name false content for files that this host would then not read.
+        let own = self.keyring.identity().identity();
+        let mut fits = found.into_iter().rev().filter(|info| info.trusted && info.signer == own);
         Ok(fits.find(|info| {
             info.snapshot.structure.components.iter().any(|own| own.name == component && own.root.is_some())
         }))

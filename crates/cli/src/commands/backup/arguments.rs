@@ -177,7 +177,9 @@ impl BackupArgs {
         if self.command
             && let Some((program, args)) = self.words.split_first()
         {
-            return Ok(Input::Command { name, command: CommandLine::new(program, args) });
+            let mut command = CommandLine::new(program, args);
+            command.env_hidden.push("BACKSTAY_PASSWORD".into());
+            return Ok(Input::Command { name, command });
         }
         // `backup -- -x` names a file.
         let roots = self.paths.iter().cloned().chain(self.words.iter().map(PathBuf::from)).collect();
