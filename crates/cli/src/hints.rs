@@ -46,6 +46,7 @@ fn of_own(error: &CommandError) -> Option<String> {
         CommandError::CredentialFile { what: "key file", path, source } if is_absent(source) => {
             return Some(new_key(path));
         }
+        CommandError::CredentialFile { .. } => "check the path, and that this user may read the file",
         CommandError::KeyFileShort { path, .. } => return Some(new_key(path)),
         CommandError::Moment(_) => {
             "write it as 2026-11-19, \"2026-11-19 14:30\", yesterday, \"2 days ago\", or by RFC 3339"
@@ -88,6 +89,7 @@ fn of_engine(error: &EngineError) -> Option<String> {
         EngineError::Lost { .. } => "find out what else is damaged with: backstay check --read-data",
         EngineError::Producer { .. } => "make the command work on its own first; what it wrote to stderr is above",
         EngineError::EmptyStream { .. } => "if nothing is what you expect, add --allow-empty",
+        EngineError::TargetFull { .. } => "free some space there and run the same command again: what is right is kept",
         EngineError::DeclaredDead => "run the same backup again: what was uploaded is reused",
         EngineError::NoConditionalCreate { .. } => "use a store with conditional writes (If-None-Match)",
         EngineError::Interrupted => "run the same command again to go on",

@@ -32,7 +32,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, linkat, makedev, mkdirat, mknodat, openat, readlinkat, symlinkat,
+    Access, AtFlags, CWD, FileType, Mode, OFlags, accessat, linkat, makedev, mkdirat, mknodat, openat, readlinkat,
+    symlinkat,
 };
 use rustix::io::Errno;
 
@@ -69,7 +70,7 @@ impl Target {
     ///
     /// # Errors
     ///
-    /// [`SourceError::Target`] if it cannot be opened; [`SourceError::NoOpenat2`] if the kernel cannot keep
+    /// [`SourceError::Target`] if it cannot be opened or may not be written to; [`SourceError::NoOpenat2`] if the kernel cannot keep
     /// writes beneath it, as before Linux 5.6.
     pub fn open(dir: &Path) -> Result<Self, SourceError> {
         let failed = |source| SourceError::Target { target: dir.to_owned(), source };
@@ -81,6 +82,10 @@ impl Target {
             Err(Errno::NOSYS | Errno::PERM) => return Err(SourceError::NoOpenat2 { target: dir.to_owned() }),
             probed => probed.map_err(|error| failed(error.into()))?,
         };
+        match accessat(&top, ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS) {
+            Ok(()) | Err(Errno::NOSYS) => {}
+            Err(error) => return Err(failed(error.into())),
+        }
         Ok(Self {
             path: dir.to_owned(),
             top: Arc::new(top),
