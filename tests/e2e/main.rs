@@ -1,10 +1,13 @@
 //! End-to-end tests: one binary, one module per subject.
 
+mod bad_input;
 mod cost;
 mod crash;
 mod damage;
 mod fidelity;
 mod model;
+mod postgres;
 mod roles;
+mod s3;
 mod streams;
 mod tidy;

@@ -13,7 +13,7 @@
 //! Invariant: a missing binary fails the test; it never passes unseen.
 //! Never here: what a test expects.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -30,6 +30,7 @@ pub const PASSWORD: &str = "correct horse battery staple";
 #[derive(Debug)]
 pub struct Host {
     folder: TempDir,
+    variables: Vec<(&'static str, OsString)>,
 }
 
 /// How a command ended and what it printed.
@@ -56,7 +57,7 @@ impl Host {
     #[must_use]
     pub fn new() -> Self {
         let folder = TempDir::with_prefix("backstay-e2e-").expect("a temporary folder");
-        let host = Self { folder };
+        let host = Self { folder, variables: Vec::new() };
         fs::create_dir(host.path("home")).expect("a home folder");
         host.write_secret("password", format!("{PASSWORD}\n"));
         host
@@ -68,6 +69,13 @@ impl Host {
         let host = Self::new();
         host.backstay(["init"]).run().expect_code(0);
         host
+    }
+
+    /// The same host with a variable more in the environment of each command.
+    #[must_use]
+    pub fn with(mut self, name: &'static str, value: impl Into<OsString>) -> Self {
+        self.variables.push((name, value.into()));
+        self
     }
 
     /// A path within the host's folder.
@@ -91,6 +99,7 @@ impl Host {
         command.env("BACKSTAY_REPOSITORY", self.repository());
         command.env("BACKSTAY_PASSWORD_FILE", self.path("password"));
         command.env("BACKSTAY_CACHE_DIR", self.path("cache"));
+        command.envs(self.variables.iter().cloned());
         command
     }
 

@@ -10,6 +10,7 @@
 //! binary  the real binary on a host of its own
 //! listing a tree down to nanoseconds and access lists, as lines
 //! running the real binary while it runs: fed, watched and interrupted
+//! mount   a small file system of its own: for disks that are full
 //! ```
 //!
 //! Invariant: the truth about a tree never comes through the code under test.
@@ -22,6 +23,7 @@ mod chaos;
 mod dice;
 mod forge;
 pub mod listing;
+pub mod mount;
 pub mod running;
 mod site;
 mod swap;
