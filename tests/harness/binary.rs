@@ -56,7 +56,8 @@ impl Host {
     /// A host without a repository.
     #[must_use]
     pub fn new() -> Self {
-        let folder = TempDir::with_prefix("backstay-e2e-").expect("a temporary folder");
+        // Recorded output shows what leads here, so it is the same place on every machine.
+        let folder = TempDir::with_prefix_in("backstay-e2e-", "/tmp").expect("a temporary folder");
         let host = Self { folder, variables: Vec::new() };
         fs::create_dir(host.path("home")).expect("a home folder");
         host.write_secret("password", format!("{PASSWORD}\n"));
