@@ -898,7 +898,12 @@ def warn(message):
 
 
 def show(path):
-    return os.fsdecode(path).encode("utf-8", "backslashreplace").decode()
+    """On one line, and without what would control the terminal."""
+    return "".join(char if char.isprintable() else escaped(char) for char in os.fsdecode(path))
+
+
+def escaped(char):
+    return "".join(f"\\x{byte:02x}" for byte in os.fsencode(char))
 
 
 def find_snapshot(repository, wanted):
