@@ -71,7 +71,7 @@ lint() {
     gate clippy cargo clippy --workspace --all-targets -- -D warnings
     gate rustdoc env RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
     if command -v typos >/dev/null; then gate typos typos; else skip typos "run scripts/setup.sh"; fi
-    if command -v shellcheck >/dev/null; then gate shellcheck shellcheck -x .ci/run scripts/*.sh benches/*.sh; else skip shellcheck "run scripts/setup.sh"; fi
+    if command -v shellcheck >/dev/null; then gate shellcheck shellcheck -x .ci/run scripts/*.sh benches/*.sh tests/golden/*.sh; else skip shellcheck "run scripts/setup.sh"; fi
     # The advisory database is fetched over the network, so a scheduled run asks it and not this one.
     if command -v cargo-deny >/dev/null; then gate deny cargo deny check bans licenses sources; else skip deny "run scripts/setup.sh"; fi
 }
