@@ -106,7 +106,7 @@ fn everyday_commands_say_what_they_did() {
 fn mistakes_in_the_command_line_are_explained() {
     let mut session = Session::new();
     for words in [
-        &["bakup"][..],
+        &["backups"][..],
         &["backup"],
         &["backup", "--stdin"],
         &["backup", "--command", "--name", "x"],
