@@ -224,6 +224,8 @@ class Frame:
         if self.kind not in kinds or count > 8:
             raise Damage(f"an object of kind {self.kind} with {count} sections")
         self.sections = [cursor.take(cursor.u32()) for _ in range(count)]
+        certificate = cursor.take(cursor.u32())
+        self.certificate = Certificate.whole(certificate) if certificate else None
         self.signer, self.signature = cursor.take(32), cursor.take(64)
         cursor.end()
         self.signed = data[:-64]
@@ -248,6 +250,13 @@ class Certificate:
         self.exchange, self.identity, self.since = cursor.take(32), cursor.take(32), cursor.u32()
         self.unsigned = cursor.data[start : cursor.at] + bytes(8)
         self.signature = cursor.bytes()
+
+    @classmethod
+    def whole(cls, data):
+        cursor = Cursor(data)
+        certificate = cls(cursor)
+        cursor.end()
+        return certificate
 
     def verify(self, owner, repository):
         verify(self.unsigned, repository, CERTIFICATE, owner, self.signature)
@@ -452,6 +461,7 @@ def decode_snapshot(data, name):
     def component():
         name, kind, root = cursor.string(), cursor.string(), cursor.option(lambda: cursor.take(20))
         entry_count, content_len, _, _ = cursor.numbers("Q", 4)
+        cursor.bytes()
         return Component(name, kind, root, entry_count, content_len)
 
     components, _ = cursor.list(component), cursor.take(16)
@@ -465,7 +475,9 @@ def decode_problems(data, count):
 
     def component():
         cursor.list(cursor.bytes), cursor.list(cursor.bytes), cursor.bytes(), cursor.string()
-        return cursor.list(cursor.string)
+        problems = cursor.list(cursor.string)
+        cursor.list(lambda: (cursor.string(), cursor.string())), cursor.bytes()
+        return problems
 
     problems = cursor.list(component)
     cursor.string(), cursor.string(), cursor.bytes()
@@ -557,7 +569,8 @@ class Repository:
                 raise Damage(f"the key of epoch {number} is not the one that was granted")
         if not any(secrets.exchange and secrets.chunk_id for secrets in epochs.values()):
             raise Refused(f"this key is a {ROLES[slot.certificate.role]} key: it does not open what is stored")
-        self.namer = next(secrets.chunk_id for secrets in epochs.values() if secrets.chunk_id)
+        secret = next(secrets.chunk_id for secrets in epochs.values() if secrets.chunk_id)
+        self.namers = {DATA: secret, BODY: derive("page ids", secret), STRUCTURE: derive("page ids", secret)}
         return epochs
 
     def _open_slot(self, password, key_file):
@@ -577,13 +590,18 @@ class Repository:
             raise Refused(f"sealed in epoch {epoch}, which this key does not know")
         return self.epochs[epoch].index
 
-    def believe(self, signer, roles):
-        """Says why a signer is not to be believed, or none."""
-        known = {slot.certificate.identity: slot.certificate.role for slot in self.slots.values()}
-        if signer in self.revoked:
+    def believe(self, frame, roles):
+        """Says why a frame's signer is not to be believed, or none."""
+        if frame.signer in self.revoked:
             return "signed by a key that was removed"
-        if signer != self.owner and known.get(signer) not in roles:
-            return "signed by a key that is not known to write this"
+        if frame.signer == self.owner:
+            return None
+        try:
+            frame.certificate.verify(self.owner, self.id)
+        except (AttributeError, Damage):
+            return "signed by a key that the owner does not vouch for"
+        if frame.certificate.identity != frame.signer or frame.certificate.role not in roles:
+            return "signed by a key that may not write this"
         return None
 
     # -- snapshots
@@ -593,7 +611,7 @@ class Repository:
             frame = Frame(data, [FORGOTTEN]).verify(self.id)
             sealed = frame.section(0)
             cursor = Cursor(open_record(sealed, self.index_key(record_header(sealed)[0]), self.id, FORGOTTEN))
-            if cursor.take(16).hex() != name or self.believe(frame.signer, (OWNER, MAINTENANCE)):
+            if cursor.take(16).hex() != name or self.believe(frame, (OWNER, MAINTENANCE)):
                 raise Damage("does not belong to this snapshot, or is by the wrong key")
             return True
 
@@ -612,7 +630,7 @@ class Repository:
         exchange = self.epochs[epoch].exchange
         body = open_letter(frame.section(1), exchange, self.id, SNAPSHOT_BODY) if exchange else None
         problems = decode_problems(body, len(snapshot.components)) if body else []
-        return snapshot._replace(problems=problems, note=self.believe(frame.signer, (OWNER, WRITER)))
+        return snapshot._replace(problems=problems, note=self.believe(frame, (OWNER, WRITER)))
 
     # -- chunks
 
@@ -627,7 +645,7 @@ class Repository:
                     self._add(pack, table)
 
     def _segment(self, frame):
-        doubt = self.believe(frame.signer, (OWNER, WRITER, MAINTENANCE))
+        doubt = self.believe(frame, (OWNER, WRITER, MAINTENANCE))
         if doubt:
             warn(f"an index segment is {doubt}; used, since every chunk is checked")
         return open_segment(frame, self.index_key, self.id)
@@ -689,7 +707,8 @@ class Repository:
             for pack, row, start, length in places:
                 try:
                     data = self._blob(pack, row)[start : start + length]
-                    if blake3.blake3(data, key=self.namer).digest(20) != chunk_id:
+                    namer = self.namers[self.tables[pack].blobs[row].kind]
+                    if blake3.blake3(data, key=namer).digest(20) != chunk_id:
                         raise Damage("holds something else under this id")
                     return data
                 except (Damage, Refused, OSError) as error:

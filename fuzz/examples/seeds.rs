@@ -216,6 +216,7 @@ fn snapshots() {
             content_len: 2,
             new_len: 3,
             stored_len: 4,
+            extension: vec![],
         }],
         domain: [0; 16],
         extension: vec![],
@@ -227,6 +228,8 @@ fn snapshots() {
         stderr: b"warning".to_vec(),
         cutter: "tar".to_owned(),
         problems: vec!["denied".to_owned()],
+        facts: vec![("revision".to_owned(), "17".to_owned())],
+        extension: vec![],
     };
     let body = SnapshotBody { components: vec![component], ..SnapshotBody::default() };
     put("snapshot", "body", &record(&body));

@@ -230,6 +230,24 @@ async fn what_a_removed_writer_writes_later_is_not_believed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn losing_a_key_slot_makes_nothing_unbelievable_that_was_written_with_it() {
+    let (site, owner) = all_roles().await;
+    let writer = open(&site, "writer", "writer").await;
+    let report = site.backup(&writer).await;
+    let key = owner.keys().await.expect("lists").into_iter().find(|key| key.role == Role::Writer).expect("is there");
+    site.memory.delete(&format!("{}/{}", names::KEYS, key.id)).await.expect("loses it");
+    drop((owner, writer));
+    let owner = open(&site, "owner", "a host that sees it for the first time").await;
+    let listed = owner.snapshots(&SnapshotFilter::default()).await.expect("lists");
+    assert!(listed.iter().any(|info| Some(info.id) == report.snapshot && info.trusted), "{listed:?}");
+    assert_eq!(check_all(&owner).await.expect("checks").damages, []);
+    let snapshot = site.snapshot(&owner, &report).await;
+    site.assert_restores(&owner, &snapshot, &Tree::read(&site.tree()), "without the slot").await;
+    let again = site.backup(&owner).await;
+    assert_eq!(again.new_len, 0, "its segments still serve to deduplicate");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn new_password_opens_and_the_old_one_does_not() {
     let (site, owner) = all_roles().await;
     let report = site.backup(&owner).await;

@@ -4,7 +4,7 @@
 //! Never here: the engine; it must take these objects as they come.
 
 use bytes::Bytes;
-use pack::{Condemned, CondemnedId, Config, Dead, PackId, Protector, Segment, Slot, SlotSecrets, SnapshotId, names};
+use pack::{Condemned, CondemnedId, Config, Dead, PackId, Protector, Segment, Signer, Slot, SnapshotId, names};
 use seal::{RepositoryId, Secret, key_from_password};
 use store::testing::MemoryStore;
 use store::{Env, Store as _};
@@ -16,7 +16,7 @@ use crate::site::names_of;
 pub struct Forge {
     env: Env,
     repository: RepositoryId,
-    secrets: SlotSecrets,
+    signer: Signer,
     epoch: u32,
     index_key: Secret,
 }
@@ -35,7 +35,8 @@ impl Forge {
             let grant = slot.grants.last().expect("has an epoch");
             let granted = grant.open(&secrets.exchange, config.repository).expect("opens");
             let (epoch, index_key) = (grant.epoch, granted.index);
-            return Self { env: Env::system(), repository: config.repository, secrets, epoch, index_key };
+            let signer = Signer::certified(secrets.identity, slot.certificate);
+            return Self { env: Env::system(), repository: config.repository, signer, epoch, index_key };
         }
         panic!("no key opens with {who}");
     }
@@ -44,8 +45,7 @@ impl Forge {
     #[must_use]
     pub fn dead(&self, writer: SnapshotId) -> (String, Bytes) {
         let record = Dead { writer, extension: Vec::new() };
-        let bytes =
-            record.encode(&self.index_key, self.epoch, self.env.random_id(), &self.secrets.identity, self.repository);
+        let bytes = record.encode(&self.index_key, self.epoch, self.env.random_id(), &self.signer, self.repository);
         (names::snapshot(&writer), bytes.expect("encodes").into())
     }
 
@@ -54,8 +54,7 @@ impl Forge {
     pub fn condemned(&self, packs: Vec<PackId>) -> (String, Bytes) {
         let list = CondemnedId(self.env.random_id());
         let record = Condemned { list, packs, extension: Vec::new() };
-        let bytes =
-            record.encode(&self.index_key, self.epoch, self.env.random_id(), &self.secrets.identity, self.repository);
+        let bytes = record.encode(&self.index_key, self.epoch, self.env.random_id(), &self.signer, self.repository);
         (names::condemned(&list), bytes.expect("encodes").into())
     }
 
@@ -70,8 +69,7 @@ impl Forge {
     /// A segment's object.
     #[must_use]
     pub fn segment(&self, segment: &Segment) -> (String, Bytes) {
-        let bytes =
-            segment.encode(&self.index_key, self.epoch, self.env.random_id(), &self.secrets.identity, self.repository);
+        let bytes = segment.encode(&self.index_key, self.epoch, self.env.random_id(), &self.signer, self.repository);
         let bytes = bytes.expect("encodes");
         (names::segment(&pack::SegmentId::of(&bytes)), bytes.into())
     }

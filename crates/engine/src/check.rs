@@ -564,7 +564,7 @@ fn read_pack(
         let mut rest = opened.as_slice();
         for (id, len) in trailer.chunks_of(blob) {
             let (chunk, others) = rest.split_at_checked(*len as usize).unwrap_or((&[], rest));
-            if namer.name(chunk) != *id {
+            if blob.kind.name(namer, chunk) != *id {
                 return Err(object()(PackError::Inconsistent { what: "a chunk does not hash to its id" }));
             }
             rest = others;

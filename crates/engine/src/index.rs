@@ -214,7 +214,7 @@ impl Repository {
             let list = pack::Condemned::open(&frame, |epoch| self.keyring.index_key_of(epoch), repository)
                 .map_err(EngineError::object(&info.name))?;
             // Condemned is for ever, whatever became of the key that did it.
-            if list.list == id && self.keyring.certifies(frame.signer, Writes::Collection) {
+            if list.list == id && self.keyring.certifies(&frame, Writes::Collection) {
                 lists.push(id);
                 packs.extend(list.packs);
             }
@@ -235,7 +235,7 @@ pub(crate) fn open_segment(
         return Err(object()(pack::PackError::Hash));
     }
     let frame = Frame::decode(bytes, ObjectKind::Segment, keyring.repository).map_err(object())?;
-    if !keyring.certifies(frame.signer, Writes::Index) {
+    if !keyring.certifies(&frame, Writes::Index) {
         return Err(object()(pack::PackError::Inconsistent {
             what: "signed by a key that the owner does not vouch for",
         }));

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use chunk::Gear;
-use pack::{Certificate, Epoch, EpochSecrets, Role, SlotSecrets};
+use pack::{Certificate, Epoch, EpochSecrets, Frame, Role, Signer, SlotSecrets};
 use seal::{ChunkNamer, ExchangeKey, ExchangePublic, Identity, IdentityKey, Purpose, RepositoryId, Secret};
 use store::StoreTime;
 use zeroize::Zeroizing;
@@ -55,9 +55,7 @@ pub struct Keyring {
     pub(crate) slot: String,
     pub(crate) epochs: BTreeMap<u32, EpochSecrets>,
     pub(crate) publics: BTreeMap<u32, ExchangePublic>,
-    /// Every key that the owner certified.
-    pub(crate) certified: HashMap<Identity, Role>,
-    /// Those which the owner removed, and when by the store's clock: what they wrote later is not believed.
+    /// Keys which the owner removed, and when by the store's clock: what they wrote later is not believed.
     pub(crate) revoked: HashMap<Identity, StoreTime>,
 }
 
@@ -119,9 +117,17 @@ impl Keyring {
         &self.secrets.identity
     }
 
-    /// Whether what `signer` wrote as `what` at `written_at` is to be believed.
-    pub(crate) fn believes(&self, signer: Identity, what: Writes, written_at: StoreTime) -> bool {
-        !self.is_late(signer, written_at) && self.certifies(signer, what)
+    /// What this key signs objects with.
+    pub(crate) fn signer(&self) -> Signer {
+        match self.role() {
+            Role::Owner => Signer::bare(self.secrets.identity.clone()),
+            _ => Signer::certified(self.secrets.identity.clone(), self.certificate.clone()),
+        }
+    }
+
+    /// Whether what was written as `what` at `written_at` is to be believed.
+    pub(crate) fn believes(&self, frame: &Frame<'_>, what: Writes, written_at: StoreTime) -> bool {
+        !self.is_late(frame.signer, written_at) && self.certifies(frame, what)
     }
 
     /// Whether the owner removed `signer` before `written_at`. That rests on the store's times, which a copy of the
@@ -130,9 +136,9 @@ impl Keyring {
         self.revoked.get(&signer).is_some_and(|revoked_at| written_at > *revoked_at)
     }
 
-    /// Whether the owner ever gave `signer` a role that writes such objects.
-    pub(crate) fn certifies(&self, signer: Identity, what: Writes) -> bool {
-        let role = self.certified.get(&signer).copied();
+    /// Whether the owner ever gave the signer a role that writes such objects.
+    pub(crate) fn certifies(&self, frame: &Frame<'_>, what: Writes) -> bool {
+        let role = frame.role(self.secrets.owner, self.repository);
         match what {
             Writes::Content => matches!(role, Some(Role::Owner | Role::Writer)),
             Writes::Index => matches!(role, Some(Role::Owner | Role::Writer | Role::Maintenance)),
@@ -154,7 +160,6 @@ impl Keyring {
     pub(crate) fn learn(&mut self, epoch: &Epoch, written_at: StoreTime) -> Result<(), pack::PackError> {
         self.publics.insert(epoch.number, epoch.public);
         for certificate in &epoch.revoked {
-            self.certified.entry(certificate.identity).or_insert(certificate.role);
             self.revoked.entry(certificate.identity).or_insert(written_at);
         }
         let own = epoch

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use pack::{Config, Epoch, PackError, Protector, Role, Slot, SlotSecrets, names};
-use seal::{Identity, Secret, key_from_file, key_from_password};
+use seal::{Secret, key_from_file, key_from_password};
 use store::index_cache::{CacheOptions, IndexCache};
 use store::{Env, ObjectInfo, SharedStore, StoreError};
 
@@ -152,7 +152,6 @@ async fn open_keyring(
         slot: name.clone(),
         epochs: BTreeMap::new(),
         publics: BTreeMap::new(),
-        certified: certified(config, &slots),
         revoked: HashMap::new(),
     };
     for grant in &slot.grants {
@@ -169,12 +168,6 @@ async fn open_keyring(
         keyring.learn(&epoch, info.modified_at).map_err(EngineError::object(&name))?;
     }
     Ok(keyring)
-}
-
-/// Who may write what. The owner needs no slot for that: losing one must not make all that it signed unbelievable.
-fn certified(config: &Config, slots: &[(String, Slot)]) -> HashMap<Identity, Role> {
-    let others = slots.iter().map(|(_, slot)| (slot.certificate.identity, slot.certificate.role));
-    others.chain([(config.owner, Role::Owner)]).collect()
 }
 
 /// Every key slot that the owner signed. Others are passed over: anybody who may write could put them there.

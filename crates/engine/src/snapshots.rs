@@ -105,13 +105,10 @@ impl Repository {
             let frame = Frame::decode(&bytes, ObjectKind::Forgotten, repository);
             let opened = frame.and_then(|frame| {
                 let record = Forgotten::open(&frame, |epoch| self.keyring.index_key_of(epoch), repository)?;
-                Ok((record, frame.signer))
+                Ok((record, self.keyring.believes(&frame, Writes::Collection, info.modified_at)))
             });
             match opened {
-                Ok((record, signer))
-                    if info.name == names::forgotten(&record.snapshot)
-                        && self.keyring.believes(signer, Writes::Collection, info.modified_at) =>
-                {
+                Ok((record, true)) if info.name == names::forgotten(&record.snapshot) => {
                     hidden.insert(record.snapshot.to_string());
                 }
                 _ => tracing::warn!("{} hides nothing: it is damaged, or not by a key that may forget", info.name),
@@ -194,7 +191,7 @@ impl Repository {
             Some((index, self.keyring.exchange_of(epoch).cloned()))
         };
         let snapshot = Snapshot::open(&frame, id, keys, repository)?;
-        let trusted = self.keyring.believes(frame.signer, Writes::Content, info.modified_at);
+        let trusted = self.keyring.believes(&frame, Writes::Content, info.modified_at);
         let (len, stored_at) = (info.len, info.modified_at.as_nanos());
         Ok(Some(SnapshotInfo { id, snapshot, len, stored_at, trusted, signer: frame.signer }))
     }
@@ -205,8 +202,7 @@ impl Repository {
         let repository = self.config.repository;
         let Ok(frame) = Frame::decode(bytes, ObjectKind::Dead, repository) else { return false };
         let dead = Dead::open(&frame, |epoch| self.keyring.index_key_of(epoch), repository);
-        dead.is_ok_and(|dead| dead.writer == id)
-            && self.keyring.believes(frame.signer, Writes::Collection, info.modified_at)
+        dead.is_ok_and(|dead| dead.writer == id) && self.keyring.believes(&frame, Writes::Collection, info.modified_at)
     }
 
     /// The one snapshot that is meant.

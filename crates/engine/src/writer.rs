@@ -50,9 +50,8 @@ impl Repository {
         let id = SnapshotId(random(&self.env));
         let name = names::announced(&id);
         let record = Announced { writer: id, host: host.to_owned(), started_at: now(&self.env), extension: Vec::new() };
-        let bytes = self.seal(&name, |key, epoch, salt, identity, repository| {
-            record.encode(key, epoch, salt, identity, repository)
-        })?;
+        let bytes = self
+            .seal(&name, |key, epoch, salt, signer, repository| record.encode(key, epoch, salt, signer, repository))?;
         let mut warnings = Vec::new();
         if !create(&*self.store, &name, bytes.clone()).await? {
             return Err(EngineError::Request { what: format!("{name} is there already; random ids repeat") });
@@ -67,9 +66,8 @@ impl Repository {
         let writer = Writer { repository: self, id, condemned, warnings, renewals: 0 };
         let seen = Seen { writer: id, lists, extension: Vec::new() };
         let name = names::seen(&id);
-        let bytes = self.seal(&name, |key, epoch, salt, identity, repository| {
-            seen.encode(key, epoch, salt, identity, repository)
-        })?;
+        let bytes =
+            self.seal(&name, |key, epoch, salt, signer, repository| seen.encode(key, epoch, salt, signer, repository))?;
         create(&*self.store, &name, bytes).await?;
         Ok(writer)
     }
@@ -82,12 +80,12 @@ impl Repository {
             &seal::Secret,
             u32,
             seal::SealId,
-            &seal::IdentityKey,
+            &pack::Signer,
             seal::RepositoryId,
         ) -> Result<Vec<u8>, pack::PackError>,
     ) -> Result<Vec<u8>, EngineError> {
         let key = self.keyring.index_key()?;
-        encode(&key, self.keyring.epoch(), random(&self.env), self.keyring.identity(), self.config.repository)
+        encode(&key, self.keyring.epoch(), random(&self.env), &self.keyring.signer(), self.config.repository)
             .map_err(EngineError::object(name))
     }
 }
@@ -99,9 +97,9 @@ impl Writer<'_> {
         self.renewals += 1;
         let name = names::lease(&self.id, self.renewals);
         let lease = Lease { writer: self.id, renewal: self.renewals, extension: Vec::new() };
-        let bytes = self.repository.seal(&name, |key, epoch, salt, identity, repository| {
-            lease.encode(key, epoch, salt, identity, repository)
-        })?;
+        let bytes = self
+            .repository
+            .seal(&name, |key, epoch, salt, signer, repository| lease.encode(key, epoch, salt, signer, repository))?;
         create(&*self.repository.store, &name, bytes).await?;
         Ok(())
     }

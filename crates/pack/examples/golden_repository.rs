@@ -179,7 +179,7 @@ fn snapshot(world: &mut World, number: u8, epoch: u32, texts: &[&str; 2]) -> Sna
         [pack_data(world, epoch, data), pack_metadata(world, epoch, meta)].into_iter().flatten().collect();
     let segment = Segment { packs: index, replaces: Vec::new(), domain: [0; 16] };
     let (key, salt) = (world.index_key(epoch), world.dice.bytes());
-    let segment = segment.encode(&key, epoch, salt, &world.owner, REPOSITORY).expect("encodes");
+    let segment = segment.encode(&key, epoch, salt, &Signer::bare(world.owner.clone()), REPOSITORY).expect("encodes");
     world.put(&names::segment(&SegmentId::of(&segment)), &segment);
 
     let id = SnapshotId([number; 16]);
@@ -206,7 +206,9 @@ fn snapshot(world: &mut World, number: u8, epoch: u32, texts: &[&str; 2]) -> Sna
     };
     let (salt, seed) = (world.dice.bytes(), world.dice.bytes());
     let to = (epoch, world.public(epoch));
-    let object = Snapshot::encode(&structure, &body, to, &key, salt, seed, &world.owner, REPOSITORY).expect("encodes");
+    let object =
+        Snapshot::encode(&structure, &body, to, &key, salt, seed, &Signer::bare(world.owner.clone()), REPOSITORY)
+            .expect("encodes");
     world.put(&names::snapshot(&id), &object);
     id
 }
@@ -316,6 +318,7 @@ fn component(
         content_len: root.content_len,
         new_len: 0,
         stored_len: 0,
+        extension: Vec::new(),
     }
 }
 
@@ -362,7 +365,7 @@ fn pack(world: &mut World, epoch: u32, class: PackClass, blobs: Vec<(BlobKind, P
 }
 
 fn coordination(world: &mut World, snapshots: &[SnapshotId; 3]) {
-    let (key, owner) = (world.index_key(2), world.owner.clone());
+    let (key, owner) = (world.index_key(2), Signer::bare(world.owner.clone()));
     let mut put = |name: String, encode: &dyn Fn(SealId) -> Result<Vec<u8>, PackError>| {
         let salt = world.dice.bytes();
         world.put(&name, &encode(salt).expect("encodes"));

@@ -8,7 +8,7 @@
 use seal::{Identity, IdentityKey, ObjectKind, RepositoryId};
 use serde::{Deserialize, Serialize};
 
-use crate::{Frame, PackError, codec};
+use crate::{Frame, PackError, Signer, codec};
 
 /// The format that this version writes, and the newest that it reads.
 pub const FORMAT_VERSION: u16 = 1;
@@ -39,7 +39,7 @@ impl Config {
     ///
     /// Only if the record is too long.
     pub fn encode(&self, owner: &IdentityKey) -> Result<Vec<u8>, PackError> {
-        Frame::encode(ObjectKind::Config, &[&codec::encode(self)?], owner, self.repository)
+        Frame::encode(ObjectKind::Config, &[&codec::encode(self)?], &Signer::bare(owner.clone()), self.repository)
     }
 
     /// Reads the object and checks that the owner whom it names signed it.

@@ -5,11 +5,11 @@
 //! Invariant: none of them is ever changed; a new fact is a new object.
 //! Never here: the protocol itself (see `engine`).
 
-use seal::{IdentityKey, ObjectKind, RepositoryId, SealId, Secret, open_record, seal_record};
+use seal::{ObjectKind, RepositoryId, SealId, Secret, open_record, seal_record};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::{CondemnedId, Frame, PackError, PackId, SnapshotId, codec};
+use crate::{CondemnedId, Frame, PackError, PackId, Signer, SnapshotId, codec};
 
 macro_rules! record {
     ($name:ident, $kind:expr) => {
@@ -24,10 +24,10 @@ macro_rules! record {
                 index_key: &Secret,
                 epoch: u32,
                 salt: SealId,
-                identity: &IdentityKey,
+                signer: &Signer,
                 repository: RepositoryId,
             ) -> Result<Vec<u8>, PackError> {
-                encode(self, $kind, index_key, epoch, salt, identity, repository)
+                encode(self, $kind, index_key, epoch, salt, signer, repository)
             }
 
             /// Opens what [`Frame::decode`] took apart. `index_key` gives the index key of an epoch, if it is known.
@@ -122,12 +122,12 @@ fn encode<T: Serialize>(
     index_key: &Secret,
     epoch: u32,
     salt: SealId,
-    identity: &IdentityKey,
+    signer: &Signer,
     repository: RepositoryId,
 ) -> Result<Vec<u8>, PackError> {
     let sealed = seal_record(&codec::encode(record)?, index_key, epoch, salt, repository, kind)
         .map_err(PackError::seal("a record"))?;
-    Frame::encode(kind, &[&sealed], identity, repository)
+    Frame::encode(kind, &[&sealed], signer, repository)
 }
 
 fn open<T: DeserializeOwned>(

@@ -9,7 +9,7 @@
 use seal::{ExchangePublic, Identity, IdentityKey, ObjectKind, RepositoryId};
 use serde::{Deserialize, Serialize};
 
-use crate::{Certificate, Frame, Grant, PackError, codec};
+use crate::{Certificate, Frame, Grant, PackError, Signer, codec};
 
 /// The grant to one slot that existed when the epoch was made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,7 +46,7 @@ impl Epoch {
     ///
     /// Only if the record is too long.
     pub fn encode(&self, owner: &IdentityKey, repository: RepositoryId) -> Result<Vec<u8>, PackError> {
-        Frame::encode(ObjectKind::Epoch, &[&codec::encode(self)?], owner, repository)
+        Frame::encode(ObjectKind::Epoch, &[&codec::encode(self)?], &Signer::bare(owner.clone()), repository)
     }
 
     /// Reads the object, which `owner` must have signed.

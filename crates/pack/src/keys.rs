@@ -14,7 +14,7 @@ use seal::{
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::{Frame, PackError, codec};
+use crate::{Frame, PackError, Signer, codec};
 
 /// What a key may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -255,7 +255,7 @@ impl Slot {
     ///
     /// Only if the record is too long.
     pub fn encode(&self, identity: &IdentityKey, repository: RepositoryId) -> Result<Vec<u8>, PackError> {
-        Frame::encode(ObjectKind::KeySlot, &[&codec::encode(self)?], identity, repository)
+        Frame::encode(ObjectKind::KeySlot, &[&codec::encode(self)?], &Signer::bare(identity.clone()), repository)
     }
 
     /// Reads the object; the certificate must have been signed by `owner`.

@@ -37,7 +37,7 @@ pub use config::{Config, FORMAT_VERSION};
 pub use coordination::{Announced, Condemned, Dead, Forgotten, Lease, Seen};
 pub use epoch::{Epoch, EpochGrant};
 pub use error::PackError;
-pub use frame::Frame;
+pub use frame::{Frame, Signer};
 pub use ids::{CondemnedId, PackId, SegmentId, SnapshotId};
 pub use keys::{Certificate, EpochSecrets, Grant, Protector, Role, Slot, SlotSecrets};
 pub use object::{

@@ -13,10 +13,10 @@
 //! Invariant: a segment is published after all of its packs are stored.
 //! Never here: looking up (see `store`'s index cache).
 
-use seal::{IdentityKey, ObjectKind, RepositoryId, SealId, Secret, open_record, seal_record};
+use seal::{ObjectKind, RepositoryId, SealId, Secret, open_record, seal_record};
 
 use crate::columns::{self, Cursor, count};
-use crate::{Frame, PackError, PackId, SegmentId, Trailer};
+use crate::{Frame, PackError, PackId, SegmentId, Signer, Trailer};
 
 /// One pack in a segment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,7 +51,7 @@ impl Segment {
         index_key: &Secret,
         epoch: u32,
         salt: SealId,
-        identity: &IdentityKey,
+        signer: &Signer,
         repository: RepositoryId,
     ) -> Result<Vec<u8>, PackError> {
         let mut table = count(self.packs.len())?.to_vec();
@@ -69,7 +69,7 @@ impl Segment {
         let packed = columns::compress(&table)?;
         let sealed = seal_record(&packed, index_key, epoch, salt, repository, ObjectKind::Segment)
             .map_err(PackError::seal("a segment"))?;
-        Frame::encode(ObjectKind::Segment, &[&sealed], identity, repository)
+        Frame::encode(ObjectKind::Segment, &[&sealed], signer, repository)
     }
 
     /// Opens what [`Frame::decode`] took apart. `index_key` gives the index key of an epoch, if it is known.

@@ -10,12 +10,12 @@
 //! Never here: pages (see [`crate::manifest`]).
 
 use seal::{
-    ChunkId, ExchangeKey, ExchangePublic, IdentityKey, LetterSeed, ObjectKind, RepositoryId, SealId, Secret,
-    open_letter, open_record, seal_letter, seal_record,
+    ChunkId, ExchangeKey, ExchangePublic, LetterSeed, ObjectKind, RepositoryId, SealId, Secret, open_letter,
+    open_record, seal_letter, seal_record,
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{Frame, PackError, SnapshotId, codec};
+use crate::{Frame, PackError, Signer, SnapshotId, codec};
 
 /// Whether everything that was asked for is in the snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +43,8 @@ pub struct Component {
     pub new_len: u64,
     /// Bytes which those took in the store.
     pub stored_len: u64,
+    /// For later versions; skipped by this one.
+    pub extension: Vec<u8>,
 }
 
 /// The half under the index key.
@@ -87,6 +89,10 @@ pub struct ComponentBody {
     pub cutter: String,
     /// What was left out, and why.
     pub problems: Vec<String>,
+    /// What the source says of the moment it was read at, as name and value: positions, revisions, versions.
+    pub facts: Vec<(String, String)>,
+    /// For later versions; skipped by this one.
+    pub extension: Vec<u8>,
 }
 
 /// The half to the epoch.
@@ -125,7 +131,7 @@ impl Snapshot {
         index_key: &Secret,
         salt: SealId,
         seed: LetterSeed,
-        identity: &IdentityKey,
+        signer: &Signer,
         repository: RepositoryId,
     ) -> Result<Vec<u8>, PackError> {
         let (number, public) = epoch;
@@ -134,7 +140,7 @@ impl Snapshot {
                 .map_err(PackError::seal("a snapshot"))?;
         let body = seal_letter(&codec::encode(body)?, public, number, seed, repository, ObjectKind::SnapshotBody)
             .map_err(PackError::seal("a snapshot"))?;
-        Frame::encode(ObjectKind::SnapshotStructure, &[&structure, &body], identity, repository)
+        Frame::encode(ObjectKind::SnapshotStructure, &[&structure, &body], signer, repository)
     }
 
     /// Opens what [`Frame::decode`] took apart; `keys` gives an epoch's index key and, if it may, its exchange key.

@@ -15,7 +15,8 @@
 //! Never here: sealing (see `object`).
 
 use seal::{
-    BLOB_OVERHEAD, BLOB_PLAIN_LEN_MAX, CHUNK_ID_LEN, ChunkId, ObjectKind, SealId, Suite, WRAPPED_LEN, WrappedKey,
+    BLOB_OVERHEAD, BLOB_PLAIN_LEN_MAX, CHUNK_ID_LEN, ChunkId, ChunkNamer, ObjectKind, SealId, Suite, WRAPPED_LEN,
+    WrappedKey,
 };
 
 use crate::PackError;
@@ -51,6 +52,15 @@ impl BlobKind {
             Self::Data => ObjectKind::Data,
             Self::Body => ObjectKind::Body,
             Self::Structure => ObjectKind::Structure,
+        }
+    }
+
+    /// The id that a chunk in such a blob has: content and pages are named with keys of their own.
+    #[must_use]
+    pub fn name(self, namer: &ChunkNamer, plaintext: &[u8]) -> ChunkId {
+        match self {
+            Self::Data => namer.name(plaintext),
+            Self::Body | Self::Structure => namer.name_page(plaintext),
         }
     }
 

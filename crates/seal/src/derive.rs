@@ -18,6 +18,10 @@ pub enum Purpose {
     Structure,
     /// The 256 gear values of the chunker, out of the chunker secret.
     Gear,
+    /// Page ids, out of the chunk-id secret.
+    PageIds,
+    /// Where directory and entries pages end, out of the chunk-id secret.
+    PageCuts,
     /// A key slot's secrets, out of a key file.
     KeyFile,
     /// A key slot's secrets, out of the Argon2id output.
@@ -31,6 +35,8 @@ impl Purpose {
             Self::Record => "backstay 2026-11 v1 record",
             Self::Structure => "backstay 2026-11 v1 structure blobs",
             Self::Gear => "backstay 2026-11 v1 gear table",
+            Self::PageIds => "backstay 2026-11 v1 page ids",
+            Self::PageCuts => "backstay 2026-11 v1 page cuts",
             Self::KeyFile => "backstay 2026-11 v1 key file",
             Self::Password => "backstay 2026-11 v1 password",
         }

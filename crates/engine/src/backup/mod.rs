@@ -125,7 +125,7 @@ impl Repository {
         let (epoch, key) = (self.keyring.sealing()?, self.keyring.index_key()?);
         let (salt, seed) = (random(&self.env), random(&self.env));
         let repository = self.config.repository;
-        let object = Snapshot::encode(&structure, &body, epoch, &key, salt, seed, self.keyring.identity(), repository)
+        let object = Snapshot::encode(&structure, &body, epoch, &key, salt, seed, &self.keyring.signer(), repository)
             .map_err(EngineError::object(names::snapshot(&id)))?;
         let len = object.len() as u64;
         if cancelled.is_cancelled() {
@@ -234,6 +234,7 @@ impl Repository {
                 content_len: ran.root.content_len,
                 new_len: ran.new_len,
                 stored_len: ran.data_len,
+                extension: Vec::new(),
             }],
             domain: self.keyring.certificate.domain,
             extension: Vec::new(),
@@ -245,6 +246,8 @@ impl Repository {
             stderr: produced.stderr.clone(),
             cutter: request.cutter.map(|cutter| cutter.to_string()).unwrap_or_default(),
             problems: problems.collect(),
+            facts: Vec::new(),
+            extension: Vec::new(),
         };
         let program = concat!("backstay ", env!("CARGO_PKG_VERSION")).to_owned();
         let description = request.description.clone();

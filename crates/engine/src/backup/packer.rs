@@ -292,7 +292,7 @@ fn seal_and_verify(
     let mut rest = opened.as_slice();
     for (id, len) in &chunks {
         let (chunk, others) = rest.split_at_checked(*len as usize).unwrap_or((&[], rest));
-        if namer.name(chunk) != *id {
+        if kind.name(namer, chunk) != *id {
             // Memory that does not keep what was written to it, or a bug: in no case may this be stored.
             return Err(EngineError::Panicked {
                 what: format!("chunk {id} changed while it was sealed; check this machine's memory"),

@@ -141,9 +141,9 @@ impl Repository {
     /// Seals, signs and stores a segment, then applies it to the cache; gives the bytes it took.
     pub(crate) async fn publish(&self, segment: &Segment) -> Result<u64, EngineError> {
         let (key, epoch, salt) = (self.keyring.index_key()?, self.keyring.epoch(), random(&self.env));
-        let (identity, repository) = (self.keyring.identity().clone(), self.config.repository);
+        let (signer, repository) = (self.keyring.signer(), self.config.repository);
         let table = segment.clone();
-        let encoded = self.offload.start(move || table.encode(&key, epoch, salt, &identity, repository)).await?;
+        let encoded = self.offload.start(move || table.encode(&key, epoch, salt, &signer, repository)).await?;
         let bytes = encoded.map_err(EngineError::object(names::INDEX))?;
         let (id, len) = (SegmentId::of(&bytes), bytes.len() as u64);
         crate::objects::create(&*self.store, &names::segment(&id), bytes).await?;

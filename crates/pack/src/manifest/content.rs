@@ -83,7 +83,7 @@ impl ContentBuilder {
     fn page(&mut self, children: Vec<Child>, namer: &ChunkNamer) -> Result<Child, PackError> {
         let len = content_len(&children);
         let bytes = Structure { kind: PageKind::Content, children }.encode()?;
-        let id = namer.name(&bytes);
+        let id = namer.name_page(&bytes);
         self.pages.push(MetaChunk { id, kind: BlobKind::Structure, bytes });
         Ok(Child::page(id, len))
     }

@@ -146,10 +146,10 @@ impl TreeBuilder {
         namer: &ChunkNamer,
     ) -> Result<Child, PackError> {
         let len = content_len(&content);
-        let body_id = namer.name(&body);
+        let body_id = namer.name_page(&body);
         let children = [Child::body(body_id)].into_iter().chain(content).collect();
         let bytes = Structure { kind, children }.encode()?;
-        let id = namer.name(&bytes);
+        let id = namer.name_page(&bytes);
         self.pages.push(MetaChunk { id: body_id, kind: BlobKind::Body, bytes: body });
         self.pages.push(MetaChunk { id, kind: BlobKind::Structure, bytes });
         Ok(Child::page(id, len))
@@ -189,6 +189,5 @@ fn names_len(entry: &Entry) -> usize {
 }
 
 fn ends_page(namer: &ChunkNamer, key: &[u8], bits: u32) -> bool {
-    let id = namer.name(key);
-    id.as_bytes().first_chunk::<4>().is_some_and(|bytes| u32::from_be_bytes(*bytes).leading_zeros() >= bits)
+    namer.cut_number(key).leading_zeros() >= bits
 }

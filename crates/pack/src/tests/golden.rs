@@ -60,11 +60,11 @@ fn golden_records() {
     );
     hashes_to(
         &codec::encode(&samples::snapshot_structure()).expect("encodes"),
-        "0c0e7cd5b668f5373f6f6b82dc6f4945eddf97b36db5aa977d61a31eaa5ca7b1",
+        "04bc9aced139bd75c5cfed5e649f11e9252bf67fcfe990382302fe9e28620d16",
     );
     hashes_to(
         &codec::encode(&samples::snapshot_body()).expect("encodes"),
-        "739dabb9da3210e167d15153b3ec4b508b25331da70949f416b721da5f40d973",
+        "21f41d076c401f303b0f99f91090b207c0347f692c03be5be67c037a06784482",
     );
     hashes_to(
         &codec::encode(&samples::announced()).expect("encodes"),
@@ -118,25 +118,28 @@ fn golden_tables() {
 fn golden_frames() {
     hashes_to(
         &samples::config().encode(&samples::owner()).expect("encodes"),
-        "10be1b763ca1dee05b5ea8c79da614cfd8ac02a189310bc8ae6253524bdee58e",
+        "340df2398d4befe1208fc3cd4ed7eb027b56ab31c322d936ef0fba7ab2e7b2cf",
     );
     hashes_to(
         &samples::slot(Role::Owner).encode(&samples::writer(), REPOSITORY).expect("encodes"),
-        "9ca4917d1fbd1afd7b4301f5af96b6bfa92eb8a5fb6016545fa774bb455c9b0d",
+        "ad02412ccf13aab08f0bcbf6d6143b844bb849fa3b8f388e74d50d44b4efbe85",
     );
     hashes_to(
         &samples::epoch().encode(&samples::owner(), REPOSITORY).expect("encodes"),
-        "2840e61fd090980fd7eef303852efd5e160683f69fbe805e95a84192a4e1f24c",
+        "718fa49369e757fbac13afc46f32b9e3ab02227d83d6088fd5f0bb69878531ab",
     );
-    hashes_to(&samples::snapshot_object(), "357d6aee85062997590ea9de9347455765e05d0612291b6dc11aada043c53b5f");
-    let dead = samples::dead().encode(&samples::index_key(), EPOCH, SALT, &samples::writer(), REPOSITORY);
+    hashes_to(&samples::snapshot_object(), "c94b9473e47ce264aac5971ab8d80552157812ef2dfb54c85bcb1a5f4fd7238f");
+    let dead = samples::dead().encode(&samples::index_key(), EPOCH, SALT, &samples::signer(), REPOSITORY);
     is(
         &dead.expect("encodes"),
         "
          424b535401000c013e000000010300000051515151515151515151515151515151a216e192f81c57b5af79829ba02c4f
-         20654520a6d4c975c765022d130b4cf02a0f709b9ff14a05220466be7e332c7a453332bd9d0a7f7db055f5c5ef1a06ad
-         a66d98b39fb6810c473a0e04524c2409160010bd73026466daff08c9170dba13a5d3124d359a52b9406072bb4df0fbaf
-         b92eb7f080cdd4267aefd3c2a7291c70217548b5eb530d0c4e06",
+         20654520a6d4c975c765022d130b4cf02a0f709b9ff14a052204a0000000010000000000000000000000000000000000
+         00007e81e916e3afcdb31ef74d8db923f2ba15b82a1aa6594ea228dcdf27d7b54f6c66be7e332c7a453332bd9d0a7f7d
+         b055f5c5ef1a06ada66d98b39fb6810c473a020000004000000000000000f4ce671b0a9b313200fff913ec07f82de2d7
+         a1eb969e795191ed46318b0907896e4aa9355f2a28eb174d5a1efd02622e98eb44ebea60727496247a258af9eb0466be
+         7e332c7a453332bd9d0a7f7db055f5c5ef1a06ada66d98b39fb6810c473a0520cf0c52d86ddaf188a423da7171d9b992
+         e85656a270224c5530ca6750986138e80325ff6b921bc2179c18d83ecdbe6bd1a62846220bf9d41e14e0a8cb4b09",
     );
 }
 
@@ -156,14 +159,14 @@ fn golden_pages() {
     };
     hashes_to(
         ids(content.finish(&namer()).expect("finishes")).as_bytes(),
-        "272ecee7b7b2bf50eacc75104bf6b804f69aa5ef63acc3eecfb383be71c250e9",
+        "6dc538c4a187e10b9a6802b84339db6f12a960ef110d1d08d41d5366ab47c2d5",
     );
     hashes_to(
         ids(fixed.finish(&namer()).expect("finishes")).as_bytes(),
-        "a7221d9d6cd615ccb3ca41d59d088b3606269941e5a10a1f5f0f6d49871328be",
+        "df3a1d0ff8b4de87d489439f8122843e36450fcaa48b53538405649af5e9247b",
     );
     let (root, _) = tree.finish(&namer()).expect("finishes");
-    assert_eq!(root.root.expect("a root").to_string(), "15e0a66d372d7f9477352df4ad5351a822c4e5de");
+    assert_eq!(root.root.expect("a root").to_string(), "f09fd73edf084921dd00e17cc823cdae865c4b69");
 }
 
 #[test]

@@ -22,7 +22,7 @@ struct Pages(HashMap<ChunkId, MetaChunk>);
 impl Pages {
     fn of(chunks: Vec<MetaChunk>) -> Self {
         for chunk in &chunks {
-            assert_eq!(namer().name(&chunk.bytes), chunk.id);
+            assert_eq!(chunk.kind.name(&namer(), &chunk.bytes), chunk.id);
             assert!(chunk.bytes.len() <= 2 << 20, "{} bytes are too long for a page", chunk.bytes.len());
         }
         Self(chunks.into_iter().map(|chunk| (chunk.id, chunk)).collect())

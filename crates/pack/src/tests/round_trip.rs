@@ -73,18 +73,19 @@ fn protector() -> impl Strategy<Value = Protector> {
 prop_compose! {
     fn component()(
         name in text(), kind in text(), root in option::of(chunk_id()), counts: (u64, u64, u64, u64),
+        extension in bytes(),
     ) -> Component {
         let (entry_count, content_len, new_len, stored_len) = counts;
-        Component { name, kind, root, entry_count, content_len, new_len, stored_len }
+        Component { name, kind, root, entry_count, content_len, new_len, stored_len, extension }
     }
 }
 
 prop_compose! {
     fn component_body()(
         roots in vec(bytes(), 0..4), command in vec(bytes(), 0..4), stderr in bytes(), cutter in text(),
-        problems in vec(text(), 0..4),
+        problems in vec(text(), 0..4), facts in vec((text(), text()), 0..4), extension in bytes(),
     ) -> ComponentBody {
-        ComponentBody { roots, command, stderr, cutter, problems }
+        ComponentBody { roots, command, stderr, cutter, problems, facts, extension }
     }
 }
 
@@ -280,8 +281,8 @@ proptest! {
 
     #[test]
     fn a_segment_round_trips(segment in segment()) {
-        let writer = samples::writer();
-        let object = segment.encode(&samples::index_key(), 3, samples::SALT, &writer, samples::REPOSITORY);
+        let signer = samples::signer();
+        let object = segment.encode(&samples::index_key(), 3, samples::SALT, &signer, samples::REPOSITORY);
         let object = object.expect("encodes");
         let frame = Frame::decode(&object, seal::ObjectKind::Segment, samples::REPOSITORY).expect("decodes");
         prop_assert_eq!(Segment::open(&frame, samples::index_keys, samples::REPOSITORY), Ok(segment));

@@ -27,6 +27,11 @@ pub(super) fn writer() -> IdentityKey {
     IdentityKey::from_secret(secret(0x0B))
 }
 
+/// The writer, with the owner's certificate.
+pub(super) fn signer() -> Signer {
+    Signer::certified(writer(), certificate(Role::Writer))
+}
+
 pub(super) fn index_key() -> Secret {
     secret(0x1D)
 }
@@ -230,6 +235,7 @@ pub(super) fn snapshot_structure() -> SnapshotStructure {
             content_len: 7,
             new_len: 8,
             stored_len: 9,
+            extension: vec![7],
         }],
         domain: [4; 16],
         extension: vec![1],
@@ -244,6 +250,8 @@ pub(super) fn snapshot_body() -> SnapshotBody {
             stderr: b"warning".to_vec(),
             cutter: "cdc-64k".to_owned(),
             problems: vec!["/etc/shadow: permission denied".to_owned()],
+            facts: vec![("revision".to_owned(), "17".to_owned())],
+            extension: vec![3],
         }],
         description: "before the upgrade".to_owned(),
         program: "backstay 0.1.0".to_owned(),
@@ -254,7 +262,7 @@ pub(super) fn snapshot_body() -> SnapshotBody {
 pub(super) fn snapshot_object() -> Vec<u8> {
     let to = (EPOCH, exchange().public());
     let (structure, body) = (snapshot_structure(), snapshot_body());
-    Snapshot::encode(&structure, &body, to, &index_key(), SALT, seed(2), &writer(), REPOSITORY).expect("encodes")
+    Snapshot::encode(&structure, &body, to, &index_key(), SALT, seed(2), &signer(), REPOSITORY).expect("encodes")
 }
 
 pub(super) fn announced() -> Announced {
@@ -289,7 +297,7 @@ pub(super) fn frames() -> Vec<(ObjectKind, Identity, Vec<u8>)> {
             (
                 ObjectKind::$kind,
                 writer.identity(),
-                $record.encode(&key, EPOCH, SALT, &writer, REPOSITORY).expect("encodes"),
+                $record.encode(&key, EPOCH, SALT, &signer(), REPOSITORY).expect("encodes"),
             )
         };
     }

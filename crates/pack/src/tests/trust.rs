@@ -106,6 +106,31 @@ fn an_epoch_is_believed_from_the_owner_alone() {
 }
 
 #[test]
+fn a_signer_writes_what_the_owner_certified_and_no_more() {
+    let owner = samples::owner().identity();
+    let role_of = |signer: Signer, owner| {
+        let object = Frame::encode(ObjectKind::Dead, &[b"x"], &signer, REPOSITORY).expect("encodes");
+        Frame::decode(&object, ObjectKind::Dead, REPOSITORY).expect("decodes").role(owner, REPOSITORY)
+    };
+    assert_eq!(role_of(samples::signer(), owner), Some(Role::Writer));
+    assert_eq!(role_of(Signer::bare(samples::owner()), owner), Some(Role::Owner));
+    assert_eq!(role_of(Signer::bare(samples::writer()), owner), None, "without a certificate");
+    assert_eq!(
+        role_of(samples::signer(), samples::writer().identity()),
+        Some(Role::Owner),
+        "under an owner of its own"
+    );
+    let thief = IdentityKey::from_secret(samples::secret(0x77));
+    let stolen = Signer::certified(thief.clone(), samples::certificate(Role::Owner));
+    assert_eq!(role_of(stolen, owner), None, "the certificate of another");
+    let improved = Certificate { role: Role::Maintenance, ..samples::certificate(Role::Writer) };
+    assert_eq!(role_of(Signer::certified(samples::writer(), improved), owner), None, "a certificate improved");
+    let exchange = samples::exchange().public();
+    let own = Certificate::sign(Role::Owner, exchange, thief.identity(), 1, &thief, REPOSITORY).expect("signs");
+    assert_eq!(role_of(Signer::certified(thief, own), owner), None, "a certificate of its own making");
+}
+
+#[test]
 fn a_snapshot_opens_under_its_own_name_and_with_its_keys() {
     let object = samples::snapshot_object();
     let frame = Frame::decode(&object, ObjectKind::SnapshotStructure, REPOSITORY).expect("decodes");
@@ -127,7 +152,7 @@ fn a_snapshot_whose_halves_differ_is_refused() {
     let (structure, mut body) = (samples::snapshot_structure(), samples::snapshot_body());
     body.components.clear();
     let (to, key) = ((EPOCH, samples::exchange().public()), samples::index_key());
-    let object = Snapshot::encode(&structure, &body, to, &key, SALT, seed(2), &samples::writer(), REPOSITORY);
+    let object = Snapshot::encode(&structure, &body, to, &key, SALT, seed(2), &samples::signer(), REPOSITORY);
     let object = object.expect("encodes");
     let frame = Frame::decode(&object, ObjectKind::SnapshotStructure, REPOSITORY).expect("decodes");
     let keys = |epoch| index_keys(epoch).map(|key| (key, Some(samples::exchange())));
@@ -136,8 +161,9 @@ fn a_snapshot_whose_halves_differ_is_refused() {
 
 #[test]
 fn a_coordination_record_opens_as_its_own_kind_alone() {
-    let object =
-        samples::dead().encode(&samples::index_key(), EPOCH, SALT, &samples::owner(), REPOSITORY).expect("encodes");
+    let object = samples::dead()
+        .encode(&samples::index_key(), EPOCH, SALT, &Signer::bare(samples::owner()), REPOSITORY)
+        .expect("encodes");
     let frame = Frame::decode(&object, ObjectKind::Dead, REPOSITORY).expect("decodes");
     assert_eq!(Dead::open(&frame, index_keys, REPOSITORY), Ok(samples::dead()));
     assert!(Forgotten::open(&frame, index_keys, REPOSITORY).is_err(), "the same fields under another kind");

@@ -18,6 +18,8 @@ fn golden_binding_and_nonce() {
 #[test]
 fn golden_chunk_id() {
     assert_eq!(ChunkNamer::new(secret(1)).name(b"chunk").to_string(), "e6d2a0fe85d7033179ff4ca5c5dbf5df62779bba");
+    assert_eq!(ChunkNamer::new(secret(1)).name_page(b"chunk").to_string(), "80b1f59b982b39cb5ea68bff9b1638d16afb685f");
+    assert_eq!(ChunkNamer::new(secret(1)).cut_number(b"chunk"), 0x3CD9_6DAE);
 }
 
 #[test]
