@@ -141,6 +141,16 @@ pub enum SourceError {
         /// What the system said.
         source: io::Error,
     },
+    /// A server, or the program that speaks to it, did not do what was asked.
+    #[error("{place}: {what}")]
+    Server {
+        /// Which one: kind and address, such as `postgres at db.example:5432`; never a password.
+        place: String,
+        /// What went wrong, in the server's own words where it has some.
+        what: String,
+        /// What can be done about it.
+        fault: Fault,
+    },
     /// Standard input failed.
     #[error("standard input cannot be read")]
     Stdin {
@@ -204,6 +214,33 @@ pub enum SourceError {
     },
 }
 
+/// What is to be done about a server's refusal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Fault {
+    /// Nobody answers there, or the name does not resolve, or TLS fails.
+    Unreachable,
+    /// It went away in the middle.
+    Interrupted,
+    /// It is too busy, locked, or did not go on in time.
+    Busy,
+    /// It refuses who we say we are.
+    Login,
+    /// It knows us, and does not let us do this.
+    Right,
+    /// It is not set up for this.
+    Setting,
+    /// It, or a program that is needed here, is of a version that cannot do this.
+    Version,
+    /// What was asked for is not there: a database, a table, a program.
+    Missing,
+    /// It ended without saying that this was all.
+    Incomplete,
+    /// What it sent fails its own checksum.
+    Damaged,
+    /// It said something that we do not understand.
+    Protocol,
+}
+
 impl SourceError {
     /// What a caller can do about it.
     #[must_use]
@@ -232,6 +269,12 @@ impl SourceError {
             | Self::Stdin { source }
             | Self::Target { source, .. }
             | Self::Write { source, .. } => kind_of_io(source),
+            Self::Server { fault, .. } => match fault {
+                Fault::Unreachable | Fault::Interrupted | Fault::Busy => ErrorKind::Retry,
+                Fault::Login | Fault::Right | Fault::Setting | Fault::Version | Fault::Missing => ErrorKind::Invalid,
+                Fault::Incomplete | Fault::Damaged => ErrorKind::Unreadable,
+                Fault::Protocol => ErrorKind::Bug,
+            },
             Self::Replaced { .. } | Self::ChangedWhileRead { .. } => ErrorKind::Changed,
             Self::Panicked(_) | Self::KindUnfit { .. } => ErrorKind::Bug,
         }

@@ -1,7 +1,7 @@
 //! Sources: databases, commands and files as entries, both ways.
 //!
 //! ```text
-//! read     files::Walk → WalkedEntry → ContentReader → pieces       command, stdin → pieces
+//! read     files::Walk → WalkedEntry → ContentReader → pieces       command, stdin → pieces       servers → events
 //! restore  sink::Target ← SinkFile ← pieces
 //! ```
 //!
@@ -15,6 +15,7 @@ pub mod blocking;
 pub mod command;
 pub mod entry;
 mod error;
+pub mod events;
 mod fds;
 pub mod files;
 mod observe;
@@ -23,4 +24,4 @@ pub mod sink;
 pub mod stdin;
 mod xattrs;
 
-pub use error::{ErrorKind, ProblemKind, SourceError, SourceProblem};
+pub use error::{ErrorKind, Fault, ProblemKind, SourceError, SourceProblem};
