@@ -18,6 +18,7 @@ use engine::{EngineError, Kind};
 use source::SourceError;
 use store::StoreError;
 
+use crate::config::Mistakes;
 use crate::words::UnknownMoment;
 
 /// The exit code for a bug or a failure that nobody has classified yet.
@@ -76,6 +77,10 @@ pub(crate) enum CommandError {
     Terminal { source: io::Error },
     #[error("the system refuses what every command needs")]
     Runtime { source: io::Error },
+    #[error("configuration {} cannot be read", .path.display())]
+    ConfigFile { path: PathBuf, source: io::Error },
+    #[error("configuration {} has mistakes:\n{mistakes}", .path.display())]
+    Config { path: PathBuf, mistakes: Mistakes },
     #[error("the current directory cannot be found")]
     CurrentDirectory { source: io::Error },
     #[error("no place for the cache is known: neither XDG_CACHE_HOME nor HOME is set")]

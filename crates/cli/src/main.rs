@@ -18,6 +18,7 @@
 
 mod arguments;
 mod commands;
+mod config;
 mod context;
 mod credential;
 mod error;
