@@ -459,7 +459,9 @@ def decode_snapshot(data, name):
     partial, _ = cursor.choice(2) == 1, cursor.option(cursor.i64)
 
     def component():
-        name, kind, root = cursor.string(), cursor.string(), cursor.option(lambda: cursor.take(20))
+        name, kind, _ = cursor.string(), cursor.string(), cursor.choice(3)
+        cursor.i64(), cursor.i64()
+        root = cursor.option(lambda: cursor.take(20))
         entry_count, content_len, _, _ = cursor.numbers("Q", 4)
         cursor.bytes()
         return Component(name, kind, root, entry_count, content_len)

@@ -211,6 +211,9 @@ fn snapshots() {
         components: vec![Component {
             name: "files".to_owned(),
             kind: "files".to_owned(),
+            state: ComponentState::Failed,
+            started_at: 1,
+            ended_at: 2,
             root: Some(id(1)),
             entry_count: 1,
             content_len: 2,

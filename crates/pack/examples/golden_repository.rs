@@ -313,6 +313,9 @@ fn component(
     Component {
         name: name.to_owned(),
         kind: if name == "db" { "stdin" } else { "files" }.to_owned(),
+        state: if name == "db" { ComponentState::Complete } else { ComponentState::Partial },
+        started_at: STARTED_AT,
+        ended_at: STARTED_AT + 1,
         root: root.root,
         entry_count: root.entry_count,
         content_len: root.content_len,

@@ -44,5 +44,7 @@ pub use object::{
     END_MARK_LEN, FinishedPack, PackBuilder, PackSeal, open_blob_key, padded_len, read_end_mark, read_trailer,
 };
 pub use segment::{PackEntry, Segment};
-pub use snapshot::{Component, ComponentBody, Snapshot, SnapshotBody, SnapshotState, SnapshotStructure};
+pub use snapshot::{
+    Component, ComponentBody, ComponentState, Snapshot, SnapshotBody, SnapshotState, SnapshotStructure,
+};
 pub use trailer::{BlobKind, BlobRow, PackClass, SealRow, Trailer};

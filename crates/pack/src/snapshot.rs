@@ -26,6 +26,17 @@ pub enum SnapshotState {
     Partial,
 }
 
+/// Whether everything of a component is in the snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ComponentState {
+    /// Everything.
+    Complete,
+    /// Some entries are missing; the body says which.
+    Partial,
+    /// Nothing of it; the body says why.
+    Failed,
+}
+
 /// One component, as far as the index key shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Component {
@@ -33,7 +44,13 @@ pub struct Component {
     pub name: String,
     /// `files`, `stdin`, `command`, …
     pub kind: String,
-    /// The root page's structure; none for an empty component.
+    /// Whether everything is in it.
+    pub state: ComponentState,
+    /// When reading it began: nanoseconds since 1970.
+    pub started_at: i64,
+    /// When reading it ended.
+    pub ended_at: i64,
+    /// The root page's structure; none for an empty component, and for one that failed.
     pub root: Option<ChunkId>,
     /// Entries in it.
     pub entry_count: u64,

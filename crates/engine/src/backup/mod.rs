@@ -27,7 +27,9 @@ use std::time::Instant;
 
 use futures::StreamExt;
 use pack::manifest::TreeRoot;
-use pack::{Component, ComponentBody, Role, Snapshot, SnapshotBody, SnapshotState, SnapshotStructure, names};
+use pack::{
+    Component, ComponentBody, ComponentState, Role, Snapshot, SnapshotBody, SnapshotState, SnapshotStructure, names,
+};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -229,6 +231,9 @@ impl Repository {
             components: vec![Component {
                 name: component,
                 kind: request.input.kind().to_owned(),
+                state: if produced.lost_count > 0 { ComponentState::Partial } else { ComponentState::Complete },
+                started_at,
+                ended_at: now(&self.env),
                 root: ran.root.root,
                 entry_count: ran.root.entry_count,
                 content_len: ran.root.content_len,

@@ -60,7 +60,7 @@ fn golden_records() {
     );
     hashes_to(
         &codec::encode(&samples::snapshot_structure()).expect("encodes"),
-        "04bc9aced139bd75c5cfed5e649f11e9252bf67fcfe990382302fe9e28620d16",
+        "23b28c0dd4eb8af5987baf080fc56d835656abad95392760a1ba9a02b5b779c2",
     );
     hashes_to(
         &codec::encode(&samples::snapshot_body()).expect("encodes"),
@@ -128,7 +128,7 @@ fn golden_frames() {
         &samples::epoch().encode(&samples::owner(), REPOSITORY).expect("encodes"),
         "718fa49369e757fbac13afc46f32b9e3ab02227d83d6088fd5f0bb69878531ab",
     );
-    hashes_to(&samples::snapshot_object(), "c94b9473e47ce264aac5971ab8d80552157812ef2dfb54c85bcb1a5f4fd7238f");
+    hashes_to(&samples::snapshot_object(), "66725aa5e1af2fed3a512299ad733ad81ef2bb207db90c0b8c207833ea9acd6d");
     let dead = samples::dead().encode(&samples::index_key(), EPOCH, SALT, &samples::signer(), REPOSITORY);
     is(
         &dead.expect("encodes"),

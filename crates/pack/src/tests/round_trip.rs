@@ -70,13 +70,18 @@ fn protector() -> impl Strategy<Value = Protector> {
     ]
 }
 
+fn component_state() -> impl Strategy<Value = ComponentState> {
+    prop_oneof![Just(ComponentState::Complete), Just(ComponentState::Partial), Just(ComponentState::Failed)]
+}
+
 prop_compose! {
     fn component()(
         name in text(), kind in text(), root in option::of(chunk_id()), counts: (u64, u64, u64, u64),
-        extension in bytes(),
+        times: (i64, i64), state in component_state(), extension in bytes(),
     ) -> Component {
         let (entry_count, content_len, new_len, stored_len) = counts;
-        Component { name, kind, root, entry_count, content_len, new_len, stored_len, extension }
+        let (started_at, ended_at) = times;
+        Component { name, kind, state, started_at, ended_at, root, entry_count, content_len, new_len, stored_len, extension }
     }
 }
 

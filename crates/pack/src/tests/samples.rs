@@ -230,6 +230,9 @@ pub(super) fn snapshot_structure() -> SnapshotStructure {
         components: vec![Component {
             name: "files".to_owned(),
             kind: "files".to_owned(),
+            state: ComponentState::Partial,
+            started_at: 11,
+            ended_at: 12,
             root: Some(chunk_id(5)),
             entry_count: 6,
             content_len: 7,
