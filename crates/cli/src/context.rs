@@ -10,6 +10,7 @@
 //! Never here: what a command does.
 
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use engine::{Credential, OpenOptions, Repository};
 use jiff::tz::TimeZone;
@@ -17,6 +18,7 @@ use jiff::{Timestamp, Zoned};
 use store::index_cache::CacheOptions;
 use store::{Env, Location, SharedStore};
 
+use crate::config::{self, Found, RepositoryConfig};
 use crate::credential;
 use crate::error::CommandError;
 use crate::globals::GlobalArgs;
@@ -29,6 +31,8 @@ pub(crate) struct Context {
     pub(crate) ui: Ui,
     pub(crate) env: Env,
     pub(crate) interrupts: Interrupts,
+    /// The configuration, once somebody asked for it.
+    pub(crate) found: OnceLock<Option<Found>>,
 }
 
 impl Context {
@@ -44,10 +48,37 @@ impl Context {
 
     /// Where the repository is.
     pub(crate) fn location(&self) -> Result<Location, CommandError> {
+        if let Some(repository) = self.configured_repository()? {
+            return Ok(repository.url.parse()?);
+        }
         match self.globals.repository.repository.as_deref() {
             None | Some("") => Err(CommandError::RepositoryUnnamed),
             Some(text) => Ok(text.parse()?),
         }
+    }
+
+    /// The configuration that is named, or found at the usual places.
+    pub(crate) fn config(&self) -> Result<Option<&Found>, CommandError> {
+        if self.found.get().is_none() {
+            let found = config::find(self.globals.repository.config.as_deref())?;
+            drop(self.found.set(found));
+        }
+        Ok(self.found.get().and_then(Option::as_ref))
+    }
+
+    /// The repository of the configuration that is meant: the one named, or the only one if none is named.
+    fn configured_repository(&self) -> Result<Option<&RepositoryConfig>, CommandError> {
+        let named = self.globals.repository.repository.as_deref().filter(|name| !name.is_empty());
+        if named.is_some_and(|name| name.contains(['/', ':', '.'])) {
+            return Ok(None);
+        }
+        let Some(found) = self.config()? else { return Ok(None) };
+        let repositories = &found.config.repositories;
+        Ok(match named {
+            Some(name) => repositories.get(name),
+            None if repositories.len() == 1 => repositories.values().next(),
+            None => None,
+        })
     }
 
     /// The store at the location.
@@ -61,6 +92,10 @@ impl Context {
         let given = match by_options {
             Some(given) => Some(given),
             None => credential::from_variables(|name| std::env::var_os(name))?,
+        };
+        let given = match (given, self.configured_repository()?) {
+            (None, Some(repository)) => repository.choice().one("")?,
+            (given, _) => given,
         };
         match given {
             Some(given) => credential::read(given).await,

@@ -77,6 +77,10 @@ pub(crate) enum CommandError {
     Terminal { source: io::Error },
     #[error("the system refuses what every command needs")]
     Runtime { source: io::Error },
+    #[error("there is no configuration")]
+    ConfigMissing,
+    #[error("configuration {} is there already", .path.display())]
+    ConfigExists { path: PathBuf },
     #[error("configuration {} cannot be read", .path.display())]
     ConfigFile { path: PathBuf, source: io::Error },
     #[error("configuration {} has mistakes:\n{mistakes}", .path.display())]

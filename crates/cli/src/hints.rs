@@ -57,6 +57,8 @@ fn of_own(error: &CommandError) -> Option<String> {
         CommandError::CacheUnknown { .. } => "list the caches with: backstay cache info",
         CommandError::CachePlace => "name a folder with --cache-dir or BACKSTAY_CACHE_DIR",
         CommandError::RestoreInterrupted => "run the same command again to go on where it stopped",
+        CommandError::ConfigMissing => "write one with: backstay config init",
+        CommandError::ConfigExists { .. } => "name another file with --output, or edit that one",
         CommandError::Unconfirmed { .. } => "run it again with --yes to carry out this plan",
         _ => return None,
     };

@@ -39,6 +39,7 @@ mod words;
 
 use std::panic::catch_unwind;
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
 use store::{Env, Timestamp};
 
@@ -83,7 +84,7 @@ async fn run(arguments: Arguments, ui: Ui) -> u8 {
         Ok(interrupts) => interrupts,
         Err(source) => return report::report(&CommandError::Runtime { source }, 0, &ui),
     };
-    let context = Context { globals: arguments.globals, ui, env: environment(), interrupts };
+    let context = Context { globals: arguments.globals, ui, env: environment(), interrupts, found: OnceLock::new() };
     let ended = tokio::select! {
         ended = arguments.command.run(&context) => ended,
         () = context.interrupts.at_once.cancelled() => Err(CommandError::Interrupted),

@@ -9,6 +9,7 @@ mod cat;
 mod cat_object;
 mod check;
 mod completions;
+mod config;
 mod init;
 mod key;
 mod ls;
@@ -39,6 +40,8 @@ pub(crate) enum Command {
     Key(key::KeyCommand),
     #[command(subcommand)]
     Cache(cache::CacheCommand),
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
     CatObject(cat_object::CatObjectArgs),
     Completions(completions::CompletionsArgs),
     #[command(hide = true)]
@@ -59,6 +62,7 @@ impl Command {
             Self::Stats(args) => ctx.unless_interrupted(stats::run(args, ctx)).await,
             Self::Key(command) => command.run(ctx).await,
             Self::Cache(command) => command.run(ctx).await,
+            Self::Config(command) => command.run(ctx).await,
             Self::CatObject(args) => ctx.unless_interrupted(cat_object::run(args, ctx)).await,
             Self::Completions(args) => completions::run(args, ctx),
             Self::Man(args) => man::run(args),

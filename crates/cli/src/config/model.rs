@@ -10,6 +10,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use zeroize::Zeroize;
 
+use crate::credential::Choice;
+
 /// A configuration file.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -54,6 +56,17 @@ pub(crate) struct RepositoryConfig {
     pub(crate) password_command: Option<String>,
     /// Use a key file instead of a password.
     pub(crate) key_file: Option<PathBuf>,
+}
+
+impl RepositoryConfig {
+    /// What opens it.
+    pub(crate) fn choice(&self) -> Choice {
+        Choice {
+            password_file: self.password_file.clone(),
+            password_command: self.password_command.clone().map(Into::into),
+            key_file: self.key_file.clone(),
+        }
+    }
 }
 
 /// Something that is backed up.
