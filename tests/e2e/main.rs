@@ -7,6 +7,7 @@ mod crash;
 mod damage;
 mod fidelity;
 mod golden;
+mod lease;
 mod model;
 mod postgres;
 mod reader;
