@@ -13,5 +13,6 @@ mod postgres;
 mod reader;
 mod roles;
 mod s3;
+mod segments;
 mod streams;
 mod tidy;
