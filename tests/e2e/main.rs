@@ -8,6 +8,7 @@ mod crash;
 mod damage;
 mod fidelity;
 mod golden;
+mod jobs;
 mod lease;
 mod model;
 mod postgres;

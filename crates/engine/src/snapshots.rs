@@ -46,6 +46,14 @@ pub struct SnapshotInfo {
     pub signer: Identity,
 }
 
+impl SnapshotInfo {
+    /// Bytes that it added to the store when it was made: packs, index segments, and its own object.
+    #[must_use]
+    pub fn stored_len(&self) -> u64 {
+        self.len + self.snapshot.structure.components.iter().map(|component| component.stored_len).sum::<u64>()
+    }
+}
+
 /// Which snapshots are meant; empty lists mean all.
 #[derive(Debug, Clone, Default)]
 pub struct SnapshotFilter {

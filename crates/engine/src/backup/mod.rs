@@ -58,7 +58,6 @@ struct Ran {
     root: TreeRoot,
     produced: Produced,
     new_len: u64,
-    data_len: u64,
     stored_len: u64,
     pack_count: u64,
 }
@@ -126,6 +125,7 @@ impl Repository {
             return Err(EngineError::Interrupted);
         }
         writer.commit(object).await?;
+        self.remember_parent(request, &ran.produced.roots, id);
         let mut report = report(&ran, Instant::now());
         report.snapshot = Some(id);
         report.state = Some(structure.state);
@@ -173,7 +173,7 @@ impl Repository {
         let (mut produced, root) = worked?;
         (produced.problems, produced.problem_count, produced.lost_count) = problems.take();
         let (stored_len, pack_count) = packer.stored();
-        Ok(Ran { root, produced, new_len: packer.new_len, data_len: packer.data_len, stored_len, pack_count })
+        Ok(Ran { root, produced, new_len: packer.new_len, stored_len, pack_count })
     }
 
     /// Names batches on the pool, several at once, and assembles them in order.
@@ -225,7 +225,7 @@ impl Repository {
                 entry_count: ran.root.entry_count,
                 content_len: ran.root.content_len,
                 new_len: ran.new_len,
-                stored_len: ran.data_len,
+                stored_len: ran.stored_len,
             }],
             domain: self.keyring.certificate.domain,
             extension: Vec::new(),

@@ -58,8 +58,6 @@ pub(crate) struct Packer<'a> {
     next_pack: u64,
     sealing: FuturesOrdered<Pending<Result<Sealed, EngineError>>>,
     pub(crate) new_len: u64,
-    /// Bytes of sealed data blobs.
-    pub(crate) data_len: u64,
 }
 
 /// Chunks that will be one blob.
@@ -111,7 +109,6 @@ impl<'a> Packer<'a> {
             next_pack: 0,
             sealing: FuturesOrdered::new(),
             new_len: 0,
-            data_len: 0,
         })
     }
 
@@ -209,9 +206,6 @@ impl<'a> Packer<'a> {
         let sealed = sealed??;
         let pack_len = u64::from(self.repository.config.pack_len).min(PACK_LEN_MAX as u64);
         let Some(open) = self.open.get_mut(&sealed.pack) else { return Err(no_pack()) };
-        if sealed.kind == BlobKind::Data {
-            self.data_len += sealed.blob.len() as u64;
-        }
         open.builder.push(sealed.blob, sealed.kind, sealed.counter, &sealed.chunks);
         open.held.join(sealed.held);
         open.expected -= 1;

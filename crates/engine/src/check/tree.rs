@@ -73,7 +73,6 @@ pub(super) async fn check_trees(
         if cancel.is_cancelled() {
             return Err(EngineError::Interrupted);
         }
-        report.chunks += 1;
         leaves.push(id);
         match structure(fetcher, id).await {
             Ok(page) => {
