@@ -12,8 +12,8 @@ use harness::binary::{Host, Run as _};
 use harness::{Forge, Site, backup_request, names_of, try_backup};
 use pack::{SnapshotId, names};
 use source::command::CommandLine;
-use store::Store as _;
 use store::testing::{Fault, FaultyStore, Trigger, Verb};
+use store::{Env, Patience, Retrying, Store as _};
 
 /// A step of the clock after which a renewal is due.
 const RENEWAL: Duration = Duration::from_secs(300);
@@ -52,6 +52,11 @@ impl Scene {
     /// Objects of writers.
     async fn records(&self) -> Vec<String> {
         names_of(&self.site.memory, names::WRITERS).await
+    }
+
+    /// What such calls named, in order.
+    fn calls_of(&self, verb: Verb) -> Vec<String> {
+        self.faulty.calls().into_iter().filter(|call| call.verb == verb).map(|call| call.name).collect()
     }
 
     /// How many calls of this kind were made.
@@ -135,24 +140,87 @@ async fn lease_is_renewed_from_the_announcement_to_the_commit_and_its_objects_ar
         let report = scene.renewed_during(verb, part, 3).await.expect(part);
         assert!(report.snapshot.is_some() && report.warnings.is_empty(), "{part}: {:?}", report.warnings);
         assert_eq!(scene.records().await, Vec::<String>::new(), "{part}");
+        assert!(scene.count(Verb::Put, "/lease-000003") == 1, "each renewal is an object of its own");
+        let removed = scene.calls_of(Verb::Delete);
+        assert!(removed.len() >= 5, "announced, seen and three renewals: {removed:?}");
+        let last = removed.last().map(|name| names::last(name).to_owned());
+        assert_eq!(last.as_deref(), Some("announced"), "while it is there, collectors count this writer");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn renewals_that_fail_are_tried_again_and_end_no_backup() {
     let scene = Scene::new().await;
-    scene.inject(Trigger::next().of(Verb::Put).naming("/lease-").times(5), Fault::Fail);
-    let report = scene.renewed_during(Verb::List, "index", 7).await.expect("backs up");
+    // One of eleven comes through, in the middle.
+    let renewals = Trigger::next().of(Verb::Put).naming("/lease-").times(5);
+    scene.inject(renewals.clone(), Fault::Fail);
+    scene.inject(renewals.after(6), Fault::Fail);
+    let report = scene.renewed_during(Verb::List, "index", 12).await.expect("backs up");
     assert_eq!(report.warnings, Vec::<String>::new(), "five in a row are not worth a word");
     assert_eq!(scene.records().await, Vec::<String>::new());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn half_an_hour_without_a_renewal_is_warned_of() {
+    // A renewal is both: to be seen, and to see whether one was given up.
+    for (verb, part) in [(Verb::Put, "/lease-"), (Verb::Get, "snapshots/")] {
+        let scene = Scene::new().await;
+        scene.inject(Trigger::next().of(verb).naming(part).times(6), Fault::Fail);
+        let report = scene.renewed_during(Verb::List, "index", 7).await.expect("backs up");
+        assert!(report.warnings.iter().any(|warning| warning.contains("lease")), "{part}: {:?}", report.warnings);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn renewal_under_way_when_the_work_ends_is_waited_for_so_that_it_is_removed_too() {
     let scene = Scene::new().await;
-    scene.inject(Trigger::next().of(Verb::Put).naming("/lease-").always(), Fault::Fail);
-    let report = scene.renewed_during(Verb::List, "index", 7).await.expect("backs up");
-    assert!(report.warnings.iter().any(|warning| warning.contains("lease")), "{:?}", report.warnings);
+    scene.inject(Trigger::next().of(Verb::Put).naming("/lease-"), Fault::Hang);
+    let go = scene.site.path("go");
+    let watch = async {
+        scene.wait_for_call(Verb::List, "packs").await;
+        scene.wait_for_renewals(1).await;
+        std::fs::write(&go, "").expect("writes");
+        scene.wait_for_call(Verb::Put, "snapshots/").await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        scene.faulty.release();
+    };
+    let work = scene.backup(command(&format!("until [ -e {} ]; do sleep 0.01; done; echo done", go.display())));
+    let (done, ()) = futures::join!(work, watch);
+    assert!(done.expect("backs up").snapshot.is_some());
+    assert!(scene.calls_of(Verb::Delete).iter().any(|name| name.ends_with("/lease-000001")));
+    assert_eq!(scene.records().await, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn record_stays_as_long_as_an_attempt_to_commit_may_land() {
+    // Behind retries a lost reply is no error, and still nobody knows whether the attempt lands.
+    let scene = Scene::new().await;
+    scene.inject(Trigger::next().of(Verb::Put).naming("snapshots/"), Fault::LandLate);
+    let patience = Patience { pause_min: LOOK_EVERY, pause_max: LOOK_EVERY, ..Patience::default() };
+    let retrying = Arc::new(Retrying::new(scene.faulty.clone(), Env::system(), patience));
+    let repository = scene.site.open_as("owner", retrying, "cache").await.expect("opens");
+    let report = try_backup(&repository, backup_request(&scene.site.tree())).await.expect("is committed");
+    let id = report.snapshot.expect("is committed");
+    assert!(scene.records().await.contains(&names::announced(&id)));
+    drop(repository);
+    // A commit that the store refuses in the end may have been made by the attempt before.
+    let scene = Scene::new().await;
+    scene.inject(Trigger::next().of(Verb::Put).naming("snapshots/"), Fault::LandLate);
+    scene.inject(Trigger::next().of(Verb::Put).naming("snapshots/").after(1), Fault::Deny);
+    let done = scene.backup_tree().await;
+    assert!(matches!(done, Err(EngineError::Store(_))), "{done:?}");
+    assert_eq!(scene.records().await.iter().filter(|name| name.ends_with("/announced")).count(), 1);
+    let landed = scene.faulty.land_late().await;
+    assert!(matches!(landed.as_slice(), [Ok(store::Put::Created)]), "{landed:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn store_that_lets_an_announcement_be_made_twice_is_warned_of() {
+    let scene = Scene::new().await;
+    scene.inject(Trigger::next().of(Verb::Put).naming("announced").after(1), Fault::IgnoreCondition);
+    let report = scene.backup_tree().await.expect("backs up");
+    assert!(report.warnings.iter().any(|warning| warning.contains("created again")), "{:?}", report.warnings);
+    assert_eq!(scene.records().await, Vec::<String>::new());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
