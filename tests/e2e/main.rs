@@ -1,16 +1,20 @@
 //! End-to-end tests: one binary, one module per subject.
 
 mod bad_input;
+mod check;
 mod cli;
 mod cost;
 mod crash;
 mod damage;
 mod fidelity;
 mod golden;
+mod jobs;
+mod lease;
 mod model;
 mod postgres;
 mod reader;
 mod roles;
 mod s3;
+mod segments;
 mod streams;
 mod tidy;

@@ -41,6 +41,15 @@ impl Forge {
         panic!("no key opens with {who}");
     }
 
+    /// Gives the repository packs and blobs of other lengths than `init` does, in bytes.
+    pub async fn set_lens(&self, store: &MemoryStore, pack_len: u32, blob_len: u32) {
+        let config = store.get(names::CONFIG).await.expect("is there");
+        let config = Config { pack_len, blob_len, ..Config::decode(&config).expect("decodes") };
+        let bytes = Bytes::from(config.encode(&self.secrets.identity).expect("encodes"));
+        store.overwrite(names::CONFIG, bytes.clone()).await;
+        store.overwrite(names::CONFIG_COPY, bytes).await;
+    }
+
     /// A tombstone for `writer`: its name and bytes.
     #[must_use]
     pub fn dead(&self, writer: SnapshotId) -> (String, Bytes) {

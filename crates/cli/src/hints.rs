@@ -19,6 +19,9 @@ const REPORT: &str = "this is a bug; please report it with the output of the sam
 pub(crate) const AFTER_DAMAGE: &str =
     "back up what is affected again from this host: what is still at its source heals the repository";
 
+/// After a check that could not look at everything.
+pub(crate) const AFTER_UNCLEAR: &str = "run the same check again when the store answers; -v tells more";
+
 /// After a restore that could not give files to their owners.
 pub(crate) const OWNERS: &str = "only root can give files away: run as root, or add --owner none";
 

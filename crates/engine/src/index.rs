@@ -61,9 +61,14 @@ impl Index {
 
     /// Every usable pack.
     pub(crate) fn packs(&self) -> Result<Vec<PackInfo>, EngineError> {
+        self.each_pack().collect()
+    }
+
+    /// Every usable pack, one at a time. Blocks on the local disk.
+    pub(crate) fn each_pack(&self) -> impl Iterator<Item = Result<PackInfo, EngineError>> + '_ {
         let all = self.cache.packs().map(|found| found.map_err(EngineError::from));
         let usable = all.filter(|found| found.as_ref().map_or(true, |(number, _)| self.usable.contains(*number)));
-        usable.map(|found| found.map(|(_, info)| info)).collect()
+        usable.map(|found| found.map(|(_, info)| info))
     }
 
     pub(crate) fn pack(&self, number: PackNo) -> Result<Arc<PackInfo>, EngineError> {

@@ -9,14 +9,14 @@
 //! Never here: what is in the packs.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::TryStreamExt;
 use futures::stream::FuturesUnordered;
 use pack::{FinishedPack, PackEntry, PackId, Segment, SegmentId, names};
 use seal::ChunkId;
-use store::Put;
+use store::{Put, Timestamp};
 use tokio::task::JoinHandle;
 
 use crate::budget::Held;
@@ -44,7 +44,7 @@ pub(crate) struct Uploader<'a> {
     running: FuturesUnordered<JoinHandle<Result<PackEntry, EngineError>>>,
     acknowledged: Vec<PackEntry>,
     chunk_count: usize,
-    published_at: Instant,
+    published_at: Timestamp,
     pub(crate) stored_len: u64,
     pub(crate) pack_count: u64,
 }
@@ -58,7 +58,7 @@ impl<'a> Uploader<'a> {
             running: FuturesUnordered::new(),
             acknowledged: Vec::new(),
             chunk_count: 0,
-            published_at: Instant::now(),
+            published_at: repository.env.now(),
             stored_len: 0,
             pack_count: 0,
         }
@@ -80,8 +80,13 @@ impl<'a> Uploader<'a> {
         }));
         let is_due = self.acknowledged.len() >= SEGMENT_PACKS_MAX
             || self.chunk_count >= SEGMENT_CHUNKS_MAX
-            || self.published_at.elapsed() >= SEGMENT_EVERY;
+            || self.since_published() >= SEGMENT_EVERY.as_nanos();
         if is_due && !self.acknowledged.is_empty() { self.publish().await.map(Some) } else { Ok(None) }
+    }
+
+    /// Nanoseconds since the last segment. A clock that is set forwards or back brings the next one sooner, nothing else.
+    fn since_published(&self) -> u128 {
+        (self.repository.env.now().as_nanos() - self.published_at.as_nanos()).unsigned_abs()
     }
 
     /// Waits for one upload and journals it.
@@ -117,7 +122,7 @@ impl<'a> Uploader<'a> {
         let (index, ids) = (self.index.clone(), segment.packs.iter().map(|entry| entry.id).collect::<Vec<_>>());
         self.repository.offload.start(move || index.add_own(&ids)).await??;
         self.chunk_count = 0;
-        self.published_at = Instant::now();
+        self.published_at = self.repository.env.now();
         self.repository.cache.put_note(JOURNAL, &[])?;
         Ok(segment.packs.iter().flat_map(|entry| entry.trailer.chunks.iter().map(|(id, _)| *id)).collect())
     }
