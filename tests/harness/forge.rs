@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 use pack::{Condemned, CondemnedId, Config, Dead, PackId, Protector, Segment, Signer, Slot, SnapshotId, names};
-use seal::{RepositoryId, Secret, key_from_password};
+use seal::{IdentityKey, RepositoryId, Secret, key_from_password};
 use store::testing::MemoryStore;
 use store::{Env, Store as _};
 
@@ -17,6 +17,7 @@ pub struct Forge {
     env: Env,
     repository: RepositoryId,
     signer: Signer,
+    identity: IdentityKey,
     epoch: u32,
     index_key: Secret,
 }
@@ -35,8 +36,10 @@ impl Forge {
             let grant = slot.grants.last().expect("has an epoch");
             let granted = grant.open(&secrets.exchange, config.repository).expect("opens");
             let (epoch, index_key) = (grant.epoch, granted.index);
-            let signer = Signer::certified(secrets.identity, slot.certificate);
-            return Self { env: Env::system(), repository: config.repository, signer, epoch, index_key };
+            let identity = secrets.identity.clone();
+            let signer = Signer::certified(secrets.identity.clone(), slot.certificate);
+            let repository = config.repository;
+            return Self { env: Env::system(), repository, signer, identity, epoch, index_key };
         }
         panic!("no key opens with {who}");
     }
@@ -45,7 +48,7 @@ impl Forge {
     pub async fn set_lens(&self, store: &MemoryStore, pack_len: u32, blob_len: u32) {
         let config = store.get(names::CONFIG).await.expect("is there");
         let config = Config { pack_len, blob_len, ..Config::decode(&config).expect("decodes") };
-        let bytes = Bytes::from(config.encode(&self.secrets.identity).expect("encodes"));
+        let bytes = Bytes::from(config.encode(&self.identity).expect("encodes"));
         store.overwrite(names::CONFIG, bytes.clone()).await;
         store.overwrite(names::CONFIG_COPY, bytes).await;
     }
