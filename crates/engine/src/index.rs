@@ -1,14 +1,14 @@
 //! Where chunks are: the index cache brought up to the listed segments, and the packs that exist.
 //!
-//! Invariant: the cache may stand in for segments that are still listed, never for the existence of a pack: whether
-//! a pack may be used, a listing made by this operation decides.
+//! Invariant: a pack is used only if a segment names it that was listed by this operation, and if it was itself listed
+//! by this operation, with its right length. The cache may stand in for a segment's content, for neither listing.
 //! Never here: publishing segments (see `backup`), opening blobs (see `fetch`).
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt};
+use futures::{Stream, StreamExt, TryStreamExt};
 use pack::{CondemnedId, Frame, PackId, Segment, SegmentId, names};
 use seal::{ChunkId, Identity, ObjectKind};
 use store::index_cache::{IndexCache, PackInfo, PackNo, PackSet, Place};
@@ -22,14 +22,14 @@ use crate::{EngineError, Kind};
 const LISTINGS_MAX: usize = 10;
 /// Packs that only a removed key vouches for or that a check found damaged, in the cache.
 const DISTRUSTED: &str = "distrusted-packs";
-/// Packs whose numbers are asked for at once.
+/// Listed packs that are looked up at once.
 const BATCH: usize = 4096;
 
 /// The index as of one moment. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Index {
     pub(crate) cache: Arc<IndexCache>,
-    /// Packs that were listed with their right length and are not condemned.
+    /// Packs that a listed segment names, that were listed with their right length and are not condemned.
     usable: Arc<PackSet>,
     /// Packs that this operation stored and named itself.
     own: Arc<RwLock<PackSet>>,
@@ -91,10 +91,20 @@ impl Repository {
         self.index_without(&unusable).await
     }
 
+    /// LISTs packs, and takes those that count, a batch at a time.
     async fn index_without(&self, unusable: &HashSet<PackId>) -> Result<Index, EngineError> {
-        let listed = self.list_packs().await?;
-        let usable = self.usable(&listed, unusable).await?;
-        Ok(Index { cache: Arc::clone(&self.cache), usable: Arc::new(usable), own: Arc::default() })
+        let cache = Arc::clone(&self.cache);
+        let reads = Arc::clone(&cache);
+        let named = Arc::new(self.offload.start(move || reads.named_packs()).await??);
+        let mut usable = PackSet::new();
+        let listed = self.listed_packs().try_filter(|(id, _)| std::future::ready(!unusable.contains(id)));
+        let mut batches = std::pin::pin!(listed.try_chunks(BATCH));
+        while let Some(batch) = batches.try_next().await.map_err(|error| error.1)? {
+            let reads = Arc::clone(&cache);
+            let numbers = self.offload.start(move || reads.numbers_of_length(&batch)).await??;
+            usable.extend(numbers.into_iter().flatten().filter(|number| named.contains(*number)));
+        }
+        Ok(Index { cache, usable: Arc::new(usable), own: Arc::default() })
     }
 
     /// Applies every listed segment that the cache does not hold yet.
@@ -189,18 +199,15 @@ impl Repository {
 
     /// Every pack in the store, with its length.
     pub(crate) async fn list_packs(&self) -> Result<HashMap<PackId, u64>, EngineError> {
-        let listed = self.store.list(names::PACKS);
-        let packs = listed.try_filter_map(|info| async move {
-            Ok(PackId::from_hex(names::last(&info.name)).map(|id| (id, info.len)))
-        });
-        Ok(packs.try_collect().await?)
+        self.listed_packs().try_collect().await
     }
 
-    async fn usable(&self, listed: &HashMap<PackId, u64>, condemned: &HashSet<PackId>) -> Result<PackSet, EngineError> {
-        let candidates: Vec<_> =
-            listed.iter().filter(|(id, _)| !condemned.contains(*id)).map(|(id, len)| (*id, *len)).collect();
-        let cache = Arc::clone(&self.cache);
-        self.offload.start(move || usable(&cache, &candidates)).await?
+    /// Every pack in the store, with its length, as the listing shows them.
+    fn listed_packs(&self) -> impl Stream<Item = Result<(PackId, u64), EngineError>> + '_ {
+        let listed = self.store.list(names::PACKS).map_err(EngineError::from);
+        listed.try_filter_map(
+            |info| async move { Ok(PackId::from_hex(names::last(&info.name)).map(|id| (id, info.len))) },
+        )
     }
 
     /// The ids of the condemned lists and the packs that they name (W2).
@@ -242,19 +249,4 @@ pub(crate) fn open_segment(
     }
     let segment = Segment::open(&frame, |epoch| keyring.index_key_of(epoch), keyring.repository).map_err(object())?;
     Ok((segment, frame.signer))
-}
-
-/// The listed packs that the cache knows and whose length is right.
-fn usable(cache: &IndexCache, candidates: &[(PackId, u64)]) -> Result<PackSet, EngineError> {
-    let mut usable = PackSet::default();
-    for batch in candidates.chunks(BATCH) {
-        let ids: Vec<_> = batch.iter().map(|(id, _)| *id).collect();
-        for ((_, len), number) in batch.iter().zip(cache.pack_numbers(&ids)?) {
-            let Some(number) = number else { continue };
-            if cache.pack(number)?.is_some_and(|info| info.len == *len) {
-                usable.insert(number);
-            }
-        }
-    }
-    Ok(usable)
 }

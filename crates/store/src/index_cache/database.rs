@@ -27,6 +27,9 @@ use crate::Reason;
 /// A file with this name says that the folder is to be made anew.
 pub(super) const DAMAGE_MARK: &str = "DAMAGED";
 
+/// Comes after every key that does not begin with it.
+const KEYS_END: &[u8] = &[u8::MAX; 64];
+
 /// A key and its value.
 type Row = (Box<[u8]>, Box<[u8]>);
 
@@ -135,6 +138,19 @@ impl Database {
 
     pub(super) fn delete(&self, batch: &mut Batch, family: Family, key: &[u8]) {
         batch.0.delete_cf(self.family(family), key);
+    }
+
+    /// Deletes every row of a family; keys of 64 bytes of ones there are none.
+    pub(super) fn delete_all(&self, batch: &mut Batch, family: Family) {
+        batch.0.delete_range_cf(self.family(family), &[] as &[u8], KEYS_END);
+    }
+
+    /// Gives the space of a family's rows back without reading them. They must have been deleted.
+    pub(super) fn drop_files(&self, family: Family) {
+        // Best effort: what stays is merged away in time.
+        if let Err(error) = self.rocks.delete_file_in_range_cf(self.family(family), &[] as &[u8], KEYS_END) {
+            tracing::debug!(folder = %self.folder.display(), %error, "files of deleted rows stay for now");
+        }
     }
 
     /// Writes a batch. It survives the death of this process, and a power cut as of a few seconds later.

@@ -25,7 +25,7 @@ use super::database::{Batch, DAMAGE_MARK, Database, Family};
 use super::error::{CacheError, is_locked, is_worth_remaking};
 
 /// Which layout of the families this program reads.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const BINDING: &[u8] = b"binding";
 /// Caches of one repository that can be open beside the first, on one host.
 const PRIVATE_COUNT_MAX: usize = 256;
