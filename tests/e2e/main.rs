@@ -1,6 +1,7 @@
 //! End-to-end tests: one binary, one module per subject.
 
 mod bad_input;
+mod cache;
 mod cli;
 mod cost;
 mod crash;

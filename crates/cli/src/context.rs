@@ -70,7 +70,8 @@ impl Context {
 
     /// How repositories are opened.
     pub(crate) fn open_options(&self) -> Result<OpenOptions, CommandError> {
-        Ok(OpenOptions { cache: CacheOptions::new(self.cache_folder()?) })
+        let cache = CacheOptions::new(self.cache_folder()?).with_temporary(temporary_cache_folder());
+        Ok(OpenOptions { cache })
     }
 
     /// Where caches lie: one folder per repository.
@@ -104,4 +105,9 @@ impl Context {
             () = self.interrupts.token.cancelled() => Err(CommandError::Interrupted),
         }
     }
+}
+
+/// Where a command keeps a cache for its own time if the usual folder cannot be used: a folder of this user's own.
+pub(crate) fn temporary_cache_folder() -> PathBuf {
+    std::env::temp_dir().join(format!("backstay-{}", rustix::process::geteuid().as_raw()))
 }

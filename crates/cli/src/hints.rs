@@ -104,6 +104,7 @@ fn of_cache(error: &CacheError) -> &'static str {
             "name another folder with --cache-dir or BACKSTAY_CACHE_DIR"
         }
         CacheError::InUse { .. } => "wait until the other command has ended",
+        CacheError::Damaged { .. } => "run the same command again: the cache is made anew",
         _ => "the cache can be deleted at any time: backstay cache clear",
     }
 }

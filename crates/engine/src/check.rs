@@ -255,7 +255,7 @@ impl Repository {
         let listed = self.list_packs().await?;
         let mut broken = Broken::new();
         let mut whole = Vec::new();
-        for found in self.cache.packs() {
+        for found in fetcher.index.cache.packs() {
             let (_, info) = found?;
             let wrong = |what: String| (names::pack(&info.id), what);
             let why = match listed.get(&info.id) {

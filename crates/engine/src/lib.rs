@@ -21,6 +21,7 @@ mod check;
 mod entries;
 mod error;
 mod fetch;
+mod host_cache;
 mod index;
 mod init;
 mod inspect;

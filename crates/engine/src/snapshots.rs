@@ -154,7 +154,7 @@ impl Repository {
         origin: Origin,
     ) -> Result<Result<Option<SnapshotInfo>, PackError>, EngineError> {
         if origin == Origin::Memory
-            && let Some(bytes) = self.cache.get_note(&info.name)?
+            && let Some(bytes) = self.cache.note(&info.name)
             && bytes.len() as u64 == info.len
             && let Ok(found) = self.open_snapshot(info, &bytes)
         {
@@ -170,7 +170,7 @@ impl Repository {
             match self.open_snapshot(info, &bytes) {
                 Ok(found) => {
                     if origin == Origin::Memory {
-                        self.cache.put_note(&info.name, &bytes)?;
+                        self.cache.remember(&info.name, &bytes);
                     }
                     return Ok(Ok(found));
                 }

@@ -20,7 +20,7 @@
 //! Never here: what may be deduplicated against. A caller fills a [`PackSet`] from what the store lists.
 
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use pack::{PackId, SegmentId};
@@ -68,12 +68,21 @@ pub struct CacheOptions {
     pub folder: PathBuf,
     /// Bytes of memory for blocks, filters and unwritten entries, whatever the repository's size.
     pub memory_len: usize,
+    /// Where a process may keep a cache for its own time when `folder` cannot be used: made if it is missing, but not
+    /// the folders above it. None: nowhere.
+    pub temporary: Option<PathBuf>,
 }
 
 impl CacheOptions {
-    /// The usual memory, in `folder`.
+    /// The usual memory, in `folder`, and nowhere else.
     pub fn new(folder: impl Into<PathBuf>) -> Self {
-        Self { folder: folder.into(), memory_len: MEMORY_LEN }
+        Self { folder: folder.into(), memory_len: MEMORY_LEN, temporary: None }
+    }
+
+    /// The same, or for a process's own time in `temporary`.
+    #[must_use]
+    pub fn with_temporary(self, temporary: impl Into<PathBuf>) -> Self {
+        Self { temporary: Some(temporary.into()), ..self }
     }
 }
 
@@ -113,7 +122,8 @@ impl IndexCache {
     ///
     /// # Errors
     ///
-    /// [`CacheError::Full`] without space, [`CacheError::Folder`] if the folder cannot be used. Go on without a cache.
+    /// [`CacheError::Full`] without space, [`CacheError::Folder`] if the folder cannot be used. Go on with a
+    /// [temporary](Self::open_temporary) one.
     pub fn open(options: &CacheOptions, repository: RepositoryId) -> Result<Self, CacheError> {
         // What is found damaged is marked, so that the second try makes it anew.
         Self::open_once(options, repository).or_else(|error| match error {
@@ -125,6 +135,23 @@ impl IndexCache {
     fn open_once(options: &CacheOptions, repository: RepositoryId) -> Result<Self, CacheError> {
         let (home, database) = home::open(options, repository)?;
         clear_outgrown(&database)?;
+        Self::over(home, database)
+    }
+
+    /// Opens an empty private cache in the temporary folder, if there is one to use. It is removed when dropped.
+    ///
+    /// The folder may lie where others can write, such as in `/tmp`; it must be this user's alone.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError::Full`] without space, [`CacheError::Folder`] if the folder cannot be used or is open to others.
+    pub fn open_temporary(options: &CacheOptions, repository: RepositoryId) -> Result<Option<Self>, CacheError> {
+        let Some(folder) = &options.temporary else { return Ok(None) };
+        let (home, database) = home::open_temporary(folder, options.memory_len, repository)?;
+        Self::over(home, database).map(Some)
+    }
+
+    fn over(home: Home, database: Database) -> Result<Self, CacheError> {
         let known = RwLock::new(Known::read(&database)?);
         let pages = Pages::open(&database, PAGES_LEN_MAX)?;
         Ok(Self { database, known, recent: Mutex::default(), pages, applying: Mutex::default(), home })
@@ -134,6 +161,12 @@ impl IndexCache {
     #[must_use]
     pub fn is_private(&self) -> bool {
         self.home.is_private()
+    }
+
+    /// Where it lies.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.home.folder()
     }
 
     /// The segments applied so far.
@@ -147,7 +180,7 @@ impl IndexCache {
     }
 
     /// Forgets that segments were applied which are no longer `listed`. Their packs stay known, and are in
-    /// [`named_packs`](Self::named_packs) only if another applied segment names them.
+    /// [`named_packs`](Self::named_packs) only if another segment names them.
     ///
     /// When most known packs are named by none, the index is made anew at the next opening, so that the cache does not
     /// grow for ever; pages and notes stay.
@@ -165,7 +198,7 @@ impl IndexCache {
         }
         self.database.write(batch)?;
         let known_count = self.known.read().unwrap_or_else(PoisonError::into_inner).pack_count();
-        let named_count = self.named_packs()?.len();
+        let named_count = self.named_packs(listed)?.len();
         if known_count >= OUTGROWN_COUNT_MIN && named_count < known_count / 2 {
             // Not now: numbers that somebody holds must keep their meaning.
             let mut batch = Batch::default();
@@ -175,18 +208,22 @@ impl IndexCache {
         Ok(())
     }
 
-    /// The packs that an applied segment names. Only these may be deduplicated against, if they also exist.
+    /// The packs that one of these segments names, as far as it is applied. Only these may be deduplicated against, if
+    /// they also exist.
     ///
     /// Reads four bytes per pack.
     ///
     /// # Errors
     ///
     /// [`CacheError`] if the disk fails.
-    pub fn named_packs(&self) -> Result<PackSet, CacheError> {
+    pub fn named_packs(&self, listed: &HashSet<SegmentId>) -> Result<PackSet, CacheError> {
         let known_count = self.known.read().unwrap_or_else(PoisonError::into_inner).pack_count();
         let mut named = PackSet::new();
         for row in self.database.scan(Family::Segments, b"") {
-            let (_, value) = row?;
+            let (key, value) = row?;
+            if !listed.contains(&SegmentId(self.database.exact(&key)?)) {
+                continue;
+            }
             let (numbers, rest) = value.as_chunks::<4>();
             let numbers = numbers.iter().map(|bytes| PackNo::from_le_bytes(*bytes));
             if !rest.is_empty() || numbers.clone().any(|number| number as usize >= known_count) {
@@ -303,6 +340,28 @@ impl IndexCache {
         let mut batch = Batch::default();
         self.database.put(&mut batch, Family::Notes, name.as_bytes(), value);
         self.database.write_synced(batch)
+    }
+
+    /// The names of the values that this host remembers, as far as they begin with `prefix`.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError`] if the disk fails.
+    pub fn note_names(&self, prefix: &str) -> Result<Vec<String>, CacheError> {
+        let rows = self.database.scan(Family::Notes, prefix.as_bytes());
+        let name = |key: &[u8]| String::from_utf8(key.to_vec()).map_err(|_| self.database.damaged("a note's name"));
+        rows.map(|row| name(&row?.0)).collect()
+    }
+
+    /// Forgets a value.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError::Full`] without space, [`CacheError`] if the disk fails; the value stays.
+    pub fn drop_note(&self, name: &str) -> Result<(), CacheError> {
+        let mut batch = Batch::default();
+        self.database.delete(&mut batch, Family::Notes, name.as_bytes());
+        self.database.write(batch)
     }
 
     /// How much the cache holds. Reads a row per segment.

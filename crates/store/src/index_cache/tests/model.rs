@@ -106,7 +106,7 @@ impl Run {
         let ids: Vec<_> = known.iter().map(|(_, info)| info.id).chain([pack_id(u64::MAX)]).collect();
         let numbers: Vec<_> = known.iter().map(|(number, _)| Some(*number)).chain([None]).collect();
         assert_eq!(cache.pack_numbers(&ids).unwrap(), numbers);
-        let named = cache.named_packs().unwrap();
+        let named = cache.named_packs(&self.applied).unwrap();
         let named: BTreeSet<_> =
             known.iter().filter(|(number, _)| named.contains(*number)).map(|(_, info)| info.id).collect();
         assert_eq!(named, self.named(), "a pack is named by a segment that is still listed, or it is not");
@@ -147,7 +147,7 @@ fn merged_segment_takes_over_the_packs_that_it_names_in_whatever_order_it_is_see
         let folder = TempDir::new().unwrap();
         let cache = open(&options(&folder));
         let named = || {
-            let named = cache.named_packs().unwrap();
+            let named = cache.named_packs(&cache.applied_segments().unwrap()).unwrap();
             let ids: Vec<_> = (0..6).map(pack_id).collect();
             let numbers = cache.pack_numbers(&ids).unwrap();
             let is_named = |number: &Option<PackNo>| number.is_some_and(|number| named.contains(number));
