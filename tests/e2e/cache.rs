@@ -133,3 +133,35 @@ fn pack_that_no_listed_segment_names_is_not_deduplicated_against() {
     let report = host.back_up(&[&tree]);
     assert!(report["stored_len"].as_u64() < Some(10_000), "{report}");
 }
+
+#[test]
+fn snapshot_that_vanished_is_told_by_every_host_that_saw_it_until_its_cache_is_cleared() {
+    let host = host_with_tree();
+    let tree = host.path("tree");
+    host.back_up(&[&tree]);
+    let second = host.back_up(&[&tree]);
+    let id = second["snapshot_id"].as_str().expect("an id");
+    let other = host.path("other-cache").display().to_string();
+    host.backstay(["snapshots", "--cache-dir", &other]).run().expect_code(0);
+    fs::remove_file(host.repository().join("snapshots").join(id)).expect("the snapshot");
+
+    let texts = ["warning: a snapshot that this host has seen vanished", id, "files of ", "clear this host's cache"];
+    for cache in [host.path("cache").display().to_string(), other.clone()] {
+        for _ in 0..2 {
+            let ran = host.backstay(["snapshots", "--cache-dir", &cache]).run().expect_code(0).says(&texts);
+            assert_eq!(ran.stderr.matches("vanished").count(), 1, "{ran}");
+        }
+    }
+    for command in [vec!["--json", "backup"], vec!["--json", "check"]] {
+        let is_backup = command.contains(&"backup");
+        let ran = host.backstay(command).args(is_backup.then_some(&tree)).run().expect_code(0).says(&texts);
+        let warnings = ran.json()["warnings"].to_string();
+        assert!(warnings.contains(id), "{warnings}");
+    }
+    let fresh = host.path("fresh-cache").display().to_string();
+    let ran = host.backstay(["snapshots", "--cache-dir", &fresh]).run().expect_code(0);
+    assert!(ran.stderr.is_empty(), "a host that never saw it cannot know: {ran}");
+    host.backstay(["cache", "clear"]).run().expect_code(0);
+    let ran = host.backstay(["snapshots"]).run().expect_code(0);
+    assert!(ran.stderr.is_empty(), "{ran}");
+}

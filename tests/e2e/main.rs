@@ -15,3 +15,4 @@ mod roles;
 mod s3;
 mod streams;
 mod tidy;
+mod vanished;

@@ -4,7 +4,9 @@
 //! Never here: the engine; it must take these objects as they come.
 
 use bytes::Bytes;
-use pack::{Condemned, CondemnedId, Config, Dead, PackId, Protector, Segment, Slot, SlotSecrets, SnapshotId, names};
+use pack::{
+    Condemned, CondemnedId, Config, Dead, Forgotten, PackId, Protector, Segment, Slot, SlotSecrets, SnapshotId, names,
+};
 use seal::{RepositoryId, Secret, key_from_password};
 use store::testing::MemoryStore;
 use store::{Env, Store as _};
@@ -47,6 +49,15 @@ impl Forge {
         let bytes =
             record.encode(&self.index_key, self.epoch, self.env.random_id(), &self.secrets.identity, self.repository);
         (names::snapshot(&writer), bytes.expect("encodes").into())
+    }
+
+    /// What hides `snapshot`: its name and bytes.
+    #[must_use]
+    pub fn forgotten(&self, snapshot: SnapshotId) -> (String, Bytes) {
+        let record = Forgotten { snapshot, extension: Vec::new() };
+        let bytes =
+            record.encode(&self.index_key, self.epoch, self.env.random_id(), &self.secrets.identity, self.repository);
+        (names::forgotten(&snapshot), bytes.expect("encodes").into())
     }
 
     /// A list that condemns `packs`.

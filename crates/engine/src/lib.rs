@@ -34,6 +34,7 @@ mod repository;
 mod restore;
 mod snapshots;
 mod stats;
+mod vanished;
 mod writer;
 
 pub use backup::{BackupReport, BackupRequest, Input, Problem};

@@ -48,7 +48,7 @@ struct Document<'a> {
     chunk_count: u64,
     read_len: u64,
     damages: Vec<DamageDocument<'a>>,
-    warnings: &'a [String],
+    warnings: Vec<String>,
     unclear: &'a [String],
 }
 
@@ -69,7 +69,7 @@ pub(crate) async fn run(args: &CheckArgs, ctx: &Context) -> Result<Outcome, Comm
     drop(watch);
     let report = report.map_err(CommandError::of_reading)?;
     if ctx.ui.is_json {
-        ctx.ui.json(&document(&report))?;
+        ctx.ui.json(&document(&report, &repository.warnings()))?;
     } else {
         tell(&report, &ctx.ui)?;
     }
@@ -104,7 +104,7 @@ fn summary(report: &CheckReport) -> String {
     format!("{result}: {snapshots}, {packs}, {chunks}{read}")
 }
 
-fn document(report: &CheckReport) -> Document<'_> {
+fn document<'a>(report: &'a CheckReport, told: &[String]) -> Document<'a> {
     let damages = report.damages.iter().map(|damage| DamageDocument {
         object: &damage.object,
         what: &damage.what,
@@ -117,7 +117,7 @@ fn document(report: &CheckReport) -> Document<'_> {
         chunk_count: report.chunks,
         read_len: report.read_len,
         damages: damages.collect(),
-        warnings: &report.warnings,
+        warnings: [told, &report.warnings].concat(),
         unclear: &report.unclear,
     }
 }

@@ -131,7 +131,8 @@ impl Repository {
         if cancelled.is_cancelled() {
             return Err(EngineError::Interrupted);
         }
-        let answered = writer.commit(object).await?;
+        let answered = writer.commit(object.clone()).await?;
+        self.cache.remember(&names::snapshot(&id), &object);
         let mut report = report(&ran, Instant::now());
         report.snapshot = Some(id);
         report.state = Some(structure.state);
