@@ -151,6 +151,9 @@ fn of_store(error: &StoreError) -> Option<String> {
         StoreError::Setting { setting, .. } if setting == "location" => {
             "a repository is a PATH, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix"
         }
+        StoreError::Setting { setting, .. } if setting == "bucket name" => {
+            "name the bucket with 3 to 63 lower-case letters, digits, dots and hyphens, as in -r s3://bucket/prefix"
+        }
         _ => return None,
     };
     Some(text.to_owned())
