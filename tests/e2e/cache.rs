@@ -64,6 +64,19 @@ fn cache_that_cannot_be_a_folder_is_told_and_every_command_works_without() {
 }
 
 #[test]
+fn host_without_a_disk_to_write_to_keeps_its_cache_in_memory() {
+    let host = host_with_tree();
+    fs::remove_dir_all(host.path("cache")).expect("the cache");
+    fs::write(host.path("cache"), "a file").expect("a file");
+    fs::remove_dir(host.path("tmp")).expect("the folder");
+    let tree = host.path("tree");
+    let back_up = || host.backstay(["--json", "backup"]).arg(&tree).run().expect_code(0).says(&["/dev/shm/"]);
+    back_up();
+    assert!(back_up().json()["stored_len"].as_u64() < Some(10_000));
+    assert_committed(&host, b"precious");
+}
+
+#[test]
 fn garbage_on_a_read_only_disk_in_place_of_the_cache_is_told_and_the_backup_committed() {
     if !is_root() {
         return;

@@ -12,8 +12,9 @@
 //! Invariant: whatever is not remembered is told to the user: the next run cannot notice what it does not know of.
 //! Never here: what may be deduplicated against (see `index`).
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::error::Error as _;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
@@ -31,6 +32,8 @@ pub(crate) struct HostCache {
     options: CacheOptions,
     repository: RepositoryId,
     current: RwLock<Arc<IndexCache>>,
+    /// Temporary folders that were not tried yet.
+    spare: Mutex<VecDeque<PathBuf>>,
     distrusted: Mutex<HashSet<PackId>>,
     has_failed: AtomicBool,
     warnings: Mutex<Vec<String>>,
@@ -43,17 +46,19 @@ impl HostCache {
     ///
     /// Why the cache cannot be used, if there is no place for a temporary one either.
     pub(crate) fn open(options: CacheOptions, repository: RepositoryId) -> Result<Self, CacheError> {
+        let mut spare = VecDeque::from(options.temporary.clone());
         let (cache, warning) = match IndexCache::open(&options, repository) {
             Ok(cache) => (cache, None),
             Err(error) => {
-                let cache = temporary(&options, repository, error)?;
-                (cache.0, Some(cache.1))
+                let (cache, warning) = temporary(&mut spare, options.memory_len, repository, error)?;
+                (cache, Some(warning))
             }
         };
         let opened = Self {
             options,
             repository,
             current: RwLock::new(Arc::new(cache)),
+            spare: Mutex::new(spare),
             distrusted: Mutex::default(),
             has_failed: AtomicBool::new(false),
             warnings: Mutex::default(),
@@ -73,9 +78,10 @@ impl HostCache {
     ///
     /// # Errors
     ///
-    /// `error`, if there is no place for one.
+    /// `error`, if there is no further place for one.
     pub(crate) fn replace(&self, error: CacheError) -> Result<Arc<IndexCache>, CacheError> {
-        let (cache, warning) = temporary(&self.options, self.repository, error)?;
+        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        let (cache, warning) = temporary(&mut spare, self.options.memory_len, self.repository, error)?;
         self.warn(warning);
         let cache = Arc::new(cache);
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&cache);
@@ -147,28 +153,28 @@ impl HostCache {
     }
 }
 
-/// An empty cache for this process alone, and what to tell about it.
+/// An empty cache for this process alone in the first place that takes one, and what to tell about it.
 fn temporary(
-    options: &CacheOptions,
+    spare: &mut VecDeque<PathBuf>,
+    memory_len: usize,
     repository: RepositoryId,
     error: CacheError,
 ) -> Result<(IndexCache, String), CacheError> {
-    match IndexCache::open_temporary(options, repository) {
-        Ok(Some(cache)) => {
-            let warning = format!(
-                "{}; this run goes on with an empty one in {}: it reads the index anew, and cannot notice what vanished \
-                 from the repository",
-                explained(&error),
-                cache.folder().display()
-            );
-            Ok((cache, warning))
-        }
-        Ok(None) => Err(error),
-        Err(second) => {
-            tracing::warn!("{}", explained(&second));
-            Err(error)
+    while let Some(folder) = spare.pop_front() {
+        match IndexCache::open_temporary(&folder, memory_len, repository) {
+            Ok(cache) => {
+                let warning = format!(
+                    "{}; this run goes on with an empty one in {}: it reads the index anew, and cannot notice what \
+                     vanished from the repository",
+                    explained(&error),
+                    folder.display()
+                );
+                return Ok((cache, warning));
+            }
+            Err(error) => tracing::info!("{}", explained(&error)),
         }
     }
+    Err(error)
 }
 
 /// What failed, why, and what to do about it.
@@ -200,7 +206,8 @@ mod tests {
     fn cache_that_cannot_be_used_gives_way_to_a_temporary_one_and_is_told_once() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("cache"), "a file").unwrap();
-        let options = options(folder.path()).with_temporary(folder.path().join("temporary"));
+        let options = options(folder.path())
+            .with_temporary(vec![folder.path().join("missing/temporary"), folder.path().join("temporary")]);
         let host = HostCache::open(options, REPOSITORY).unwrap();
         assert!(host.now().is_private() && host.now().folder().starts_with(folder.path().join("temporary")));
         let [warning] = host.warnings().try_into().unwrap();
@@ -227,13 +234,15 @@ mod tests {
     #[test]
     fn distrust_outlives_the_cache_that_knew_of_it_and_the_process() {
         let folder = tempfile::tempdir().unwrap();
-        let options = options(folder.path()).with_temporary(folder.path().join("temporary"));
+        let options = options(folder.path())
+            .with_temporary(vec![folder.path().join("missing/temporary"), folder.path().join("temporary")]);
         let pack = PackId([7; 32]);
         let host = HostCache::open(options.clone(), REPOSITORY).unwrap();
         host.distrust(&[pack], &host.now()).unwrap();
         let path = folder.path().join("cache");
-        host.replace(CacheError::Stopped { path }).unwrap();
+        host.replace(CacheError::Stopped { path: path.clone() }).unwrap();
         assert!(host.distrusted().contains(&pack));
+        assert!(host.replace(CacheError::Stopped { path }).is_err(), "every place was tried");
         drop(host);
         assert!(HostCache::open(options, REPOSITORY).unwrap().distrusted().contains(&pack));
     }

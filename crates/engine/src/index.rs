@@ -128,15 +128,15 @@ impl Repository {
 
     /// The cache with every listed segment applied, and these segments. One that fails gives way to a temporary one.
     async fn sync_cache(&self) -> Result<(Arc<IndexCache>, HashSet<SegmentId>), EngineError> {
-        let cache = self.cache.now();
-        match self.apply_listed(&cache).await {
-            Err(EngineError::Cache(error)) => {
-                let host = Arc::clone(&self.cache);
-                let cache = self.offload.start(move || host.replace(error)).await??;
-                let listed = self.apply_listed(&cache).await?;
-                Ok((cache, listed))
+        let mut cache = self.cache.now();
+        loop {
+            match self.apply_listed(&cache).await {
+                Err(EngineError::Cache(error)) => {
+                    let host = Arc::clone(&self.cache);
+                    cache = self.offload.start(move || host.replace(error)).await??;
+                }
+                listed => return Ok((cache, listed?)),
             }
-            listed => Ok((cache, listed?)),
         }
     }
 
@@ -157,7 +157,7 @@ impl Repository {
             let vanished = self.apply_segments(cache, missing).await?;
             if !vanished {
                 let listed = listed.into_keys().collect();
-                cache.retain_segments(&listed)?;
+                self.cache.allow(cache.retain_segments(&listed));
                 return Ok(listed);
             }
         }

@@ -68,21 +68,21 @@ pub struct CacheOptions {
     pub folder: PathBuf,
     /// Bytes of memory for blocks, filters and unwritten entries, whatever the repository's size.
     pub memory_len: usize,
-    /// Where a process may keep a cache for its own time when `folder` cannot be used: made if it is missing, but not
-    /// the folders above it. None: nowhere.
-    pub temporary: Option<PathBuf>,
+    /// Where a process may keep a cache for its own time when `folder` cannot be used, the best place first. Each is
+    /// made if it is missing, but not the folders above it.
+    pub temporary: Vec<PathBuf>,
 }
 
 impl CacheOptions {
     /// The usual memory, in `folder`, and nowhere else.
     pub fn new(folder: impl Into<PathBuf>) -> Self {
-        Self { folder: folder.into(), memory_len: MEMORY_LEN, temporary: None }
+        Self { folder: folder.into(), memory_len: MEMORY_LEN, temporary: Vec::new() }
     }
 
-    /// The same, or for a process's own time in `temporary`.
+    /// The same, or for a process's own time in the first of `temporary` that can be used.
     #[must_use]
-    pub fn with_temporary(self, temporary: impl Into<PathBuf>) -> Self {
-        Self { temporary: Some(temporary.into()), ..self }
+    pub fn with_temporary(self, temporary: Vec<PathBuf>) -> Self {
+        Self { temporary, ..self }
     }
 }
 
@@ -138,17 +138,16 @@ impl IndexCache {
         Self::over(home, database)
     }
 
-    /// Opens an empty private cache in the temporary folder, if there is one to use. It is removed when dropped.
+    /// Opens an empty private cache in `folder`, one of the temporary ones. It is removed when dropped.
     ///
     /// The folder may lie where others can write, such as in `/tmp`; it must be this user's alone.
     ///
     /// # Errors
     ///
     /// [`CacheError::Full`] without space, [`CacheError::Folder`] if the folder cannot be used or is open to others.
-    pub fn open_temporary(options: &CacheOptions, repository: RepositoryId) -> Result<Option<Self>, CacheError> {
-        let Some(folder) = &options.temporary else { return Ok(None) };
-        let (home, database) = home::open_temporary(folder, options.memory_len, repository)?;
-        Self::over(home, database).map(Some)
+    pub fn open_temporary(folder: &Path, memory_len: usize, repository: RepositoryId) -> Result<Self, CacheError> {
+        let (home, database) = home::open_temporary(folder, memory_len, repository)?;
+        Self::over(home, database)
     }
 
     fn over(home: Home, database: Database) -> Result<Self, CacheError> {
