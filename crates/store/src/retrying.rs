@@ -193,6 +193,7 @@ impl Store for Retrying {
             items: self.inner.list(prefix),
             pauses: self.pauses(),
             shown: Shown::default(),
+            has_failed: false,
             is_over: false,
         };
         stream::unfold(listing, |mut listing| async move {
@@ -217,10 +218,20 @@ struct Listing<'a> {
     items: BoxStream<'a, Result<ObjectInfo, StoreError>>,
     pauses: Pauses,
     shown: Shown,
+    /// Since the last name that was shown.
+    has_failed: bool,
     is_over: bool,
 }
 
 impl Listing<'_> {
+    /// Begins to count failures anew: a long listing may break often, as long as each attempt gets further.
+    fn go_on(&mut self) {
+        if std::mem::take(&mut self.has_failed) {
+            self.store.heard(Ok(()));
+            self.pauses = self.store.pauses();
+        }
+    }
+
     fn end(&mut self, error: StoreError) -> StoreError {
         self.is_over = true;
         error
@@ -234,7 +245,10 @@ impl Listing<'_> {
                     self.is_over = true;
                 }
                 Some(Ok(info)) => match self.shown.is_new(&info.name) {
-                    Ok(true) => return Some(Ok(info)),
+                    Ok(true) => {
+                        self.go_on();
+                        return Some(Ok(info));
+                    }
                     Ok(false) => {}
                     Err(reason) => return Some(Err(self.end(self.store.out_of_order(&self.prefix, reason)))),
                 },
@@ -243,6 +257,7 @@ impl Listing<'_> {
                     if let Err(error) = self.store.wait(error, &mut self.pauses).await {
                         return Some(Err(self.end(error)));
                     }
+                    self.has_failed = true;
                     self.shown.resume();
                     self.items = self.store.inner.list(&self.prefix);
                 }
