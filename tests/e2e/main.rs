@@ -1,6 +1,7 @@
 //! End-to-end tests: one binary, one module per subject.
 
 mod bad_input;
+mod cache;
 mod check;
 mod cli;
 mod cost;
@@ -18,3 +19,4 @@ mod s3;
 mod segments;
 mod streams;
 mod tidy;
+mod vanished;

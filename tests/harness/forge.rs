@@ -4,7 +4,9 @@
 //! Never here: the engine; it must take these objects as they come.
 
 use bytes::Bytes;
-use pack::{Condemned, CondemnedId, Config, Dead, PackId, Protector, Segment, Signer, Slot, SnapshotId, names};
+use pack::{
+    Condemned, CondemnedId, Config, Dead, Forgotten, PackId, Protector, Segment, Signer, Slot, SnapshotId, names,
+};
 use seal::{IdentityKey, RepositoryId, Secret, key_from_password};
 use store::testing::MemoryStore;
 use store::{Env, Store as _};
@@ -59,6 +61,14 @@ impl Forge {
         let record = Dead { writer, extension: Vec::new() };
         let bytes = record.encode(&self.index_key, self.epoch, self.env.random_id(), &self.signer, self.repository);
         (names::snapshot(&writer), bytes.expect("encodes").into())
+    }
+
+    /// What hides `snapshot`: its name and bytes.
+    #[must_use]
+    pub fn forgotten(&self, snapshot: SnapshotId) -> (String, Bytes) {
+        let record = Forgotten { snapshot, extension: Vec::new() };
+        let bytes = record.encode(&self.index_key, self.epoch, self.env.random_id(), &self.signer, self.repository);
+        (names::forgotten(&snapshot), bytes.expect("encodes").into())
     }
 
     /// A list that condemns `packs`.

@@ -107,6 +107,7 @@ fn of_cache(error: &CacheError) -> &'static str {
             "name another folder with --cache-dir or BACKSTAY_CACHE_DIR"
         }
         CacheError::InUse { .. } => "wait until the other command has ended",
+        CacheError::Damaged { .. } => "run the same command again: the cache is made anew",
         _ => "the cache can be deleted at any time: backstay cache clear",
     }
 }
@@ -152,6 +153,9 @@ fn of_store(error: &StoreError) -> Option<String> {
         StoreError::NotADirectory { .. } => "name a folder",
         StoreError::Setting { setting, .. } if setting == "location" => {
             "a repository is a PATH, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix"
+        }
+        StoreError::Setting { setting, .. } if setting == "bucket name" => {
+            "name the bucket with 3 to 63 lower-case letters, digits, dots and hyphens, as in -r s3://bucket/prefix"
         }
         _ => return None,
     };

@@ -59,15 +59,13 @@ impl Repository {
 impl Fetcher {
     /// A page's bytes, out of the local cache if they are there.
     pub(crate) async fn page(&self, id: ChunkId) -> Result<Bytes, EngineError> {
-        let cache = Arc::clone(&self.index.cache);
-        if let Some(page) = self.offload.start(move || cache.page(&id)).await?? {
+        let index = self.index.clone();
+        if let Some(page) = self.offload.start(move || index.kept_page(&id)).await? {
             return Ok(page.into());
         }
         let bytes = self.chunk(id).await?;
-        let (cache, page) = (Arc::clone(&self.index.cache), bytes.clone());
-        if let Err(error) = self.offload.start(move || cache.put_pages(&[(id, page.to_vec())])).await? {
-            tracing::warn!("{error}; the page is read again next time");
-        }
+        let (index, page) = (self.index.clone(), bytes.clone());
+        self.offload.start(move || index.keep_pages(&[(id, page.to_vec())])).await?;
         Ok(bytes)
     }
 

@@ -21,6 +21,7 @@ mod check;
 mod entries;
 mod error;
 mod fetch;
+mod host_cache;
 mod index;
 mod init;
 mod inspect;
@@ -33,6 +34,7 @@ mod repository;
 mod restore;
 mod snapshots;
 mod stats;
+mod vanished;
 mod writer;
 
 pub use backup::{BackupReport, BackupRequest, Input, Problem};

@@ -90,7 +90,8 @@ impl Repository {
     ///
     /// One LIST each of snapshots and of what hides them; snapshots that this host saw come out of the cache.
     ///
-    /// A damaged snapshot is warned of and passed over: it must not hide the others.
+    /// A damaged snapshot is warned of and passed over: it must not hide the others. One that this host saw and that is
+    /// gone, though nobody forgot it, is warned of too.
     ///
     /// # Errors
     ///
@@ -106,7 +107,7 @@ impl Repository {
 
     /// The names of snapshots that somebody whom the owner vouches for has forgotten. Anything else that lies there hides
     /// nothing.
-    async fn read_forgotten(&self) -> Result<HashSet<String>, EngineError> {
+    pub(crate) async fn read_forgotten(&self) -> Result<HashSet<String>, EngineError> {
         let mut hidden = HashSet::new();
         for (info, bytes) in crate::repository::read_all(&self.store, names::FORGOTTEN).await? {
             let repository = self.config.repository;
@@ -151,6 +152,7 @@ impl Repository {
         // In this order: prune deletes a snapshot first and what hides it last.
         let hidden = self.read_forgotten().await?;
         let listed: Vec<ObjectInfo> = self.store.list(names::SNAPSHOTS).try_collect().await?;
+        self.warn_of_vanished(&listed.iter().map(|info| info.name.as_str()).collect(), &hidden).await?;
         let mut reads =
             futures::stream::iter(listed.into_iter().filter(|info| !hidden.contains(names::last(&info.name))))
                 .map(|info| async move { Ok::<_, EngineError>((self.read_snapshot(&info, origin).await?, info)) })
@@ -171,7 +173,7 @@ impl Repository {
         origin: Origin,
     ) -> Result<Result<Option<SnapshotInfo>, PackError>, EngineError> {
         if origin == Origin::Memory
-            && let Some(bytes) = self.cache.get_note(&info.name)?
+            && let Some(bytes) = self.cache.note(&info.name)
             && bytes.len() as u64 == info.len
             && let Ok(found) = self.open_snapshot(info, &bytes)
         {
@@ -187,7 +189,7 @@ impl Repository {
             match self.open_snapshot(info, &bytes) {
                 Ok(found) => {
                     if origin == Origin::Memory {
-                        self.cache.put_note(&info.name, &bytes)?;
+                        self.cache.remember(&info.name, &bytes);
                     }
                     return Ok(Ok(found));
                 }

@@ -53,7 +53,7 @@ struct Document<'a> {
     read_len: u64,
     is_content_sealed: bool,
     damages: Vec<DamageDocument<'a>>,
-    warnings: &'a [String],
+    warnings: Vec<String>,
     unclear: &'a [String],
     unclear_count: u64,
 }
@@ -75,7 +75,7 @@ pub(crate) async fn run(args: &CheckArgs, ctx: &Context) -> Result<Outcome, Comm
     drop(watch);
     let report = report.map_err(CommandError::of_reading)?;
     if ctx.ui.is_json {
-        ctx.ui.json(&document(&report))?;
+        ctx.ui.json(&document(&report, &repository.warnings()))?;
     } else {
         tell(&report, &ctx.ui)?;
     }
@@ -121,7 +121,7 @@ fn summary(report: &CheckReport) -> String {
     format!("{result}: {snapshots}, {packs}, {chunks}{read}")
 }
 
-fn document(report: &CheckReport) -> Document<'_> {
+fn document<'a>(report: &'a CheckReport, told: &[String]) -> Document<'a> {
     let damages = report.damages.iter().map(|damage| DamageDocument {
         object: &damage.object,
         what: &damage.what,
@@ -135,7 +135,7 @@ fn document(report: &CheckReport) -> Document<'_> {
         read_len: report.read_len,
         is_content_sealed: report.is_content_sealed,
         damages: damages.collect(),
-        warnings: &report.warnings,
+        warnings: [told, &report.warnings].concat(),
         unclear: &report.unclear,
         unclear_count: report.unclear_count,
     }

@@ -126,7 +126,8 @@ impl Repository {
         if cancelled.is_cancelled() {
             return Err(EngineError::Interrupted);
         }
-        writer.commit(object).await?;
+        writer.commit(object.clone()).await?;
+        self.cache.remember(&names::snapshot(&id), &object);
         self.remember_parent(request, &ran.produced.roots, id);
         let mut report = report(&ran, Instant::now());
         report.snapshot = Some(id);

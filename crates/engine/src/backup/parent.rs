@@ -65,7 +65,7 @@ impl Repository {
         let component = request.component_name();
         let (hosts, sources) = (vec![request.host.clone()], vec![request.source_name()]);
         let found = self.snapshots(&SnapshotFilter { hosts, sources, tags: Vec::new() }).await?;
-        let remembered = self.cache.get_note(&note_of(request, roots))?;
+        let remembered = self.cache.note(&note_of(request, roots));
         // Another writer's snapshot could name false content for files that this host would then not read.
         let own = self.keyring.identity().identity();
         let mut newest = None;
@@ -89,9 +89,7 @@ impl Repository {
 
     /// Remembers `snapshot` as the parent of the next backup of the same.
     pub(crate) fn remember_parent(&self, request: &BackupRequest, roots: &[Vec<u8>], snapshot: SnapshotId) {
-        if let Err(error) = self.cache.put_note(&note_of(request, roots), &snapshot.0) {
-            tracing::warn!("{error}; the next backup may read more than it needs to");
-        }
+        self.cache.remember(&note_of(request, roots), &snapshot.0);
     }
 }
 

@@ -63,8 +63,8 @@ impl Repository {
         // Snapshots first: one that is committed from here on may need segments and packs that are not read any more.
         let snapshots = self.check_snapshots(&mut report).await?;
         let fetcher = self.fetcher().await?;
-        let named = self.check_segments(&mut report).await?;
-        let mut packs = self.compare_packs(&named, &mut report).await?;
+        let named = self.check_segments(&fetcher.index.cache, &mut report).await?;
+        let mut packs = self.compare_packs(&fetcher.index.cache, &named, &mut report).await?;
         if let Some(subset) = request.read_data {
             self.read_packs(&fetcher, subset, &mut packs, progress, &cancel, &mut report).await?;
         }

@@ -58,8 +58,13 @@ struct Listing {
 
 impl Repository {
     /// Compares what is listed with the index.
-    pub(super) async fn compare_packs(&self, named: &Named, report: &mut CheckReport) -> Result<Packs, EngineError> {
-        let listing = self.list_for_check(named).await?;
+    pub(super) async fn compare_packs(
+        &self,
+        cache: &Arc<IndexCache>,
+        named: &Named,
+        report: &mut CheckReport,
+    ) -> Result<Packs, EngineError> {
+        let listing = self.list_for_check(cache, named).await?;
         report.packs = named.count();
         if listing.stray_count > 0 {
             let stray = listing.stray_count;
@@ -67,12 +72,12 @@ impl Repository {
                 .warnings
                 .push(format!("{stray} packs are named by no index segment; interrupted backups leave such"));
         }
-        let (cache, is_named) = (Arc::clone(&self.cache), named.packs.clone());
+        let (cache, is_named) = (Arc::clone(cache), named.packs.clone());
         self.offload.start(move || sort_packs(&cache, &is_named, &listing)).await?
     }
 
     /// Lists packs, a batch at a time.
-    async fn list_for_check(&self, named: &Named) -> Result<Listing, EngineError> {
+    async fn list_for_check(&self, cache: &Arc<IndexCache>, named: &Named) -> Result<Listing, EngineError> {
         let mut listed = self.store.list(names::PACKS);
         let (mut listing, mut is_over) = (Listing::default(), false);
         while !is_over {
@@ -84,7 +89,7 @@ impl Repository {
                 }
             }
             batch.retain(|(id, _)| !named.late.contains(id));
-            let (cache, is_named) = (Arc::clone(&self.cache), named.packs.clone());
+            let (cache, is_named) = (Arc::clone(cache), named.packs.clone());
             listing = self.offload.start(move || listing.with(&cache, &is_named, &batch)).await??;
         }
         Ok(listing)

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt};
 use pack::{PackError, PackId, SegmentId, names};
-use store::index_cache::{PackNo, PackSet};
+use store::index_cache::{IndexCache, PackNo, PackSet};
 use store::{ObjectInfo, StoreError};
 
 use super::report::{CheckReport, Wrong};
@@ -48,11 +48,15 @@ impl Named {
 
 impl Repository {
     /// Reads every segment as the store has it. The cache must have been brought up to the listing before.
-    pub(super) async fn check_segments(&self, report: &mut CheckReport) -> Result<Named, EngineError> {
+    pub(super) async fn check_segments(
+        &self,
+        cache: &Arc<IndexCache>,
+        report: &mut CheckReport,
+    ) -> Result<Named, EngineError> {
         for _ in 0..LISTINGS_MAX {
             let listed: Vec<ObjectInfo> = self.store.list(names::INDEX).try_collect().await?;
             let mut reads = futures::stream::iter(listed)
-                .map(|info| async move { (self.read_segment(&info).await, info) })
+                .map(|info| async move { (self.read_segment(cache, &info).await, info) })
                 .buffered(SEGMENTS_AT_ONCE);
             let (mut named, mut wrong, mut has_vanished) = (Named::default(), Vec::new(), false);
             while let Some((read, info)) = reads.next().await {
@@ -78,14 +82,18 @@ impl Repository {
     }
 
     /// The packs that a segment names, with their numbers in the cache.
-    async fn read_segment(&self, info: &ObjectInfo) -> Result<Vec<(PackId, Option<PackNo>)>, EngineError> {
+    async fn read_segment(
+        &self,
+        cache: &Arc<IndexCache>,
+        info: &ObjectInfo,
+    ) -> Result<Vec<(PackId, Option<PackNo>)>, EngineError> {
         let wrong_name = PackError::Inconsistent { what: "its name is not an id" };
         let id = SegmentId::from_hex(names::last(&info.name)).ok_or(wrong_name);
         let id = id.map_err(EngineError::object(&info.name))?;
         let mut result = Ok(Vec::new());
         for _ in 0..READS_MAX {
             let bytes = self.store.get(&info.name).await?;
-            let (keyring, cache, info) = (self.keyring.clone(), Arc::clone(&self.cache), info.clone());
+            let (keyring, cache, info) = (self.keyring.clone(), Arc::clone(cache), info.clone());
             let open = move || {
                 let (segment, _) = open_segment(&keyring, id, &info, &bytes)?;
                 let ids: Vec<PackId> = segment.packs.iter().map(|entry| entry.id).collect();
