@@ -8,6 +8,7 @@ mod damage;
 mod fidelity;
 mod golden;
 mod model;
+mod moved;
 mod postgres;
 mod reader;
 mod roles;

@@ -1,6 +1,7 @@
 //! From a chunk id to its bytes: look up, get, open, check.
 //!
-//! A bad read is not a bad object: what fails its hash is read once more, then other copies are tried.
+//! A bad read is not a bad object: what fails its hash is read once more, then other copies are tried, then the ways of
+//! `last_resort`.
 //!
 //! Invariant: bytes are handed out only when they hash to the id that was asked for, where the key can tell.
 //! Never here: many chunks at once in the order of packs (see `restore`).
@@ -12,17 +13,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use pack::{BlobKind, PackError, names, open_blob_key};
 use seal::{BlobOpener, ChunkId, ChunkNamer, SealError};
-use store::SharedStore;
 use store::index_cache::{PackInfo, PackNo, Place};
+use store::{SharedStore, StoreError};
 
-use crate::EngineError;
 use crate::index::Index;
 use crate::keyring::Keyring;
+use crate::last_resort::{LastResort, Step, Tried};
 use crate::offload::Offload;
 use crate::repository::Repository;
+use crate::{EngineError, Kind};
 
 /// Opened blobs kept, at about 1 MiB each.
 const BLOBS_KEPT_MAX: usize = 24;
+/// How often a blob that does not open is read.
+const READS_MAX: usize = 2;
 
 /// Opened blobs, the one used last at the end.
 type Kept = VecDeque<((PackNo, u32), Bytes)>;
@@ -33,18 +37,25 @@ pub(crate) struct Fetcher {
     pub(crate) store: SharedStore,
     pub(crate) offload: Offload,
     pub(crate) keyring: Arc<Keyring>,
+    /// The index as it was when the operation began.
     pub(crate) index: Index,
     pub(crate) namer: Option<ChunkNamer>,
     kept: Arc<Mutex<Kept>>,
+    last_resort: Arc<LastResort>,
 }
 
 impl Repository {
-    /// A fetcher over the index as it is now.
+    /// A reader's fetcher, over the index as it is now. What it misses it looks for anew.
     pub(crate) async fn fetcher(&self) -> Result<Fetcher, EngineError> {
-        Ok(self.fetcher_of(self.load_index().await?))
+        Ok(self.fetcher_with(self.load_index().await?, LastResort::new(Some(self.clone()))))
     }
 
+    /// A writer's fetcher: it stays with `index`.
     pub(crate) fn fetcher_of(&self, index: Index) -> Fetcher {
+        self.fetcher_with(index, LastResort::new(None))
+    }
+
+    fn fetcher_with(&self, index: Index, last_resort: LastResort) -> Fetcher {
         Fetcher {
             store: Arc::clone(&self.store),
             offload: self.offload.clone(),
@@ -52,6 +63,7 @@ impl Repository {
             index,
             namer: self.keyring.namer().ok(),
             kept: Arc::default(),
+            last_resort: Arc::new(last_resort),
         }
     }
 }
@@ -71,19 +83,75 @@ impl Fetcher {
         Ok(bytes)
     }
 
-    /// A chunk's bytes: every place is tried before it is called lost.
+    /// A chunk's bytes: every place is tried, and looked for anew, before it is called lost.
     pub(crate) async fn chunk(&self, id: ChunkId) -> Result<Bytes, EngineError> {
-        let mut tried = Vec::new();
-        for place in self.index.places(id)? {
-            match self.chunk_at(id, place).await {
-                Ok(bytes) => return Ok(bytes),
-                Err(error @ EngineError::Store(_)) if error.kind() != crate::Kind::Damaged => return Err(error),
-                Err(error @ EngineError::Role { .. }) => return Err(error),
-                Err(error) => tried.push(error.to_string()),
+        let mut tried = self.last_resort.search();
+        for step in [Step::Known, Step::IndexAgain, Step::Trailers] {
+            if self.last_resort.prepare(step, &tried).await?
+                && let Some(bytes) = self.chunk_anywhere(id, &mut tried).await?
+            {
+                return Ok(bytes);
             }
         }
-        let reason = if tried.is_empty() { "no index segment names it".to_owned() } else { tried.join("; ") };
-        Err(EngineError::Lost { chunk: id.to_string(), reason })
+        Err(self.last_resort.lost(id, tried))
+    }
+
+    /// Tries every place that is known now and was not tried yet.
+    async fn chunk_anywhere(&self, id: ChunkId, tried: &mut Tried) -> Result<Option<Bytes>, EngineError> {
+        let index = self.last_resort.newest(&self.index);
+        let places = index.places(id)?.into_iter().chain(self.last_resort.places(id));
+        for place in places.collect::<Vec<_>>() {
+            if !tried.begin(place) {
+                continue;
+            }
+            let was_listed = index.is_listed(place.pack);
+            if let Some((reason, is_gone)) = self.last_resort.failure_at(place) {
+                tried.failed(place, reason, is_gone, was_listed);
+                continue;
+            }
+            match self.chunk_at(id, place).await {
+                Ok(bytes) => return Ok(Some(bytes)),
+                Err(error @ EngineError::Store(_)) if error.kind() != Kind::Damaged => return Err(error),
+                Err(error @ (EngineError::Role { .. } | EngineError::Cache(_) | EngineError::Panicked { .. })) => {
+                    return Err(error);
+                }
+                Err(error) => tried.failed(place, error.to_string(), is_gone(&error), was_listed),
+            }
+        }
+        Ok(None)
+    }
+
+    /// A place of each chunk that is not known to fail, if there is one: as planned reads want it. CPU-bound.
+    pub(crate) fn find(&self, ids: &[ChunkId]) -> Result<Vec<Option<Place>>, EngineError> {
+        let index = self.last_resort.newest(&self.index);
+        let mut found = index.find(ids)?;
+        if self.last_resort.knows_more() {
+            for (id, found) in ids.iter().zip(&mut found) {
+                if found.is_none_or(|place| self.last_resort.failure_at(place).is_some()) {
+                    let listed = index.places(*id)?.into_iter().filter(|place| index.is_listed(place.pack));
+                    let mut places = listed.chain(self.last_resort.places(*id));
+                    *found = places.find(|place| self.last_resort.failure_at(*place).is_none());
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// What a pack holds.
+    pub(crate) fn pack(&self, number: PackNo) -> Result<Arc<PackInfo>, EngineError> {
+        self.last_resort.pack(number).map_or_else(|| self.index.pack(number), Ok)
+    }
+
+    /// After a listed pack was found gone: reads the index again, once for all who miss it.
+    pub(crate) async fn missed(&self, place: Place, error: &StoreError) -> Result<(), EngineError> {
+        let mut tried = self.last_resort.search();
+        let was_listed = self.last_resort.newest(&self.index).is_listed(place.pack);
+        if self.last_resort.failure_at(place).is_none() {
+            tried.failed(place, error.to_string(), true, was_listed);
+            self.last_resort.prepare(Step::IndexAgain, &tried).await?;
+            self.last_resort.note_gone(place.pack, error.to_string());
+        }
+        Ok(())
     }
 
     async fn chunk_at(&self, id: ChunkId, place: Place) -> Result<Bytes, EngineError> {
@@ -93,7 +161,10 @@ impl Fetcher {
             let what = PackError::Inconsistent { what: "a chunk lies outside its blob" };
             return Err(EngineError::object(format!("chunk {id}"))(what));
         }
+        // A few small chunks of a blob must not keep all of it in memory.
+        let is_sparse = end - start < blob.len() / 2;
         let bytes = blob.slice(start..end);
+        let bytes = if is_sparse { Bytes::copy_from_slice(&bytes) } else { bytes };
         let Some(namer) = self.namer.clone() else { return Ok(bytes) };
         let (named, bytes) = self.offload.start(move || (namer.name(&bytes), bytes)).await?;
         if named == id { Ok(bytes) } else { Err(EngineError::object(format!("chunk {id}"))(PackError::Hash)) }
@@ -104,22 +175,36 @@ impl Fetcher {
         if let Some(kept) = self.kept(pack, row) {
             return Ok(kept);
         }
-        let info = self.index.pack(pack)?;
+        let info = self.pack(pack)?;
         let name = names::pack(&info.id);
         let outside =
             || EngineError::object(&name)(PackError::Inconsistent { what: "the index names a blob it does not have" });
         let blob = info.blobs.get(row as usize).ok_or_else(outside)?;
         let range = blob.offset..blob.offset + u64::from(blob.sealed_len);
         let mut opened = Err(outside());
-        for _ in 0..2 {
-            let sealed = self.store.get_range(&name, range.clone()).await?;
+        for _ in 0..READS_MAX {
+            let sealed = match self.store.get_range(&name, range.clone()).await {
+                Ok(sealed) => sealed,
+                Err(error) => {
+                    if matches!(error, StoreError::NotFound { .. }) {
+                        self.last_resort.note_gone(pack, error.to_string());
+                    }
+                    return Err(error.into());
+                }
+            };
             let (keyring, info) = (Arc::clone(&self.keyring), Arc::clone(&info));
             opened = self.offload.start(move || open_blob(&keyring, &info, row, &sealed)).await?;
             if opened.is_ok() {
                 break;
             }
         }
-        let bytes = Bytes::from(opened?);
+        let bytes = match opened {
+            Ok(opened) => Bytes::from(opened),
+            Err(error) => {
+                self.last_resort.note_bad(pack, row, error.to_string());
+                return Err(error);
+            }
+        };
         self.keep(pack, row, bytes.clone());
         Ok(bytes)
     }
@@ -140,6 +225,10 @@ impl Fetcher {
             kept.pop_front();
         }
     }
+}
+
+fn is_gone(error: &EngineError) -> bool {
+    matches!(error, EngineError::Store(StoreError::NotFound { .. }))
 }
 
 thread_local! {

@@ -59,6 +59,11 @@ impl Index {
         Ok(places)
     }
 
+    /// Whether a pack was listed with its right length when the index was read.
+    pub(crate) fn is_listed(&self, pack: PackNo) -> bool {
+        self.usable.contains(pack)
+    }
+
     /// Every usable pack.
     pub(crate) fn packs(&self) -> Result<Vec<PackInfo>, EngineError> {
         let all = self.cache.packs().map(|found| found.map_err(EngineError::from));
@@ -106,7 +111,8 @@ impl Repository {
                 .filter_map(|info| Some((SegmentId::from_hex(names::last(&info.name))?, info)))
                 .collect();
             let applied = self.cache.applied_segments()?;
-            let missing: Vec<_> = listed.iter().filter(|(id, _)| !applied.contains(*id)).collect();
+            let missing = listed.iter().filter(|(id, _)| !applied.contains(*id));
+            let missing: Vec<_> = missing.map(|(id, info)| (*id, info.clone())).collect();
             let vanished = self.apply_segments(missing).await?;
             if !vanished {
                 self.cache.retain_segments(&listed.keys().copied().collect())?;
@@ -119,9 +125,12 @@ impl Repository {
     }
 
     /// Reads and applies segments; true if one of them is gone.
-    async fn apply_segments(&self, missing: Vec<(&SegmentId, &ObjectInfo)>) -> Result<bool, EngineError> {
+    async fn apply_segments(&self, missing: Vec<(SegmentId, ObjectInfo)>) -> Result<bool, EngineError> {
         let mut reads = futures::stream::iter(missing)
-            .map(|(id, info)| async move { (*id, info.clone(), self.store.get(&info.name).await) })
+            .map(|(id, info)| async move {
+                let read = self.store.get(&info.name).await;
+                (id, info, read)
+            })
             .buffered(REQUESTS_MAX / 4);
         let mut vanished = false;
         let mut late = Vec::new();

@@ -26,6 +26,7 @@ mod init;
 mod inspect;
 mod keyring;
 mod keys;
+mod last_resort;
 mod objects;
 mod offload;
 mod progress;
@@ -33,6 +34,7 @@ mod repository;
 mod restore;
 mod snapshots;
 mod stats;
+mod trailers;
 mod writer;
 
 pub use backup::{BackupReport, BackupRequest, Input, Problem};
