@@ -11,6 +11,7 @@ mod model;
 mod moved;
 mod postgres;
 mod reader;
+mod resumed;
 mod roles;
 mod s3;
 mod streams;

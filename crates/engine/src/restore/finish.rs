@@ -38,7 +38,7 @@ pub(crate) async fn directories(
     let mut batch = Vec::new();
     let mut strict = Vec::new();
     let mut top = None;
-    while let Some(FullEntry { entry, .. }) = entries.try_next().await? {
+    while let Some(FullEntry { entry, .. }) = restoring.unless_stopped(entries.try_next()).await? {
         let Some(place) = restoring.filter.place(prefix, &entry) else {
             if let Some(cleaner) = cleaner.as_mut() {
                 cleaner.may_clean_top = entry.is_whole;
@@ -85,6 +85,7 @@ async fn set_all(restoring: &Arc<Restoring>, batch: Vec<(EntryPath, Entry)>) -> 
     let restoring = Arc::clone(restoring);
     let set = blocking::run(move || {
         for (path, entry) in &batch {
+            restoring.go_on()?;
             match restoring.target.set_metadata(path, &metadata_of(entry), &restoring.request.owners) {
                 Ok(problems) => restoring.note_all(problems),
                 Err(error) => restoring.failed(&path.to_string(), &error)?,
@@ -178,6 +179,7 @@ fn clean(restoring: &Restoring, directory: Option<&EntryPath>, names: &HashSet<V
         Err(error) => return restoring.failed(&directory.map(ToString::to_string).unwrap_or_default(), &error),
     };
     for name in there.into_iter().filter(|name| !names.contains(name)) {
+        restoring.go_on()?;
         let path = directory.map_or_else(|| EntryPath::try_from(name.clone()), |directory| directory.join(&name));
         let remove = |path| if is_plan { Ok(path) } else { restoring.target.remove(&path).map(|()| path) };
         match path.and_then(remove) {

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use futures::{StreamExt, TryStreamExt};
+use futures::{Stream, StreamExt, TryStreamExt};
 use pack::manifest::{ChildKind, Entry, EntryKind};
 use source::blocking;
 use source::entry::EntryPath;
@@ -107,9 +107,10 @@ impl Planner {
         }
         let mut leaves = leaves_of(self.fetcher.clone(), full.children);
         let (mut offset, mut piece_count) = (0, 0);
-        while let Some(leaf) = leaves.next().await {
-            let leaf = match leaf {
-                Ok(leaf) => leaf,
+        loop {
+            let leaf = match self.restoring.unless_stopped(leaves.try_next()).await {
+                Ok(Some(leaf)) => leaf,
+                Ok(None) => break,
                 Err(error @ EngineError::Lost { .. }) => {
                     file.fail(&self.restoring, &error.to_string());
                     break;
@@ -157,12 +158,30 @@ impl Planner {
             .map(|run| {
                 let (fetcher, restoring) = (fetcher.clone(), Arc::clone(&restoring));
                 async move {
-                    let found = read_run(&fetcher, run).await?;
+                    let found = restoring.unless_stopped(read_run(&fetcher, run)).await?;
                     fetcher.offload.start(move || restoring.write_all(found)).await?
                 }
             })
             .buffer_unordered(RUNS_AT_ONCE);
-        written.try_collect::<()>().await
+        self.all(written).await.map(drop)
+    }
+
+    /// Waits for all jobs, also when one has failed: none may write when the restore has returned. After the first
+    /// failure the others end soon.
+    async fn all<T>(&self, jobs: impl Stream<Item = Result<T, EngineError>>) -> Result<Vec<T>, EngineError> {
+        let mut jobs = std::pin::pin!(jobs);
+        let mut done = Ok(Vec::new());
+        while let Some(ended) = jobs.next().await {
+            match (&mut done, ended) {
+                (Ok(done), Ok(one)) => done.push(one),
+                (Ok(_), Err(error)) => {
+                    self.restoring.stop.cancel();
+                    done = Err(error);
+                }
+                (Err(_), _) => {}
+            }
+        }
+        done
     }
 
     /// Leaves out what the target has already, by comparing its content with the chunk's id.
@@ -175,11 +194,8 @@ impl Planner {
             let (restoring, namer) = (Arc::clone(&self.restoring), namer.clone());
             jobs.push(self.fetcher.offload.start(move || restoring.drop_right_ones(part, &namer)));
         }
-        let mut wanted = Vec::new();
-        for job in jobs {
-            wanted.extend(job.await??);
-        }
-        Ok(wanted)
+        let jobs = futures::stream::iter(jobs).then(|job| async { job.await? });
+        Ok(self.all(jobs).await?.into_iter().flatten().collect())
     }
 
     /// Finishes the last window, then makes the hard links.

@@ -54,6 +54,8 @@ pub(crate) struct FilePlan {
     /// Pieces to come, and one more until all are planned.
     left: AtomicUsize,
     failed: AtomicBool,
+    /// Whether it was opened for writing before: what is there then is ours.
+    begun: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -91,8 +93,8 @@ pub(crate) struct Piece {
 
 impl FilePlan {
     pub(crate) fn new(path: EntryPath, entry: Entry, compare_only: bool) -> Self {
-        let (left, failed) = (AtomicUsize::new(1), AtomicBool::new(false));
-        Self { path, entry, compare_only, left, failed, state: Mutex::default() }
+        let (failed, begun) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { path, entry, compare_only, left: AtomicUsize::new(1), failed, begun, state: Mutex::default() }
     }
 
     pub(crate) fn expect_piece(&self) {
@@ -107,6 +109,8 @@ impl FilePlan {
     /// Reports the file's first problem; nothing more is written to it.
     pub(crate) fn fail(&self, restoring: &Restoring, message: &str) {
         if !self.failed.swap(true, Ordering::AcqRel) {
+            // What could be had of it stays, and it was said that it is not all.
+            restoring.unfinished.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.path);
             restoring.progress.add_problem();
             restoring.problems.add(self.path.to_string(), message.to_owned(), true);
         }
@@ -133,14 +137,19 @@ impl FilePlan {
 
     fn open(&self, restoring: &Restoring) -> Result<Option<SinkFile>, SourceError> {
         let EntryKind::File { len } = self.entry.kind else { return Ok(None) };
-        if self.is_left_alone(restoring, len)? {
+        if !self.begun.load(Ordering::Acquire) && self.is_left_alone(restoring, len)? {
             restoring.tally.skipped.fetch_add(1, Ordering::Relaxed);
             return Ok(None);
         }
         if let Some(parent) = self.path.parent() {
             restoring.target.create_dir_all(&parent)?;
         }
-        restoring.target.create_file(&self.path, len).map(Some)
+        let file = restoring.target.create_file(&self.path, len)?;
+        self.begun.store(true, Ordering::Release);
+        if restoring.request.overwrite == Overwrite::Never {
+            restoring.unfinished.lock().unwrap_or_else(PoisonError::into_inner).insert(self.path.clone());
+        }
+        Ok(Some(file))
     }
 
     /// Whether what is there already stays as it is, by the request's word.
@@ -172,6 +181,7 @@ impl FilePlan {
             return restoring.entry_failed(self, &error);
         }
         let State::Open(mut file) = state else { return Ok(()) };
+        restoring.unfinished.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.path);
         let metadata = metadata_of(&self.entry);
         match restoring.target.set_file_metadata(&mut file, &metadata, &restoring.request.owners) {
             Ok(problems) => restoring.note_all(problems),
@@ -201,6 +211,7 @@ impl Restoring {
         let mut wanted = Vec::with_capacity(pieces.len());
         let mut current: Option<(Arc<FilePlan>, There)> = None;
         for piece in pieces {
+            self.go_on()?;
             let file = Arc::clone(&piece.tag.file);
             if !current.as_ref().is_some_and(|(last, _)| Arc::ptr_eq(last, &file)) {
                 if let Some((last, _)) = current.take() {
@@ -280,6 +291,7 @@ impl Restoring {
     /// Writes what was read. Blocking.
     pub(crate) fn write_all(&self, found: Vec<Found<Piece>>) -> Result<(), EngineError> {
         for (Wanted { leaf, tag: Piece { file, offset } }, bytes) in found {
+            self.go_on()?;
             match bytes {
                 Err(error) => file.fail(self, &error.to_string()),
                 Ok(bytes) if !file.failed.load(Ordering::Acquire) => {
@@ -309,6 +321,7 @@ impl Restoring {
     /// Makes directories, symbolic links, pipes and devices. Blocking.
     pub(crate) fn make_all(&self, entries: &[(EntryPath, Entry)]) -> Result<(), EngineError> {
         for (path, entry) in entries {
+            self.go_on()?;
             let made = self.make(path, entry).and_then(|made| match entry.kind {
                 _ if !made => Ok(None),
                 EntryKind::Directory => Ok(Some(Vec::new())),
@@ -361,6 +374,7 @@ impl Restoring {
     /// Makes hard links. Blocking.
     pub(crate) fn link_all(&self, links: &[(Arc<FilePlan>, EntryPath)]) -> Result<(), EngineError> {
         for (first, path) in links {
+            self.go_on()?;
             if first.failed.load(Ordering::Acquire) {
                 let broken = format!("is a further name of {}, which could not be restored", first.path);
                 self.progress.add_problem();
