@@ -11,11 +11,12 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use pack::{BlobKind, PackError, names, open_blob_key};
-use seal::{BlobOpener, ChunkId, ChunkNamer, SealError};
+use pack::{BlobKind, BlobRow, PackError, SealRow, names, open_blob_key};
+use seal::{Binding, BlobOpener, ChunkId, ChunkNamer, SealError, Secret};
 use store::index_cache::{PackInfo, PackNo, Place};
 use store::{SharedStore, StoreError};
 
+use crate::buffers::Buffers;
 use crate::index::Index;
 use crate::keyring::Keyring;
 use crate::last_resort::{LastResort, Step, Tried};
@@ -40,6 +41,8 @@ pub(crate) struct Fetcher {
     /// The index as it was when the operation began.
     pub(crate) index: Index,
     pub(crate) namer: Option<ChunkNamer>,
+    /// For opened blobs.
+    pub(crate) buffers: Buffers,
     kept: Arc<Mutex<Kept>>,
     last_resort: Arc<LastResort>,
 }
@@ -62,6 +65,7 @@ impl Repository {
             keyring: Arc::new(self.keyring.clone()),
             index,
             namer: self.keyring.namer().ok(),
+            buffers: Buffers::default(),
             kept: Arc::default(),
             last_resort: Arc::new(last_resort),
         }
@@ -192,14 +196,15 @@ impl Fetcher {
                     return Err(error.into());
                 }
             };
-            let (keyring, info) = (Arc::clone(&self.keyring), Arc::clone(&info));
-            opened = self.offload.start(move || open_blob(&keyring, &info, row, &sealed)).await?;
+            let (keyring, info, buffers) = (Arc::clone(&self.keyring), Arc::clone(&info), self.buffers.clone());
+            let open = move || buffers.filled(|plain| open_blob_into(&keyring, &info, row, &sealed, plain));
+            opened = self.offload.start(open).await?;
             if opened.is_ok() {
                 break;
             }
         }
         let bytes = match opened {
-            Ok(opened) => Bytes::from(opened),
+            Ok(opened) => opened,
             Err(error) => {
                 self.last_resort.note_bad(pack, row, error.to_string());
                 return Err(error);
@@ -232,22 +237,46 @@ fn is_gone(error: &EngineError) -> bool {
 }
 
 thread_local! {
-    static OPENER: RefCell<Option<BlobOpener>> = const { RefCell::new(None) };
+    static OPENER: RefCell<Option<Opener>> = const { RefCell::new(None) };
+}
+
+/// What a thread of the pool needs to open blobs, kept from one to the next.
+struct Opener {
+    opener: BlobOpener,
+    /// The seal whose key was unwrapped last, and that key: an X25519 for every pack, not for every blob.
+    unwrapped: Option<(SealRow, Secret)>,
 }
 
 /// Lends this thread's opener.
 pub(crate) fn with_opener<T>(work: impl FnOnce(&mut BlobOpener) -> Result<T, SealError>) -> Result<T, SealError> {
+    with_own(|own| work(&mut own.opener)).unwrap_or(Err(SealError::Sealed))
+}
+
+fn with_own<T>(work: impl FnOnce(&mut Opener) -> T) -> Result<T, SealError> {
     OPENER.with(|cell| {
-        let mut opener = cell.borrow_mut();
-        if opener.is_none() {
-            *opener = Some(BlobOpener::new()?);
+        let mut own = cell.borrow_mut();
+        if own.is_none() {
+            *own = Some(Opener { opener: BlobOpener::new()?, unwrapped: None });
         }
-        opener.as_mut().map_or(Err(SealError::Sealed), work)
+        own.as_mut().map(work).ok_or(SealError::Sealed)
     })
 }
 
 /// Checks a sealed blob's hash and opens it. CPU-bound.
 pub(crate) fn open_blob(keyring: &Keyring, info: &PackInfo, row: u32, sealed: &[u8]) -> Result<Vec<u8>, EngineError> {
+    let mut plain = Vec::new();
+    open_blob_into(keyring, info, row, sealed, &mut plain)?;
+    Ok(plain)
+}
+
+/// As [`open_blob`], into a buffer that was used before.
+pub(crate) fn open_blob_into(
+    keyring: &Keyring,
+    info: &PackInfo,
+    row: u32,
+    sealed: &[u8],
+    plain: &mut Vec<u8>,
+) -> Result<(), EngineError> {
     let object = || EngineError::object(names::pack(&info.id));
     let missing = || object()(PackError::Inconsistent { what: "the index names a blob it does not have" });
     let blob = info.blobs.get(row as usize).ok_or_else(missing)?;
@@ -258,10 +287,29 @@ pub(crate) fn open_blob(keyring: &Keyring, info: &PackInfo, row: u32, sealed: &[
     if blob.kind != BlobKind::Structure && !keyring.opens_content() {
         return Err(keyring.refuse("open content"));
     }
-    let unknown = || object()(PackError::Inconsistent { what: "sealed in an epoch that this key does not know" });
-    let index_key = keyring.index_key_of(seal.epoch).ok_or_else(unknown)?;
-    let (key, binding) =
-        open_blob_key(seal, blob, &index_key, keyring.exchange_of(seal.epoch), keyring.repository).map_err(object())?;
-    with_opener(|opener| opener.open(sealed, blob.plain_len as usize, &key, binding))
-        .map_err(|source| object()(PackError::Seal { what: "a blob", source }))
+    let opened = with_own(|own| {
+        let (key, binding) = key_of(own, keyring, seal, blob)?;
+        let opened = own.opener.open_into(sealed, blob.plain_len as usize, &key, binding, plain);
+        opened.map_err(|source| PackError::Seal { what: "a blob", source })
+    });
+    opened.map_err(|source| PackError::Seal { what: "a blob", source }).flatten().map_err(object())
+}
+
+/// The key and binding of a blob; the key of the seal used last is at hand.
+fn key_of(own: &mut Opener, keyring: &Keyring, seal: &SealRow, blob: &BlobRow) -> Result<(Secret, Binding), PackError> {
+    let is_wrapped = blob.kind != BlobKind::Structure;
+    if is_wrapped
+        && let Some((unwrapped, key)) = &own.unwrapped
+        && unwrapped == seal
+    {
+        return Ok((key.clone(), pack::blob_binding(seal, blob.kind, blob.counter, keyring.repository)));
+    }
+    let unknown = PackError::Inconsistent { what: "sealed in an epoch that this key does not know" };
+    let index_key = keyring.index_key_of(seal.epoch).ok_or(unknown)?;
+    let exchange = keyring.exchange_of(seal.epoch);
+    let (key, binding) = open_blob_key(seal, blob, &index_key, exchange, keyring.repository)?;
+    if is_wrapped {
+        own.unwrapped = Some((seal.clone(), key.clone()));
+    }
+    Ok((key, binding))
 }

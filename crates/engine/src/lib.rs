@@ -16,6 +16,7 @@
 
 mod backup;
 mod budget;
+mod buffers;
 mod cat;
 mod check;
 mod entries;

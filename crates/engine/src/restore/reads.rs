@@ -14,7 +14,7 @@ use store::StoreError;
 use store::index_cache::{PackInfo, Place};
 
 use crate::EngineError;
-use crate::fetch::{Fetcher, open_blob};
+use crate::fetch::{Fetcher, open_blob_into};
 
 /// Plaintext of one run, in bytes.
 pub(crate) const RUN_PLAIN_LEN_MAX: u64 = 4 << 20;
@@ -148,11 +148,12 @@ async fn read_once<T: Send + 'static>(fetcher: &Fetcher, run: Run<T>) -> Result<
     for blob in blobs {
         let (keyring, pack, namer, sealed) =
             (Arc::clone(&fetcher.keyring), Arc::clone(&pack), fetcher.namer.clone(), sealed.clone());
+        let buffers = fetcher.buffers.clone();
         jobs.push(fetcher.offload.start(move || {
-            let opened = sealed
-                .and_then(|sealed| slice_of(&pack, blob.row, start, &sealed))
-                .map(|sealed| open_blob(&keyring, &pack, blob.row, &sealed));
-            let opened = opened.and_then(Result::ok).map(Bytes::from);
+            let sealed = sealed.and_then(|sealed| slice_of(&pack, blob.row, start, &sealed));
+            let open =
+                |sealed: Bytes| buffers.filled(|plain| open_blob_into(&keyring, &pack, blob.row, &sealed, plain)).ok();
+            let opened = sealed.and_then(open);
             // A few small chunks of a blob must not keep all of it in memory.
             let wanted_len: u64 = blob.wanted.iter().map(|(wanted, _)| wanted.leaf.len).sum();
             let is_sparse = opened.as_ref().is_some_and(|opened| wanted_len < opened.len() as u64 / 2);
