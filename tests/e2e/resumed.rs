@@ -1,19 +1,20 @@
-//! Restores that are stopped: at once, with nothing that writes any more, and the next one ends what was begun.
+//! Restores that are stopped: at once, with nothing that writes any more, and the next one ends what was begun. And such as
+//! take long: files of many pieces and names, directories to be cleaned.
 //!
 //! Never here: backups that are stopped (see `streams` and `crash`).
 
 use std::collections::BTreeSet;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use engine::{EngineError, Overwrite, Progress, Repository, RestoreReport, RestoreRequest, SnapshotInfo};
-use harness::binary::{Host, Run as _, noise};
+use harness::binary::{Host, Run as _, is_root, noise, set_mode};
 use harness::running::{Running, file_count};
 use harness::{Dice, Site, Tree, restore_request, try_restore};
 use rustix::process::Signal;
-use store::testing::{Fault, FaultyStore, Trigger, Verb};
+use store::testing::{Fault, FaultyStore, MemoryStore, Trigger, Verb};
 use tokio_util::sync::CancellationToken;
 
 const MIB: usize = 1 << 20;
@@ -131,6 +132,78 @@ async fn file_of_several_windows_is_restored_whole_when_nothing_is_overwritten()
         let is_same = std::fs::read(target.path().join("sparse")).expect("reads")
             == std::fs::read(site.tree().join("sparse")).expect("reads");
         assert!(is_same, "{overwrite:?}");
+    }
+}
+
+/// Adds something that the snapshot does not have to every directory below `folder`, itself included.
+fn litter(folder: &Path) -> usize {
+    let mut count = 1;
+    for entry in std::fs::read_dir(folder).expect("lists") {
+        let path = entry.expect("lists").path();
+        if path.is_dir() {
+            count += litter(&path);
+        }
+    }
+    std::fs::write(folder.join("~stray"), "stray").expect("writes");
+    count
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn restore_that_deletes_cleans_every_directory_and_leaves_its_times_and_mode_right() {
+    let site = Site::new(1);
+    let repository = site.init(site.store(), "cache").await.expect("makes");
+    // Names around the separator, empty directories between full ones, and such as nobody may write to, in each other.
+    for name in ["a/x/deep", "a/x-y", "a-b/empty", "a.b", "a/x/deep/er", "b/shut/in/all", "b/shut.in", "c"] {
+        std::fs::create_dir_all(site.tree().join(name)).expect("creates");
+    }
+    for name in ["a/one", "a/x/deep/two", "b/shut/in/three", "c/four"] {
+        std::fs::write(site.tree().join(name), name).expect("writes");
+    }
+    for name in ["b/shut/in/all", "b/shut/in", "b/shut", "a/x"] {
+        set_mode(&site.tree().join(name), 0o555);
+    }
+    let report = site.backup(&repository).await;
+    let snapshot = site.snapshot(&repository, &report).await;
+    let tree = Tree::read(&site.tree());
+    let target = site.new_folder();
+    let request = || restore_request(&site.tree_path(), target.path());
+    try_restore(&repository, &snapshot, request()).await.expect("restores");
+    tree.assert_same(&Tree::read(target.path()), "restored");
+    if !is_root() {
+        return;
+    }
+    let count = litter(target.path());
+    let request = RestoreRequest { delete: true, ..request() };
+    let report = try_restore(&repository, &snapshot, request).await.expect("restores");
+    assert_eq!((report.deleted_count, report.problem_count), (count as u64, 0), "{:?}", report.problems);
+    tree.assert_same(&Tree::read(target.path()), "cleaned");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_of_very_many_names_are_read_once_and_linked() {
+    const NAMES: u64 = 9_000;
+    let (site, store) = (Site::new(1), Arc::new(FaultyStore::new(Arc::new(MemoryStore::new()))));
+    let repository = site.init(store.clone(), "cache").await.expect("makes");
+    let dice = Dice::of_seed(3);
+    for file in ["one", "other"] {
+        std::fs::write(site.tree().join(file), dice.bytes(5_000)).expect("writes");
+    }
+    for at in 0..NAMES - 1 {
+        std::fs::hard_link(site.tree().join("one"), site.tree().join(format!("one {at}"))).expect("links");
+    }
+    std::fs::hard_link(site.tree().join("other"), site.tree().join("zz")).expect("links");
+    let report = site.backup(&repository).await;
+    let snapshot = site.snapshot(&repository, &report).await;
+    let target = site.new_folder();
+    let before = store.calls().len();
+    let request = RestoreRequest { verify: true, ..restore_request(&site.tree_path(), target.path()) };
+    let report = try_restore(&repository, &snapshot, request).await.expect("restores");
+    assert_eq!((report.problem_count, report.entry_count), (0, NAMES + 2), "{:?}", report.problems);
+    assert_eq!(report.written_len, 10_000, "each content once");
+    let reads = store.calls().split_off(before).iter().filter(|call| call.verb == Verb::GetRange).count();
+    assert!(reads <= 2, "{reads} reads");
+    for (name, links) in [("one", NAMES), ("one 0", NAMES), ("one 8998", NAMES), ("other", 2), ("zz", 2)] {
+        assert_eq!(std::fs::metadata(target.path().join(name)).expect("is there").nlink(), links, "{name}");
     }
 }
 

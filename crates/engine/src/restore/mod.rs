@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! entries ─► directories and small things at once ─► pieces of files ─► window ─► runs by pack ─► written at offsets
-//! then: hard links ─► what is to be deleted ─► metadata of directories
+//!                            each window ends with the further names of what is whole
+//! then: what is to be deleted ─► metadata of directories
 //! ```
 //!
 //! Invariant: everything stays beneath the target, whatever the manifest says; the sink sees to that, not the names.
@@ -162,8 +163,8 @@ async fn finish_all(fetcher: &Fetcher, snapshot: &SnapshotInfo, restoring: &Arc<
     let components = &snapshot.snapshot.structure.components;
     for component in components {
         let prefix = if components.len() > 1 { component.name.as_bytes() } else { &[] };
-        let entries = entries_of(fetcher.clone(), component.root, Scope::new(&restoring.request.path));
-        finish::directories(restoring, prefix, entries).await?;
+        let walk = || entries_of(fetcher.clone(), component.root, Scope::new(&restoring.request.path));
+        finish::directories(restoring, prefix, walk).await?;
     }
     Ok(())
 }
