@@ -35,11 +35,12 @@ get() {
 }
 
 for sink in /dev/null "$work/out"; do
+    to=$(basename "$sink")
     for _ in $(seq "$runs"); do
         for tool in backstay bupstash rustic; do
             rm -f "$work/out"
             # shellcheck disable=SC2046
-            /usr/bin/time -a -o "$work/times" -f "$tool $(basename "$sink") %U %S %e %M" $(get $tool) >"$sink" 2>/dev/null
+            /usr/bin/time -a -o "$work/times" -f "$tool $to %U %S %e %M" $(get $tool) >"$sink" 2>/dev/null
             [ "$sink" = /dev/null ] || cmp -s "$sink" "$dump" || { echo "cat.sh: $tool gave something else" >&2; exit 1; }
         done
     done
