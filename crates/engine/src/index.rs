@@ -68,6 +68,11 @@ impl Index {
         Ok(places)
     }
 
+    /// Whether a pack was listed with its right length when the index was read.
+    pub(crate) fn is_listed(&self, pack: PackNo) -> bool {
+        self.usable.contains(pack)
+    }
+
     /// Every usable pack.
     pub(crate) fn packs(&self) -> Result<Vec<PackInfo>, EngineError> {
         self.each_pack().collect()
@@ -158,7 +163,8 @@ impl Repository {
         for _ in 0..LISTINGS_MAX {
             let listed = self.list_segments().await?;
             let applied = cache.applied_segments()?;
-            let missing: Vec<_> = listed.iter().filter(|(id, _)| !applied.contains(*id)).collect();
+            let missing = listed.iter().filter(|(id, _)| !applied.contains(*id));
+            let missing: Vec<_> = missing.map(|(id, info)| (*id, info.clone())).collect();
             let vanished = self.apply_segments(cache, missing).await?;
             if !vanished {
                 let listed = listed.into_keys().collect();
@@ -175,10 +181,13 @@ impl Repository {
     async fn apply_segments(
         &self,
         cache: &Arc<IndexCache>,
-        missing: Vec<(&SegmentId, &ObjectInfo)>,
+        missing: Vec<(SegmentId, ObjectInfo)>,
     ) -> Result<bool, EngineError> {
         let mut reads = futures::stream::iter(missing)
-            .map(|(id, info)| async move { (*id, info.clone(), self.store.get(&info.name).await) })
+            .map(|(id, info)| async move {
+                let read = self.store.get(&info.name).await;
+                (id, info, read)
+            })
             .buffered(REQUESTS_MAX / 4);
         let mut vanished = false;
         while let Some((id, info, read)) = reads.next().await {
@@ -238,7 +247,7 @@ impl Repository {
     }
 
     /// Every pack in the store, with its length, as the listing shows them.
-    fn listed_packs(&self) -> impl Stream<Item = Result<(PackId, u64), EngineError>> + '_ {
+    pub(crate) fn listed_packs(&self) -> impl Stream<Item = Result<(PackId, u64), EngineError>> + '_ {
         let listed = self.store.list(names::PACKS).map_err(EngineError::from);
         listed.try_filter_map(
             |info| async move { Ok(PackId::from_hex(names::last(&info.name)).map(|id| (id, info.len))) },

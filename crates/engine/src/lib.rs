@@ -16,6 +16,7 @@
 
 mod backup;
 mod budget;
+mod buffers;
 mod cat;
 mod check;
 mod entries;
@@ -27,6 +28,7 @@ mod init;
 mod inspect;
 mod keyring;
 mod keys;
+mod last_resort;
 mod objects;
 mod offload;
 mod progress;
@@ -34,6 +36,7 @@ mod repository;
 mod restore;
 mod snapshots;
 mod stats;
+mod trailers;
 mod vanished;
 mod writer;
 

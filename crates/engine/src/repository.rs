@@ -32,6 +32,7 @@ pub struct OpenOptions {
 }
 
 /// A repository, opened with one key. Cheap to share; all operations take `&self`.
+#[derive(Clone)]
 pub struct Repository {
     pub(crate) store: SharedStore,
     pub(crate) env: Env,
