@@ -168,7 +168,7 @@ impl Fetcher {
         let bytes = blob.slice(start..end);
         let bytes = if is_sparse { Bytes::copy_from_slice(&bytes) } else { bytes };
         let Some(namer) = self.namer.clone() else { return Ok(bytes) };
-        let kind = self.index.pack(place.pack)?.blobs.get(place.blob as usize).map_or(BlobKind::Data, |blob| blob.kind);
+        let kind = self.pack(place.pack)?.blobs.get(place.blob as usize).map_or(BlobKind::Data, |blob| blob.kind);
         let (named, bytes) = self.offload.start(move || (kind.name(&namer, &bytes), bytes)).await?;
         if named == id { Ok(bytes) } else { Err(EngineError::object(format!("chunk {id}"))(PackError::Hash)) }
     }
