@@ -64,7 +64,9 @@ fn assert_recorded(name: &str, host: &Host, text: &str) {
     settings.add_filter(r"in [0-9.]+ (s|min|h)\b", "in [DURATION]");
     // The folders that lead to the tree belong to the machine, and change meanwhile.
     settings.add_filter(r"[0-9.,]+ (B|KiB|MiB) (stored|read)", "[LEN] $2");
-    settings.add_filter(r"[0-9]+ packs", "[COUNT] packs");
+    settings.add_filter(r"[0-9]+ (packs|chunks)\b", "[COUNT] $1");
+    settings.add_filter(r"Size +Stored", "Size  Stored");
+    settings.add_filter(r"(?m)( [0-9.]+ (?:B|KiB)) +[0-9.]+ (?:B|KiB)(  nightly)?$", "$1  [LEN]$2");
     settings.add_filter(r"    1 +\d+ +[0-9.]+ KiB", "    1  [COUNT] [LEN]");
     settings.bind(|| insta::assert_snapshot!(name, text));
 }

@@ -109,6 +109,8 @@ async fn server_that_refuses_or_cannot_be_reached_is_named_with_what_to_do() {
     refused(missing, &["s3://no-such-bucket/backup"]);
     let unmakable = host.backstay(["init", "--retries", "1", "-r", "s3://no-such-bucket/backup"]).run();
     refused(unmakable, &["no-such-bucket", "create the bucket"]);
+    let unnamable = host.backstay(one_try).args(["-r", "s3://No_Bucket/backup"]).run();
+    refused(unnamable, &["s3://No_Bucket/backup", "lower-case letters"]);
     let unmade = host.backstay(one_try).args(["-r", "s3://bucket1/elsewhere"]).run();
     refused(unmade, &["no backstay repository", "bucket1/elsewhere"]);
     let secret = host.backstay(one_try).env("AWS_SECRET_ACCESS_KEY", "wrong").run();

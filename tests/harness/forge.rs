@@ -4,8 +4,10 @@
 //! Never here: the engine; it must take these objects as they come.
 
 use bytes::Bytes;
-use pack::{Condemned, CondemnedId, Config, Dead, PackId, Protector, Segment, Signer, Slot, SnapshotId, names};
-use seal::{RepositoryId, Secret, key_from_password};
+use pack::{
+    Condemned, CondemnedId, Config, Dead, Forgotten, PackId, Protector, Segment, Signer, Slot, SnapshotId, names,
+};
+use seal::{IdentityKey, RepositoryId, Secret, key_from_password};
 use store::testing::MemoryStore;
 use store::{Env, Store as _};
 
@@ -17,6 +19,7 @@ pub struct Forge {
     env: Env,
     repository: RepositoryId,
     signer: Signer,
+    identity: IdentityKey,
     epoch: u32,
     index_key: Secret,
 }
@@ -35,10 +38,21 @@ impl Forge {
             let grant = slot.grants.last().expect("has an epoch");
             let granted = grant.open(&secrets.exchange, config.repository).expect("opens");
             let (epoch, index_key) = (grant.epoch, granted.index);
-            let signer = Signer::certified(secrets.identity, slot.certificate);
-            return Self { env: Env::system(), repository: config.repository, signer, epoch, index_key };
+            let identity = secrets.identity.clone();
+            let signer = Signer::certified(secrets.identity.clone(), slot.certificate);
+            let repository = config.repository;
+            return Self { env: Env::system(), repository, signer, identity, epoch, index_key };
         }
         panic!("no key opens with {who}");
+    }
+
+    /// Gives the repository packs and blobs of other lengths than `init` does, in bytes.
+    pub async fn set_lens(&self, store: &MemoryStore, pack_len: u32, blob_len: u32) {
+        let config = store.get(names::CONFIG).await.expect("is there");
+        let config = Config { pack_len, blob_len, ..Config::decode(&config).expect("decodes") };
+        let bytes = Bytes::from(config.encode(&self.identity).expect("encodes"));
+        store.overwrite(names::CONFIG, bytes.clone()).await;
+        store.overwrite(names::CONFIG_COPY, bytes).await;
     }
 
     /// A tombstone for `writer`: its name and bytes.
@@ -47,6 +61,14 @@ impl Forge {
         let record = Dead { writer, extension: Vec::new() };
         let bytes = record.encode(&self.index_key, self.epoch, self.env.random_id(), &self.signer, self.repository);
         (names::snapshot(&writer), bytes.expect("encodes").into())
+    }
+
+    /// What hides `snapshot`: its name and bytes.
+    #[must_use]
+    pub fn forgotten(&self, snapshot: SnapshotId) -> (String, Bytes) {
+        let record = Forgotten { snapshot, extension: Vec::new() };
+        let bytes = record.encode(&self.index_key, self.epoch, self.env.random_id(), &self.signer, self.repository);
+        (names::forgotten(&snapshot), bytes.expect("encodes").into())
     }
 
     /// A list that condemns `packs`.

@@ -87,7 +87,7 @@ impl Site {
     /// Where a cache lies and how much memory it takes.
     #[must_use]
     pub fn options(&self, cache: &str) -> OpenOptions {
-        OpenOptions { cache: CacheOptions { folder: self.path(cache), memory_len: CACHE_MEMORY_LEN } }
+        OpenOptions { cache: CacheOptions { memory_len: CACHE_MEMORY_LEN, ..CacheOptions::new(self.path(cache)) } }
     }
 
     /// Makes a repository whose owner's password is `owner`.

@@ -1,9 +1,10 @@
-//! A store in which an object is replaced by others just before it is read: what a prune does to a slow reader.
+//! A store in which objects are replaced by others just before one of them is read: what a prune does to a slow reader.
 //!
-//! Invariant: the swap happens once, before the first read of the object.
+//! Invariant: the swap happens once, before the first read of the object, or as many reads later as was said.
 //! Never here: failing requests.
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -17,14 +18,32 @@ use store::{ObjectInfo, PutReport, Store, StoreError};
 pub struct SwappingStore {
     inner: MemoryStore,
     name: String,
+    leaving: Vec<String>,
     successors: Mutex<Option<Vec<(String, Bytes)>>>,
+    reads_left: AtomicUsize,
 }
 
 impl SwappingStore {
     /// `inner`, in which `name` goes away and `successors` come when `name` is first read.
     #[must_use]
     pub fn new(inner: MemoryStore, name: &str, successors: Vec<(String, Bytes)>) -> Self {
-        Self { inner, name: name.to_owned(), successors: Mutex::new(Some(successors)) }
+        let leaving = vec![name.to_owned()];
+        let successors = Mutex::new(Some(successors));
+        Self { inner, name: name.to_owned(), leaving, successors, reads_left: AtomicUsize::new(0) }
+    }
+
+    /// Lets so many reads of the object pass before the swap.
+    #[must_use]
+    pub fn after(mut self, reads: usize) -> Self {
+        self.reads_left = AtomicUsize::new(reads);
+        self
+    }
+
+    /// These objects go away with it.
+    #[must_use]
+    pub fn taking(mut self, names: impl IntoIterator<Item = String>) -> Self {
+        self.leaving.extend(names);
+        self
     }
 
     /// Whether the object was asked for.
@@ -34,7 +53,8 @@ impl SwappingStore {
     }
 
     async fn before_read(&self, name: &str) -> Result<(), StoreError> {
-        if name != self.name {
+        let one_less = |left: usize| left.checked_sub(1);
+        if name != self.name || self.reads_left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less).is_ok() {
             return Ok(());
         }
         let successors = self.successors.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -42,7 +62,10 @@ impl SwappingStore {
         for (name, bytes) in successors {
             self.inner.put_new(&name, vec![bytes]).await?;
         }
-        self.inner.delete(name).await
+        for name in &self.leaving {
+            self.inner.delete(name).await?;
+        }
+        Ok(())
     }
 }
 

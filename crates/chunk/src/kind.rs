@@ -41,17 +41,24 @@ impl std::str::FromStr for CutterKind {
     type Err = UnknownCutter;
 
     fn from_str(name: &str) -> Result<Self, UnknownCutter> {
-        let unknown = || UnknownCutter { name: name.to_owned() };
+        // A name has one spelling: `cdc-064k` and `cdc-+64k` are no names, though they are numbers.
+        let kind = Self::parse(name).filter(|kind| kind.to_string() == name);
+        kind.ok_or_else(|| UnknownCutter { name: name.to_owned() })
+    }
+}
+
+impl CutterKind {
+    fn parse(name: &str) -> Option<Self> {
         if name == "tar" {
-            return Ok(Self::Tar);
+            return Some(Self::Tar);
         }
         let power = |text: &str, low: u32, high: u32| {
             text.parse::<u32>().ok().filter(|number| number.is_power_of_two() && (low..=high).contains(number))
         };
         if let Some(kib) = name.strip_prefix("cdc-").and_then(|rest| rest.strip_suffix('k')) {
-            return power(kib, 1, 256).map(|kib| Self::Cdc(kib << 10)).ok_or_else(unknown);
+            return power(kib, 1, 256).map(|kib| Self::Cdc(kib << 10));
         }
         let len = name.strip_prefix("pages-").and_then(|rest| power(rest, 512, 64 << 10));
-        len.map(Self::Pages).ok_or_else(unknown)
+        len.map(Self::Pages)
     }
 }

@@ -135,3 +135,35 @@ fn cut_points_of_a_known_stream_never_change() {
 }
 
 const GOLDEN_CUTS: [usize; 7] = [11193, 6754, 4217, 5081, 3891, 5370, 3494];
+
+#[test]
+fn cutter_name_has_one_spelling() {
+    for name in ["cdc-1k", "cdc-64k", "cdc-256k", "pages-512", "pages-65536", "tar"] {
+        assert_eq!(name.parse::<CutterKind>().map(|kind| kind.to_string()).as_deref(), Ok(name));
+    }
+    for name in [
+        "",
+        "cdc",
+        "cdc-",
+        "cdc-k",
+        "cdc-+64k",
+        "cdc-064k",
+        "cdc-64K",
+        "cdc-64",
+        "cdc-0k",
+        "cdc-3k",
+        "cdc-512k",
+        "cdc-64kk",
+        "pages-",
+        "pages-+4096",
+        "pages-04096",
+        "pages-256",
+        "pages-131072",
+        "pages-4096k",
+        "Tar",
+        "tar ",
+        " cdc-64k",
+    ] {
+        assert!(name.parse::<CutterKind>().is_err(), "{name:?}");
+    }
+}

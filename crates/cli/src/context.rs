@@ -105,7 +105,8 @@ impl Context {
 
     /// How repositories are opened.
     pub(crate) fn open_options(&self) -> Result<OpenOptions, CommandError> {
-        Ok(OpenOptions { cache: CacheOptions::new(self.cache_folder()?) })
+        let cache = CacheOptions::new(self.cache_folder()?).with_temporary(temporary_cache_folders().into());
+        Ok(OpenOptions { cache })
     }
 
     /// Where caches lie: one folder per repository.
@@ -139,4 +140,11 @@ impl Context {
             () = self.interrupts.token.cancelled() => Err(CommandError::Interrupted),
         }
     }
+}
+
+/// Where a command keeps a cache for its own time if the usual folder cannot be used: folders of this user's own, on
+/// disk or, where no disk may be written to, in memory.
+pub(crate) fn temporary_cache_folders() -> [PathBuf; 2] {
+    let own = format!("backstay-{}", rustix::process::geteuid().as_raw());
+    [std::env::temp_dir(), PathBuf::from("/dev/shm")].map(|folder| folder.join(&own))
 }

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | 0 | done |
 //! | 1 | partly done, or damage found by `check` ([`Outcome::Partly`], no error) |
-//! | 2 | not done |
+//! | 2 | not done, or no damage found by `check` but not everything looked at ([`Outcome::Unclear`], no error) |
 //! | 3 | unexpected |
 //! | 130, 143 | interrupted |
 //!
@@ -34,6 +34,8 @@ pub(crate) enum Outcome {
     Done,
     /// Some files or components are missing, or `check` found damage.
     Partly,
+    /// `check` found no damage, but could not look at everything.
+    Unclear,
 }
 
 /// Why a command was not carried out.

@@ -19,6 +19,9 @@ const REPORT: &str = "this is a bug; please report it with the output of the sam
 pub(crate) const AFTER_DAMAGE: &str =
     "back up what is affected again from this host: what is still at its source heals the repository";
 
+/// After a check that could not look at everything.
+pub(crate) const AFTER_UNCLEAR: &str = "run the same check again when the store answers; -v tells more";
+
 /// After a restore that could not give files to their owners.
 pub(crate) const OWNERS: &str = "only root can give files away: run as root, or add --owner none";
 
@@ -106,6 +109,7 @@ fn of_cache(error: &CacheError) -> &'static str {
             "name another folder with --cache-dir or BACKSTAY_CACHE_DIR"
         }
         CacheError::InUse { .. } => "wait until the other command has ended",
+        CacheError::Damaged { .. } => "run the same command again: the cache is made anew",
         _ => "the cache can be deleted at any time: backstay cache clear",
     }
 }
@@ -151,6 +155,9 @@ fn of_store(error: &StoreError) -> Option<String> {
         StoreError::NotADirectory { .. } => "name a folder",
         StoreError::Setting { setting, .. } if setting == "location" => {
             "a repository is a PATH, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix"
+        }
+        StoreError::Setting { setting, .. } if setting == "bucket name" => {
+            "name the bucket with 3 to 63 lower-case letters, digits, dots and hyphens, as in -r s3://bucket/prefix"
         }
         _ => return None,
     };

@@ -92,6 +92,7 @@ async fn run(arguments: Arguments, ui: Ui) -> u8 {
     match ended {
         Ok(Outcome::Done) => 0,
         Ok(Outcome::Partly) => 1,
+        Ok(Outcome::Unclear) => 2,
         Err(error) => report::report(&error, context.interrupts.exit_code(), &context.ui),
     }
 }

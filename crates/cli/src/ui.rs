@@ -10,7 +10,7 @@
 //! Never here: what to say.
 
 use std::fmt::Display;
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IoSlice, IsTerminal as _, Write as _};
 
 use bytes::Bytes;
 use indicatif::MultiProgress;
@@ -19,6 +19,9 @@ use serde::Serialize;
 use crate::error::CommandError;
 use crate::globals::OutputArgs;
 use crate::paint::Paint;
+
+/// Pieces in one system call: what every system takes.
+const PIECES_MAX: usize = 1024;
 
 /// How loud, for whom, and in which colours.
 #[derive(Debug, Clone)]
@@ -60,16 +63,16 @@ impl Ui {
     }
 
     /// Writes data as it is, off the runtime: a reader may be slow, and an interrupt must still be heard.
-    pub(crate) async fn bytes(&self, bytes: Bytes) -> Result<(), CommandError> {
-        if bytes.is_empty() {
+    pub(crate) async fn bytes(&self, pieces: Vec<Bytes>) -> Result<(), CommandError> {
+        if pieces.is_empty() {
             return Ok(());
         }
-        source::blocking::run(move || write_stdout(&bytes)).await.map_err(source::SourceError::from)?
+        source::blocking::run(move || write_stdout(&pieces)).await.map_err(source::SourceError::from)?
     }
 
     /// Writes lines as they are, as [`Ui::bytes`] does.
     pub(crate) async fn text(&self, lines: String) -> Result<(), CommandError> {
-        self.bytes(lines.into()).await
+        if lines.is_empty() { Ok(()) } else { self.bytes(vec![lines.into()]).await }
     }
 
     /// Says something to people, unless they asked for quiet.
@@ -109,8 +112,21 @@ impl Ui {
     }
 }
 
-/// Writes data as it is. Blocks while the reader is slow.
-fn write_stdout(bytes: &[u8]) -> Result<(), CommandError> {
+/// Writes pieces as they are, end to end, without putting them together first. Blocks while the reader is slow.
+fn write_stdout(pieces: &[Bytes]) -> Result<(), CommandError> {
     let mut stdout = io::stdout().lock();
-    stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(CommandError::from_stdout)
+    stdout.flush().map_err(CommandError::from_stdout)?;
+    let mut slices: Vec<IoSlice<'_>> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
+    let mut left = slices.as_mut_slice();
+    IoSlice::advance_slices(&mut left, 0); // passes over empty ones
+    while !left.is_empty() {
+        let some = left.get(..left.len().min(PIECES_MAX)).unwrap_or_default();
+        match rustix::io::writev(rustix::stdio::stdout(), some) {
+            Ok(0) => return Err(CommandError::from_stdout(io::ErrorKind::WriteZero.into())),
+            Ok(len) => IoSlice::advance_slices(&mut left, len),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(CommandError::from_stdout(error.into())),
+        }
+    }
+    Ok(())
 }

@@ -12,6 +12,7 @@ use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt, TryStreamExt};
 use pack::Role;
 use pack::manifest::{Child, ChildKind, EntryKind};
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::entries::{Scope, entries_of, leaves_of};
 use crate::fetch::Fetcher;
@@ -90,7 +91,7 @@ fn windows_of(
 
 /// Reads a window by pack and blob, each blob once, and gives its leaves back in order.
 ///
-/// Runs as a task of its own, so that it goes on while the window before is being written out.
+/// Runs as a task of its own, so that it goes on while the window before is being written out; dropped, it ends.
 async fn read_window(
     fetcher: Fetcher,
     window: Vec<Child>,
@@ -103,7 +104,7 @@ async fn read_window(
         found.sort_by_key(|(wanted, _)| wanted.tag);
         Ok(found.into_iter().map(|(wanted, bytes)| (wanted.leaf, bytes)).collect())
     });
-    task.await.map_err(|error| EngineError::Panicked { what: error.to_string() })?
+    AbortOnDropHandle::new(task).await.map_err(|error| EngineError::Panicked { what: error.to_string() })?
 }
 
 /// A leaf's bytes; a hole's are zeros, a little at a time.

@@ -1,6 +1,7 @@
 //! From a chunk id to its bytes: look up, get, open, check.
 //!
-//! A bad read is not a bad object: what fails its hash is read once more, then other copies are tried.
+//! A bad read is not a bad object: what fails its hash is read once more, then other copies are tried, then the ways of
+//! `last_resort`.
 //!
 //! Invariant: bytes are handed out only when they hash to the id that was asked for, where the key can tell.
 //! Never here: many chunks at once in the order of packs (see `restore`).
@@ -10,19 +11,23 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use pack::{BlobKind, PackError, names, open_blob_key};
-use seal::{BlobOpener, ChunkId, ChunkNamer, SealError};
-use store::SharedStore;
+use pack::{BlobKind, BlobRow, PackError, SealRow, names, open_blob_key};
+use seal::{Binding, BlobOpener, ChunkId, ChunkNamer, SealError, Secret};
 use store::index_cache::{PackInfo, PackNo, Place};
+use store::{SharedStore, StoreError};
 
-use crate::EngineError;
+use crate::buffers::Buffers;
 use crate::index::Index;
 use crate::keyring::Keyring;
+use crate::last_resort::{LastResort, Step, Tried};
 use crate::offload::Offload;
 use crate::repository::Repository;
+use crate::{EngineError, Kind};
 
 /// Opened blobs kept, at about 1 MiB each.
 const BLOBS_KEPT_MAX: usize = 24;
+/// How often a blob that does not open is read.
+const READS_MAX: usize = 2;
 
 /// Opened blobs, the one used last at the end.
 type Kept = VecDeque<((PackNo, u32), Bytes)>;
@@ -33,25 +38,36 @@ pub(crate) struct Fetcher {
     pub(crate) store: SharedStore,
     pub(crate) offload: Offload,
     pub(crate) keyring: Arc<Keyring>,
+    /// The index as it was when the operation began.
     pub(crate) index: Index,
     pub(crate) namer: Option<ChunkNamer>,
+    /// For opened blobs.
+    pub(crate) buffers: Buffers,
     kept: Arc<Mutex<Kept>>,
+    last_resort: Arc<LastResort>,
 }
 
 impl Repository {
-    /// A fetcher over the index as it is now.
+    /// A reader's fetcher, over the index as it is now. What it misses it looks for anew.
     pub(crate) async fn fetcher(&self) -> Result<Fetcher, EngineError> {
-        Ok(self.fetcher_of(self.load_index().await?))
+        Ok(self.fetcher_with(self.load_index().await?, LastResort::new(Some(self.clone()))))
     }
 
+    /// A writer's fetcher: it stays with `index`.
     pub(crate) fn fetcher_of(&self, index: Index) -> Fetcher {
+        self.fetcher_with(index, LastResort::new(None))
+    }
+
+    fn fetcher_with(&self, index: Index, last_resort: LastResort) -> Fetcher {
         Fetcher {
             store: Arc::clone(&self.store),
             offload: self.offload.clone(),
             keyring: Arc::new(self.keyring.clone()),
             index,
             namer: self.keyring.namer().ok(),
+            buffers: Buffers::default(),
             kept: Arc::default(),
+            last_resort: Arc::new(last_resort),
         }
     }
 }
@@ -59,31 +75,85 @@ impl Repository {
 impl Fetcher {
     /// A page's bytes, out of the local cache if they are there.
     pub(crate) async fn page(&self, id: ChunkId) -> Result<Bytes, EngineError> {
-        let cache = Arc::clone(&self.index.cache);
-        if let Some(page) = self.offload.start(move || cache.page(&id)).await?? {
+        let index = self.index.clone();
+        if let Some(page) = self.offload.start(move || index.kept_page(&id)).await? {
             return Ok(page.into());
         }
         let bytes = self.chunk(id).await?;
-        let (cache, page) = (Arc::clone(&self.index.cache), bytes.clone());
-        if let Err(error) = self.offload.start(move || cache.put_pages(&[(id, page.to_vec())])).await? {
-            tracing::warn!("{error}; the page is read again next time");
-        }
+        let (index, page) = (self.index.clone(), bytes.clone());
+        self.offload.start(move || index.keep_pages(&[(id, page.to_vec())])).await?;
         Ok(bytes)
     }
 
-    /// A chunk's bytes: every place is tried before it is called lost.
+    /// A chunk's bytes: every place is tried, and looked for anew, before it is called lost.
     pub(crate) async fn chunk(&self, id: ChunkId) -> Result<Bytes, EngineError> {
-        let mut tried = Vec::new();
-        for place in self.index.places(id)? {
-            match self.chunk_at(id, place).await {
-                Ok(bytes) => return Ok(bytes),
-                Err(error @ EngineError::Store(_)) if error.kind() != crate::Kind::Damaged => return Err(error),
-                Err(error @ EngineError::Role { .. }) => return Err(error),
-                Err(error) => tried.push(error.to_string()),
+        let mut tried = self.last_resort.search();
+        for step in [Step::Known, Step::IndexAgain, Step::Trailers] {
+            if self.last_resort.prepare(step, &tried).await?
+                && let Some(bytes) = self.chunk_anywhere(id, &mut tried).await?
+            {
+                return Ok(bytes);
             }
         }
-        let reason = if tried.is_empty() { "no index segment names it".to_owned() } else { tried.join("; ") };
-        Err(EngineError::Lost { chunk: id.to_string(), reason })
+        Err(self.last_resort.lost(id, tried))
+    }
+
+    /// Tries every place that is known now and was not tried yet.
+    async fn chunk_anywhere(&self, id: ChunkId, tried: &mut Tried) -> Result<Option<Bytes>, EngineError> {
+        let index = self.last_resort.newest(&self.index);
+        let places = index.places(id)?.into_iter().chain(self.last_resort.places(id));
+        for place in places.collect::<Vec<_>>() {
+            if !tried.begin(place) {
+                continue;
+            }
+            let was_listed = index.is_listed(place.pack);
+            if let Some((reason, is_gone)) = self.last_resort.failure_at(place) {
+                tried.failed(place, reason, is_gone, was_listed);
+                continue;
+            }
+            match self.chunk_at(id, place).await {
+                Ok(bytes) => return Ok(Some(bytes)),
+                Err(error @ EngineError::Store(_)) if error.kind() != Kind::Damaged => return Err(error),
+                Err(error @ (EngineError::Role { .. } | EngineError::Cache(_) | EngineError::Panicked { .. })) => {
+                    return Err(error);
+                }
+                Err(error) => tried.failed(place, error.to_string(), is_gone(&error), was_listed),
+            }
+        }
+        Ok(None)
+    }
+
+    /// A place of each chunk that is not known to fail, if there is one: as planned reads want it. CPU-bound.
+    pub(crate) fn find(&self, ids: &[ChunkId]) -> Result<Vec<Option<Place>>, EngineError> {
+        let index = self.last_resort.newest(&self.index);
+        let mut found = index.find(ids)?;
+        if self.last_resort.knows_more() {
+            for (id, found) in ids.iter().zip(&mut found) {
+                if found.is_none_or(|place| self.last_resort.failure_at(place).is_some()) {
+                    let listed = index.places(*id)?.into_iter().filter(|place| index.is_listed(place.pack));
+                    let mut places = listed.chain(self.last_resort.places(*id));
+                    *found = places.find(|place| self.last_resort.failure_at(*place).is_none());
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// What a pack holds.
+    pub(crate) fn pack(&self, number: PackNo) -> Result<Arc<PackInfo>, EngineError> {
+        self.last_resort.pack(number).map_or_else(|| self.index.pack(number), Ok)
+    }
+
+    /// After a listed pack was found gone: reads the index again, once for all who miss it.
+    pub(crate) async fn missed(&self, place: Place, error: &StoreError) -> Result<(), EngineError> {
+        let mut tried = self.last_resort.search();
+        let was_listed = self.last_resort.newest(&self.index).is_listed(place.pack);
+        if self.last_resort.failure_at(place).is_none() {
+            tried.failed(place, error.to_string(), true, was_listed);
+            self.last_resort.prepare(Step::IndexAgain, &tried).await?;
+            self.last_resort.note_gone(place.pack, error.to_string());
+        }
+        Ok(())
     }
 
     async fn chunk_at(&self, id: ChunkId, place: Place) -> Result<Bytes, EngineError> {
@@ -93,9 +163,12 @@ impl Fetcher {
             let what = PackError::Inconsistent { what: "a chunk lies outside its blob" };
             return Err(EngineError::object(format!("chunk {id}"))(what));
         }
+        // A few small chunks of a blob must not keep all of it in memory.
+        let is_sparse = end - start < blob.len() / 2;
         let bytes = blob.slice(start..end);
+        let bytes = if is_sparse { Bytes::copy_from_slice(&bytes) } else { bytes };
         let Some(namer) = self.namer.clone() else { return Ok(bytes) };
-        let kind = self.index.pack(place.pack)?.blobs.get(place.blob as usize).map_or(BlobKind::Data, |blob| blob.kind);
+        let kind = self.pack(place.pack)?.blobs.get(place.blob as usize).map_or(BlobKind::Data, |blob| blob.kind);
         let (named, bytes) = self.offload.start(move || (kind.name(&namer, &bytes), bytes)).await?;
         if named == id { Ok(bytes) } else { Err(EngineError::object(format!("chunk {id}"))(PackError::Hash)) }
     }
@@ -105,22 +178,37 @@ impl Fetcher {
         if let Some(kept) = self.kept(pack, row) {
             return Ok(kept);
         }
-        let info = self.index.pack(pack)?;
+        let info = self.pack(pack)?;
         let name = names::pack(&info.id);
         let outside =
             || EngineError::object(&name)(PackError::Inconsistent { what: "the index names a blob it does not have" });
         let blob = info.blobs.get(row as usize).ok_or_else(outside)?;
         let range = blob.offset..blob.offset + u64::from(blob.sealed_len);
         let mut opened = Err(outside());
-        for _ in 0..2 {
-            let sealed = self.store.get_range(&name, range.clone()).await?;
-            let (keyring, info) = (Arc::clone(&self.keyring), Arc::clone(&info));
-            opened = self.offload.start(move || open_blob(&keyring, &info, row, &sealed)).await?;
+        for _ in 0..READS_MAX {
+            let sealed = match self.store.get_range(&name, range.clone()).await {
+                Ok(sealed) => sealed,
+                Err(error) => {
+                    if matches!(error, StoreError::NotFound { .. }) {
+                        self.last_resort.note_gone(pack, error.to_string());
+                    }
+                    return Err(error.into());
+                }
+            };
+            let (keyring, info, buffers) = (Arc::clone(&self.keyring), Arc::clone(&info), self.buffers.clone());
+            let open = move || buffers.filled(|plain| open_blob_into(&keyring, &info, row, &sealed, plain));
+            opened = self.offload.start(open).await?;
             if opened.is_ok() {
                 break;
             }
         }
-        let bytes = Bytes::from(opened?);
+        let bytes = match opened {
+            Ok(opened) => opened,
+            Err(error) => {
+                self.last_resort.note_bad(pack, row, error.to_string());
+                return Err(error);
+            }
+        };
         self.keep(pack, row, bytes.clone());
         Ok(bytes)
     }
@@ -143,23 +231,51 @@ impl Fetcher {
     }
 }
 
+fn is_gone(error: &EngineError) -> bool {
+    matches!(error, EngineError::Store(StoreError::NotFound { .. }))
+}
+
 thread_local! {
-    static OPENER: RefCell<Option<BlobOpener>> = const { RefCell::new(None) };
+    static OPENER: RefCell<Option<Opener>> = const { RefCell::new(None) };
+}
+
+/// What a thread of the pool needs to open blobs, kept from one to the next.
+struct Opener {
+    opener: BlobOpener,
+    /// The seal whose key was unwrapped last, and that key: an X25519 for every pack, not for every blob.
+    unwrapped: Option<(SealRow, Secret)>,
 }
 
 /// Lends this thread's opener.
 pub(crate) fn with_opener<T>(work: impl FnOnce(&mut BlobOpener) -> Result<T, SealError>) -> Result<T, SealError> {
+    with_own(|own| work(&mut own.opener)).unwrap_or(Err(SealError::Sealed))
+}
+
+fn with_own<T>(work: impl FnOnce(&mut Opener) -> T) -> Result<T, SealError> {
     OPENER.with(|cell| {
-        let mut opener = cell.borrow_mut();
-        if opener.is_none() {
-            *opener = Some(BlobOpener::new()?);
+        let mut own = cell.borrow_mut();
+        if own.is_none() {
+            *own = Some(Opener { opener: BlobOpener::new()?, unwrapped: None });
         }
-        opener.as_mut().map_or(Err(SealError::Sealed), work)
+        own.as_mut().map(work).ok_or(SealError::Sealed)
     })
 }
 
 /// Checks a sealed blob's hash and opens it. CPU-bound.
 pub(crate) fn open_blob(keyring: &Keyring, info: &PackInfo, row: u32, sealed: &[u8]) -> Result<Vec<u8>, EngineError> {
+    let mut plain = Vec::new();
+    open_blob_into(keyring, info, row, sealed, &mut plain)?;
+    Ok(plain)
+}
+
+/// As [`open_blob`], into a buffer that was used before.
+pub(crate) fn open_blob_into(
+    keyring: &Keyring,
+    info: &PackInfo,
+    row: u32,
+    sealed: &[u8],
+    plain: &mut Vec<u8>,
+) -> Result<(), EngineError> {
     let object = || EngineError::object(names::pack(&info.id));
     let missing = || object()(PackError::Inconsistent { what: "the index names a blob it does not have" });
     let blob = info.blobs.get(row as usize).ok_or_else(missing)?;
@@ -170,10 +286,29 @@ pub(crate) fn open_blob(keyring: &Keyring, info: &PackInfo, row: u32, sealed: &[
     if blob.kind != BlobKind::Structure && !keyring.opens_content() {
         return Err(keyring.refuse("open content"));
     }
-    let unknown = || object()(PackError::Inconsistent { what: "sealed in an epoch that this key does not know" });
-    let index_key = keyring.index_key_of(seal.epoch).ok_or_else(unknown)?;
-    let (key, binding) =
-        open_blob_key(seal, blob, &index_key, keyring.exchange_of(seal.epoch), keyring.repository).map_err(object())?;
-    with_opener(|opener| opener.open(sealed, blob.plain_len as usize, &key, binding))
-        .map_err(|source| object()(PackError::Seal { what: "a blob", source }))
+    let opened = with_own(|own| {
+        let (key, binding) = key_of(own, keyring, seal, blob)?;
+        let opened = own.opener.open_into(sealed, blob.plain_len as usize, &key, binding, plain);
+        opened.map_err(|source| PackError::Seal { what: "a blob", source })
+    });
+    opened.map_err(|source| PackError::Seal { what: "a blob", source }).flatten().map_err(object())
+}
+
+/// The key and binding of a blob; the key of the seal used last is at hand.
+fn key_of(own: &mut Opener, keyring: &Keyring, seal: &SealRow, blob: &BlobRow) -> Result<(Secret, Binding), PackError> {
+    let is_wrapped = blob.kind != BlobKind::Structure;
+    if is_wrapped
+        && let Some((unwrapped, key)) = &own.unwrapped
+        && unwrapped == seal
+    {
+        return Ok((key.clone(), pack::blob_binding(seal, blob.kind, blob.counter, keyring.repository)));
+    }
+    let unknown = PackError::Inconsistent { what: "sealed in an epoch that this key does not know" };
+    let index_key = keyring.index_key_of(seal.epoch).ok_or(unknown)?;
+    let exchange = keyring.exchange_of(seal.epoch);
+    let (key, binding) = open_blob_key(seal, blob, &index_key, exchange, keyring.repository)?;
+    if is_wrapped {
+        own.unwrapped = Some((seal.clone(), key.clone()));
+    }
+    Ok((key, binding))
 }

@@ -1,54 +1,63 @@
 //! Where chunks are: the index cache brought up to the listed segments, and the packs that exist.
 //!
-//! Invariant: the cache may stand in for segments that are still listed, never for the existence of a pack: whether
-//! a pack may be used, a listing made by this operation decides.
+//! Invariant: a pack is used only if a segment names it that was listed by this operation, and if it was itself listed
+//! by this operation, with its right length. The cache may stand in for a segment's content, for neither listing.
 //! Never here: publishing segments (see `backup`), opening blobs (see `fetch`).
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt};
+use futures::{Stream, StreamExt, TryStreamExt};
 use pack::{CondemnedId, Frame, PackId, Segment, SegmentId, names};
 use seal::{ChunkId, Identity, ObjectKind};
 use store::index_cache::{IndexCache, PackInfo, PackNo, PackSet, Place};
 use store::{ObjectInfo, StoreError};
 
+use crate::host_cache::HostCache;
 use crate::keyring::Writes;
 use crate::repository::{REQUESTS_MAX, Repository};
 use crate::{EngineError, Kind};
 
 /// How often a listing is repeated when segments vanish between LIST and GET.
 const LISTINGS_MAX: usize = 10;
-/// Packs that only a removed key vouches for or that a check found damaged, in the cache.
-const DISTRUSTED: &str = "distrusted-packs";
-/// Packs whose numbers are asked for at once.
+/// Listed packs that are looked up at once.
 const BATCH: usize = 4096;
 
 /// The index as of one moment. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Index {
     pub(crate) cache: Arc<IndexCache>,
-    /// Packs that were listed with their right length and are not condemned.
+    host: Arc<HostCache>,
+    /// Packs that a listed segment names, that were listed with their right length and are not condemned.
     usable: Arc<PackSet>,
     /// Packs that this operation stored and named itself.
     own: Arc<RwLock<PackSet>>,
 }
 
 impl Index {
-    /// A usable place of each chunk, if there is one.
+    /// A usable place of each chunk, if there is one. What cannot be looked up counts as unknown and is stored again.
     pub(crate) fn find(&self, ids: &[ChunkId]) -> Result<Vec<Option<Place>>, EngineError> {
-        let places = self.cache.lookup(ids)?;
+        let Some(places) = self.host.allow(self.cache.lookup(ids)) else { return Ok(vec![None; ids.len()]) };
         let own = self.own.read().unwrap_or_else(PoisonError::into_inner);
         let may_use = |place: &&Place| self.usable.contains(place.pack) || own.contains(place.pack);
         Ok(places.iter().map(|places| places.iter().find(may_use).copied()).collect())
     }
 
-    /// Takes in packs that this operation stored and that a segment in the cache names now.
-    pub(crate) fn add_own(&self, packs: &[PackId]) -> Result<(), EngineError> {
-        let numbers = self.cache.pack_numbers(packs)?;
+    /// Takes in packs that this operation stored and that a segment names now, as far as the cache knows them.
+    pub(crate) fn add_own(&self, packs: &[PackId]) {
+        let numbers = self.host.allow(self.cache.pack_numbers(packs)).unwrap_or_default();
         self.own.write().unwrap_or_else(PoisonError::into_inner).extend(numbers.into_iter().flatten());
-        Ok(())
+    }
+
+    /// The plaintext of a page that this host kept, if it did.
+    pub(crate) fn kept_page(&self, id: &ChunkId) -> Option<Vec<u8>> {
+        self.host.allow(self.cache.page(id)).flatten()
+    }
+
+    /// Keeps pages, as far as it can be done.
+    pub(crate) fn keep_pages(&self, pages: &[(ChunkId, Vec<u8>)]) {
+        self.host.allow(self.cache.put_pages(pages));
     }
 
     /// Every known place of a chunk, those in listed packs first.
@@ -59,11 +68,21 @@ impl Index {
         Ok(places)
     }
 
+    /// Whether a pack was listed with its right length when the index was read.
+    pub(crate) fn is_listed(&self, pack: PackNo) -> bool {
+        self.usable.contains(pack)
+    }
+
     /// Every usable pack.
     pub(crate) fn packs(&self) -> Result<Vec<PackInfo>, EngineError> {
+        self.each_pack().collect()
+    }
+
+    /// Every usable pack, one at a time. Blocks on the local disk.
+    pub(crate) fn each_pack(&self) -> impl Iterator<Item = Result<PackInfo, EngineError>> + '_ {
         let all = self.cache.packs().map(|found| found.map_err(EngineError::from));
         let usable = all.filter(|found| found.as_ref().map_or(true, |(number, _)| self.usable.contains(*number)));
-        usable.map(|found| found.map(|(_, info)| info)).collect()
+        usable.map(|found| found.map(|(_, info)| info))
     }
 
     pub(crate) fn pack(&self, number: PackNo) -> Result<Arc<PackInfo>, EngineError> {
@@ -78,39 +97,79 @@ impl Index {
 impl Repository {
     /// The index, with every pack that exists.
     pub(crate) async fn load_index(&self) -> Result<Index, EngineError> {
-        self.sync_cache().await?;
-        self.index_without(&HashSet::new()).await
+        let (cache, listed) = self.sync_cache().await?;
+        self.index_without(cache, listed, &HashSet::new()).await
     }
 
     /// The index for a writer: without the packs in `condemned`, nor those which only a removed key vouches for.
-    /// LISTs segments, then packs (W3).
+    /// LISTs segments, then packs (W3). What no cache can hold is unknown, and is stored again.
     pub(crate) async fn load_index_without(&self, condemned: &HashSet<PackId>) -> Result<Index, EngineError> {
-        self.sync_cache().await?;
-        let mut unusable = self.distrusted()?;
+        let (cache, listed) = match self.sync_cache().await {
+            Err(EngineError::Cache(error)) => {
+                self.cache.allow::<()>(Err(error));
+                (self.cache.now(), self.list_segments().await?.into_keys().collect())
+            }
+            synced => synced?,
+        };
+        let mut unusable = self.cache.distrusted();
         unusable.extend(condemned);
-        self.index_without(&unusable).await
+        self.index_without(cache, listed, &unusable).await
     }
 
-    async fn index_without(&self, unusable: &HashSet<PackId>) -> Result<Index, EngineError> {
-        let listed = self.list_packs().await?;
-        let usable = self.usable(&listed, unusable).await?;
-        Ok(Index { cache: Arc::clone(&self.cache), usable: Arc::new(usable), own: Arc::default() })
+    /// LISTs packs, and takes those that count, a batch at a time.
+    async fn index_without(
+        &self,
+        cache: Arc<IndexCache>,
+        segments: HashSet<SegmentId>,
+        unusable: &HashSet<PackId>,
+    ) -> Result<Index, EngineError> {
+        let reads = Arc::clone(&cache);
+        let named = self.offload.start(move || reads.named_packs(&segments)).await??;
+        let mut usable = PackSet::new();
+        let listed = self.listed_packs().try_filter(|(id, _)| std::future::ready(!unusable.contains(id)));
+        let mut batches = std::pin::pin!(listed.try_chunks(BATCH));
+        while let Some(batch) = batches.try_next().await.map_err(|error| error.1)? {
+            let reads = Arc::clone(&cache);
+            let numbers = self.offload.start(move || reads.numbers_of_length(&batch)).await??;
+            usable.extend(numbers.into_iter().flatten().filter(|number| named.contains(*number)));
+        }
+        Ok(Index { cache, host: Arc::clone(&self.cache), usable: Arc::new(usable), own: Arc::default() })
+    }
+
+    /// The cache with every listed segment applied, and these segments. One that fails gives way to a temporary one.
+    async fn sync_cache(&self) -> Result<(Arc<IndexCache>, HashSet<SegmentId>), EngineError> {
+        let mut cache = self.cache.now();
+        loop {
+            match self.apply_listed(&cache).await {
+                Err(EngineError::Cache(error)) => {
+                    let host = Arc::clone(&self.cache);
+                    cache = self.offload.start(move || host.replace(error)).await??;
+                }
+                listed => return Ok((cache, listed?)),
+            }
+        }
+    }
+
+    async fn list_segments(&self) -> Result<HashMap<SegmentId, ObjectInfo>, EngineError> {
+        let infos = self.store.list(names::INDEX).map_err(EngineError::from);
+        let named = infos.try_filter_map(|info| async move {
+            Ok(SegmentId::from_hex(names::last(&info.name)).map(|id| (id, info)))
+        });
+        named.try_collect().await
     }
 
     /// Applies every listed segment that the cache does not hold yet.
-    async fn sync_cache(&self) -> Result<(), EngineError> {
+    async fn apply_listed(&self, cache: &Arc<IndexCache>) -> Result<HashSet<SegmentId>, EngineError> {
         for _ in 0..LISTINGS_MAX {
-            let infos: Vec<ObjectInfo> = self.store.list(names::INDEX).try_collect().await?;
-            let listed: HashMap<SegmentId, ObjectInfo> = infos
-                .into_iter()
-                .filter_map(|info| Some((SegmentId::from_hex(names::last(&info.name))?, info)))
-                .collect();
-            let applied = self.cache.applied_segments()?;
-            let missing: Vec<_> = listed.iter().filter(|(id, _)| !applied.contains(*id)).collect();
-            let vanished = self.apply_segments(missing).await?;
+            let listed = self.list_segments().await?;
+            let applied = cache.applied_segments()?;
+            let missing = listed.iter().filter(|(id, _)| !applied.contains(*id));
+            let missing: Vec<_> = missing.map(|(id, info)| (*id, info.clone())).collect();
+            let vanished = self.apply_segments(cache, missing).await?;
             if !vanished {
-                self.cache.retain_segments(&listed.keys().copied().collect())?;
-                return Ok(());
+                let listed = listed.into_keys().collect();
+                self.cache.allow(cache.retain_segments(&listed));
+                return Ok(listed);
             }
         }
         Err(EngineError::Request {
@@ -119,15 +178,21 @@ impl Repository {
     }
 
     /// Reads and applies segments; true if one of them is gone.
-    async fn apply_segments(&self, missing: Vec<(&SegmentId, &ObjectInfo)>) -> Result<bool, EngineError> {
+    async fn apply_segments(
+        &self,
+        cache: &Arc<IndexCache>,
+        missing: Vec<(SegmentId, ObjectInfo)>,
+    ) -> Result<bool, EngineError> {
         let mut reads = futures::stream::iter(missing)
-            .map(|(id, info)| async move { (*id, info.clone(), self.store.get(&info.name).await) })
+            .map(|(id, info)| async move {
+                let read = self.store.get(&info.name).await;
+                (id, info, read)
+            })
             .buffered(REQUESTS_MAX / 4);
         let mut vanished = false;
-        let mut late = Vec::new();
         while let Some((id, info, read)) = reads.next().await {
             let mut applied = match read {
-                Ok(bytes) => self.apply_segment(id, info.clone(), bytes).await?,
+                Ok(bytes) => self.apply_segment(cache, id, info.clone(), bytes).await?,
                 Err(StoreError::NotFound { .. }) => {
                     vanished = true;
                     continue;
@@ -137,70 +202,56 @@ impl Repository {
             if applied.as_ref().is_err_and(|error| error.kind() == Kind::Damaged) {
                 // A bad read is not a bad object.
                 let again = self.store.get(&info.name).await?;
-                applied = self.apply_segment(id, info, again).await?;
+                applied = self.apply_segment(cache, id, info, again).await?;
             }
-            match applied {
-                Ok(packs) => late.extend(packs),
-                Err(error) => tracing::warn!("{error}; the segment is passed over"),
+            if let Err(error) = applied {
+                tracing::warn!("{error}; the segment is passed over");
             }
         }
-        self.distrust(&late)?;
         Ok(vanished)
     }
 
-    /// Opens and applies a segment; gives its packs if its signer had been removed when it was written.
+    /// Opens and applies a segment. If its signer had been removed when it was written, its packs serve to read and are
+    /// not offered for deduplication, nor may a parent's content in them be reused: a backup then stores again what its
+    /// source still has.
     async fn apply_segment(
         &self,
+        cache: &Arc<IndexCache>,
         id: SegmentId,
         info: ObjectInfo,
         bytes: Bytes,
-    ) -> Result<Result<Vec<PackId>, EngineError>, EngineError> {
-        let (keyring, cache) = (self.keyring.clone(), Arc::clone(&self.cache));
+    ) -> Result<Result<(), EngineError>, EngineError> {
+        let (keyring, cache, host) = (self.keyring.clone(), Arc::clone(cache), Arc::clone(&self.cache));
         let applied = self.offload.start(move || {
             let (segment, signer) = match open_segment(&keyring, id, &info, &bytes) {
                 Ok(opened) => opened,
                 Err(error) => return Ok(Err(error)),
             };
+            if keyring.is_late(signer, info.modified_at) {
+                // First: once it is applied, nobody looks at its signer again.
+                let packs: Vec<_> = segment.packs.iter().map(|pack| pack.id).collect();
+                host.distrust(&packs, &cache)?;
+            }
             cache.apply(id, &segment)?;
-            let is_late = keyring.is_late(signer, info.modified_at);
-            Ok(Ok(if is_late { segment.packs.iter().map(|pack| pack.id).collect() } else { Vec::new() }))
+            Ok(Ok(()))
         });
         applied.await?
     }
 
-    /// Packs that serve to read, and are not offered for deduplication, nor may a parent's content in them be reused: a
-    /// backup then stores again what its source still has.
-    fn distrusted(&self) -> Result<HashSet<PackId>, EngineError> {
-        let note = self.cache.get_note(DISTRUSTED)?.unwrap_or_default();
-        Ok(note.as_chunks::<32>().0.iter().map(|id| PackId(*id)).collect())
-    }
-
     /// Remembers packs as not to be offered for deduplication by this host.
     pub(crate) fn distrust(&self, packs: &[PackId]) -> Result<(), EngineError> {
-        let mut all = self.distrusted()?;
-        let before = all.len();
-        all.extend(packs);
-        if all.len() == before {
-            return Ok(());
+        if self.cache.allow(self.cache.distrust(packs, &self.cache.now())).is_none() {
+            self.cache.warn("which packs are damaged could not be remembered: this host may use them again".into());
         }
-        let note: Vec<u8> = all.iter().flat_map(|id| id.0).collect();
-        Ok(self.cache.put_note(DISTRUSTED, &note)?)
+        Ok(())
     }
 
-    /// Every pack in the store, with its length.
-    pub(crate) async fn list_packs(&self) -> Result<HashMap<PackId, u64>, EngineError> {
-        let listed = self.store.list(names::PACKS);
-        let packs = listed.try_filter_map(|info| async move {
-            Ok(PackId::from_hex(names::last(&info.name)).map(|id| (id, info.len)))
-        });
-        Ok(packs.try_collect().await?)
-    }
-
-    async fn usable(&self, listed: &HashMap<PackId, u64>, condemned: &HashSet<PackId>) -> Result<PackSet, EngineError> {
-        let candidates: Vec<_> =
-            listed.iter().filter(|(id, _)| !condemned.contains(*id)).map(|(id, len)| (*id, *len)).collect();
-        let cache = Arc::clone(&self.cache);
-        self.offload.start(move || usable(&cache, &candidates)).await?
+    /// Every pack in the store, with its length, as the listing shows them.
+    pub(crate) fn listed_packs(&self) -> impl Stream<Item = Result<(PackId, u64), EngineError>> + '_ {
+        let listed = self.store.list(names::PACKS).map_err(EngineError::from);
+        listed.try_filter_map(
+            |info| async move { Ok(PackId::from_hex(names::last(&info.name)).map(|id| (id, info.len))) },
+        )
     }
 
     /// The ids of the condemned lists and the packs that they name (W2).
@@ -242,19 +293,4 @@ pub(crate) fn open_segment(
     }
     let segment = Segment::open(&frame, |epoch| keyring.index_key_of(epoch), keyring.repository).map_err(object())?;
     Ok((segment, frame.signer))
-}
-
-/// The listed packs that the cache knows and whose length is right.
-fn usable(cache: &IndexCache, candidates: &[(PackId, u64)]) -> Result<PackSet, EngineError> {
-    let mut usable = PackSet::default();
-    for batch in candidates.chunks(BATCH) {
-        let ids: Vec<_> = batch.iter().map(|(id, _)| *id).collect();
-        for ((_, len), number) in batch.iter().zip(cache.pack_numbers(&ids)?) {
-            let Some(number) = number else { continue };
-            if cache.pack(number)?.is_some_and(|info| info.len == *len) {
-                usable.insert(number);
-            }
-        }
-    }
-    Ok(usable)
 }

@@ -16,16 +16,19 @@
 
 mod backup;
 mod budget;
+mod buffers;
 mod cat;
 mod check;
 mod entries;
 mod error;
 mod fetch;
+mod host_cache;
 mod index;
 mod init;
 mod inspect;
 mod keyring;
 mod keys;
+mod last_resort;
 mod objects;
 mod offload;
 mod progress;
@@ -33,6 +36,8 @@ mod repository;
 mod restore;
 mod snapshots;
 mod stats;
+mod trailers;
+mod vanished;
 mod writer;
 
 pub use backup::{BackupReport, BackupRequest, Input, Problem};

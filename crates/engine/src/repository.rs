@@ -17,6 +17,7 @@ use store::index_cache::{CacheOptions, IndexCache};
 use store::{Env, ObjectInfo, SharedStore, StoreError};
 
 use crate::EngineError;
+use crate::host_cache::HostCache;
 use crate::keyring::{Credential, Keyring};
 use crate::offload::Offload;
 
@@ -31,13 +32,14 @@ pub struct OpenOptions {
 }
 
 /// A repository, opened with one key. Cheap to share; all operations take `&self`.
+#[derive(Clone)]
 pub struct Repository {
     pub(crate) store: SharedStore,
     pub(crate) env: Env,
     pub(crate) config: Config,
     pub(crate) keyring: Keyring,
     pub(crate) offload: Offload,
-    pub(crate) cache: Arc<IndexCache>,
+    pub(crate) cache: Arc<HostCache>,
 }
 
 impl Repository {
@@ -57,7 +59,7 @@ impl Repository {
         let config = read_config(&store).await?;
         let keyring = open_keyring(&store, &offload, &config, credential).await?;
         let repository = config.repository;
-        let cache = offload.start(move || IndexCache::open(&options.cache, repository)).await??;
+        let cache = offload.start(move || HostCache::open(options.cache, repository)).await??;
         let opened = Self { store, env, config, keyring, offload, cache: Arc::new(cache) };
         opened.compare_with_memory()?;
         Ok(opened)
@@ -75,23 +77,32 @@ impl Repository {
         self.keyring.role()
     }
 
-    /// The local index cache.
+    /// The local index cache in use.
     #[must_use]
-    pub fn cache(&self) -> &IndexCache {
-        &self.cache
+    pub fn cache(&self) -> Arc<IndexCache> {
+        self.cache.now()
+    }
+
+    /// What was warned of so far, in the order in which it was told through `tracing`: for documents that list it.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        self.cache.warnings()
     }
 
     /// Refuses an epoch older than one that this host saw, and remembers the newest.
     fn compare_with_memory(&self) -> Result<(), EngineError> {
         const NOTE: &str = "newest-epoch";
         let found = self.keyring.epoch();
-        let seen = self.cache.get_note(NOTE)?.and_then(|bytes| bytes.as_slice().try_into().ok());
+        let seen = self.cache.note(NOTE).and_then(|bytes| bytes.as_slice().try_into().ok());
         let seen = seen.map_or(0, u32::from_le_bytes);
         if found < seen {
             return Err(EngineError::RolledBack { found, seen });
         }
-        if found > seen {
-            self.cache.put_note(NOTE, &found.to_le_bytes())?;
+        if found > seen && !self.cache.remember(NOTE, &found.to_le_bytes()) {
+            self.cache.warn(format!(
+                "key epoch {found} could not be remembered: this host will not notice if the repository is rolled back \
+                 to an older one"
+            ));
         }
         Ok(())
     }

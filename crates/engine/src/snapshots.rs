@@ -46,6 +46,14 @@ pub struct SnapshotInfo {
     pub signer: Identity,
 }
 
+impl SnapshotInfo {
+    /// Bytes that it added to the store when it was made: packs, index segments, and its own object.
+    #[must_use]
+    pub fn stored_len(&self) -> u64 {
+        self.len + self.snapshot.structure.components.iter().map(|component| component.stored_len).sum::<u64>()
+    }
+}
+
 /// Which snapshots are meant; empty lists mean all.
 #[derive(Debug, Clone, Default)]
 pub struct SnapshotFilter {
@@ -82,7 +90,8 @@ impl Repository {
     ///
     /// One LIST each of snapshots and of what hides them; snapshots that this host saw come out of the cache.
     ///
-    /// A damaged snapshot is warned of and passed over: it must not hide the others.
+    /// A damaged snapshot is warned of and passed over: it must not hide the others. One that this host saw and that is
+    /// gone, though nobody forgot it, is warned of too.
     ///
     /// # Errors
     ///
@@ -98,7 +107,7 @@ impl Repository {
 
     /// The names of snapshots that somebody whom the owner vouches for has forgotten. Anything else that lies there hides
     /// nothing.
-    async fn read_forgotten(&self) -> Result<HashSet<String>, EngineError> {
+    pub(crate) async fn read_forgotten(&self) -> Result<HashSet<String>, EngineError> {
         let mut hidden = HashSet::new();
         for (info, bytes) in crate::repository::read_all(&self.store, names::FORGOTTEN).await? {
             let repository = self.config.repository;
@@ -124,23 +133,36 @@ impl Repository {
 
     /// Every snapshot, oldest first, and those whose objects are damaged.
     pub(crate) async fn read_snapshots_from(&self, origin: Origin) -> Result<SnapshotsRead, EngineError> {
+        let (mut found, mut damaged) = (Vec::new(), Vec::new());
+        let visit = |name, read| match read {
+            Ok(snapshot) => found.push(snapshot),
+            Err(error) => damaged.push((name, error)),
+        };
+        self.visit_snapshots(origin, visit).await?;
+        found.sort_by_key(|info| (info.snapshot.structure.started_at, info.id));
+        Ok((found, damaged))
+    }
+
+    /// Shows every snapshot, or the name of an object that is damaged and why, in no order. Only a few are in memory.
+    pub(crate) async fn visit_snapshots(
+        &self,
+        origin: Origin,
+        mut visit: impl FnMut(String, Result<SnapshotInfo, PackError>),
+    ) -> Result<(), EngineError> {
         // In this order: prune deletes a snapshot first and what hides it last.
         let hidden = self.read_forgotten().await?;
         let listed: Vec<ObjectInfo> = self.store.list(names::SNAPSHOTS).try_collect().await?;
-        let reads = futures::stream::iter(listed.into_iter().filter(|info| !hidden.contains(names::last(&info.name))))
-            .map(|info| async move { Ok::<_, EngineError>((self.read_snapshot(&info, origin).await?, info)) })
-            .buffered(REQUESTS_MAX);
-        let objects: Vec<_> = reads.try_collect().await?;
-        let (mut found, mut damaged) = (Vec::new(), Vec::new());
-        for (opened, info) in objects {
-            match opened {
-                Ok(Some(snapshot)) => found.push(snapshot),
-                Ok(None) => {}
-                Err(error) => damaged.push((info.name, error)),
+        self.warn_of_vanished(&listed.iter().map(|info| info.name.as_str()).collect(), &hidden).await?;
+        let mut reads =
+            futures::stream::iter(listed.into_iter().filter(|info| !hidden.contains(names::last(&info.name))))
+                .map(|info| async move { Ok::<_, EngineError>((self.read_snapshot(&info, origin).await?, info)) })
+                .buffered(REQUESTS_MAX);
+        while let Some((opened, info)) = reads.try_next().await? {
+            if let Some(read) = opened.transpose() {
+                visit(info.name, read);
             }
         }
-        found.sort_by_key(|info| (info.snapshot.structure.started_at, info.id));
-        Ok((found, damaged))
+        Ok(())
     }
 
     /// Reads and opens one object; none for a tombstone, and if it is gone. Only what opened is remembered, and what
@@ -151,7 +173,7 @@ impl Repository {
         origin: Origin,
     ) -> Result<Result<Option<SnapshotInfo>, PackError>, EngineError> {
         if origin == Origin::Memory
-            && let Some(bytes) = self.cache.get_note(&info.name)?
+            && let Some(bytes) = self.cache.note(&info.name)
             && bytes.len() as u64 == info.len
             && let Ok(found) = self.open_snapshot(info, &bytes)
         {
@@ -167,7 +189,7 @@ impl Repository {
             match self.open_snapshot(info, &bytes) {
                 Ok(found) => {
                     if origin == Origin::Memory {
-                        self.cache.put_note(&info.name, &bytes)?;
+                        self.cache.remember(&info.name, &bytes);
                     }
                     return Ok(Ok(found));
                 }

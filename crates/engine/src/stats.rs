@@ -1,12 +1,15 @@
 //! `stats`: what the repository holds, and what that takes.
 //!
+//! Invariant: one snapshot and one pack at a time are in memory, besides what a listing of packs takes.
 //! Never here: prices.
 
 use futures::TryStreamExt;
 use pack::PackClass;
+use store::index_cache::PackInfo;
 
 use crate::repository::Repository;
-use crate::{EngineError, SnapshotFilter};
+use crate::snapshots::Origin;
+use crate::{EngineError, SnapshotInfo};
 
 /// Numbers about a repository. Lengths in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -50,24 +53,36 @@ impl Repository {
             stats.objects += 1;
             stats.stored_len += info.len;
         }
-        let snapshots = self.snapshots(&SnapshotFilter::default()).await?;
-        stats.snapshots = snapshots.len() as u64;
-        let components = snapshots.iter().flat_map(|info| &info.snapshot.structure.components);
-        stats.protected_len = components.map(|component| component.content_len).sum();
-        for pack in self.load_index().await?.packs()? {
-            let (count, len) = match pack.class {
-                PackClass::Data => (&mut stats.data_packs, &mut stats.data_packs_len),
-                PackClass::Metadata => (&mut stats.metadata_packs, &mut stats.metadata_packs_len),
-            };
-            *count += 1;
-            *len += pack.len;
-            stats.blobs += pack.blobs.len() as u64;
-            stats.chunks += pack.blobs.iter().map(|blob| u64::from(blob.chunk_count)).sum::<u64>();
-            if pack.class == PackClass::Data {
-                stats.unique_len += pack.blobs.iter().map(|blob| u64::from(blob.plain_len)).sum::<u64>();
-                stats.sealed_len += pack.blobs.iter().map(|blob| u64::from(blob.sealed_len)).sum::<u64>();
-            }
+        let visit = |name, read: Result<SnapshotInfo, _>| match read {
+            Ok(info) => stats.add_snapshot(&info),
+            Err(error) => tracing::warn!("{name} {error}; it is passed over, and check tells more"),
+        };
+        self.visit_snapshots(Origin::Memory, visit).await?;
+        let index = self.load_index().await?;
+        self.offload.start(move || index.each_pack().try_fold(stats, |stats, pack| Ok(stats.with_pack(&pack?)))).await?
+    }
+}
+
+impl RepositoryStats {
+    fn add_snapshot(&mut self, info: &SnapshotInfo) {
+        self.snapshots += 1;
+        let components = &info.snapshot.structure.components;
+        self.protected_len += components.iter().map(|component| component.content_len).sum::<u64>();
+    }
+
+    fn with_pack(mut self, pack: &PackInfo) -> Self {
+        let (count, len) = match pack.class {
+            PackClass::Data => (&mut self.data_packs, &mut self.data_packs_len),
+            PackClass::Metadata => (&mut self.metadata_packs, &mut self.metadata_packs_len),
+        };
+        *count += 1;
+        *len += pack.len;
+        self.blobs += pack.blobs.len() as u64;
+        self.chunks += pack.blobs.iter().map(|blob| u64::from(blob.chunk_count)).sum::<u64>();
+        if pack.class == PackClass::Data {
+            self.unique_len += pack.blobs.iter().map(|blob| u64::from(blob.plain_len)).sum::<u64>();
+            self.sealed_len += pack.blobs.iter().map(|blob| u64::from(blob.sealed_len)).sum::<u64>();
         }
-        Ok(stats)
+        self
     }
 }

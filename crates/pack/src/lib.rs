@@ -41,7 +41,8 @@ pub use frame::{Frame, Signer};
 pub use ids::{CondemnedId, PackId, SegmentId, SnapshotId};
 pub use keys::{Certificate, EpochSecrets, Grant, Protector, Role, Slot, SlotSecrets};
 pub use object::{
-    END_MARK_LEN, FinishedPack, PackBuilder, PackSeal, open_blob_key, padded_len, read_end_mark, read_trailer,
+    END_MARK_LEN, FinishedPack, PackBuilder, PackSeal, blob_binding, open_blob_key, padded_len, read_end_mark,
+    read_trailer,
 };
 pub use segment::{PackEntry, Segment};
 pub use snapshot::{

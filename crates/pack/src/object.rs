@@ -99,7 +99,10 @@ const fn key_binding(suite: Suite, repository: RepositoryId, seal_id: SealId, ep
     Binding { suite, repository, kind: ObjectKind::SealKey, seal_id, counter: epoch as u64 }
 }
 
-const fn blob_binding(row: &SealRow, kind: BlobKind, counter: u64, repository: RepositoryId) -> Binding {
+/// What a blob is bound to. With the key of another blob of the same seal and of the same side of structure and content,
+/// it opens without unwrapping the seal key again.
+#[must_use]
+pub const fn blob_binding(row: &SealRow, kind: BlobKind, counter: u64, repository: RepositoryId) -> Binding {
     Binding { suite: row.suite, repository, kind: kind.object_kind(), seal_id: row.seal_id, counter }
 }
 

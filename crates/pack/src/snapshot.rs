@@ -58,7 +58,7 @@ pub struct Component {
     pub content_len: u64,
     /// Bytes of content that were new to the repository.
     pub new_len: u64,
-    /// Bytes which those took in the store.
+    /// Bytes which the component added to the store: packs, and the index segments that name them.
     pub stored_len: u64,
     /// For later versions; skipped by this one.
     pub extension: Vec<u8>,

@@ -87,9 +87,11 @@ impl std::fmt::Debug for BlobSealer {
     }
 }
 
-/// Opens blobs; holds a decompression context, so keep one per thread.
+/// Opens blobs; holds a decompression context and a buffer, so keep one per thread.
 pub struct BlobOpener {
     decompressor: zstd::bulk::Decompressor<'static>,
+    /// What the blob opened last was compressed to: taking fresh pages for each costs more than decrypting.
+    packed: Vec<u8>,
 }
 
 impl BlobOpener {
@@ -100,7 +102,7 @@ impl BlobOpener {
     /// [`SealError::Decompress`] if zstd has no memory for its context.
     pub fn new() -> Result<Self, SealError> {
         let decompressor = zstd::bulk::Decompressor::new().map_err(|_| SealError::Decompress { expected: 0 })?;
-        Ok(Self { decompressor })
+        Ok(Self { decompressor, packed: Vec::new() })
     }
 
     /// Decrypts and decompresses `sealed` to exactly `plain_len` bytes.
@@ -116,33 +118,52 @@ impl BlobOpener {
         key: &Secret,
         binding: Binding,
     ) -> Result<Vec<u8>, SealError> {
+        let mut plain = Vec::new();
+        self.open_into(sealed, plain_len, key, binding, &mut plain)?;
+        Ok(plain)
+    }
+
+    /// As [`BlobOpener::open`], into `plain`, whatever it held before. It grows to `plain_len` or `sealed.len()` at most.
+    ///
+    /// # Errors
+    ///
+    /// As of [`BlobOpener::open`]; what `plain` then holds means nothing.
+    pub fn open_into(
+        &mut self,
+        sealed: &[u8],
+        plain_len: usize,
+        key: &Secret,
+        binding: Binding,
+        plain: &mut Vec<u8>,
+    ) -> Result<(), SealError> {
         if plain_len == 0 || plain_len > BLOB_PLAIN_LEN_MAX {
             return Err(SealError::Decompress { expected: plain_len });
         }
         let truncated = SealError::Truncated { len: sealed.len() };
         let (method, rest) = sealed.split_first().ok_or(truncated.clone())?;
         let (body, tag) = rest.split_last_chunk::<TAG_LEN>().ok_or(truncated)?;
-        let mut body = body.to_vec();
+        plain.clear();
+        let packed = if *method == METHOD_RAW { &mut *plain } else { &mut self.packed };
+        packed.clear();
+        packed.extend_from_slice(body);
         ChaCha20Poly1305::new(key.expose().into())
             .decrypt_inout_detached(
                 &binding.nonce().into(),
                 &additional(binding, *method),
-                body.as_mut_slice().into(),
+                packed.as_mut_slice().into(),
                 &Tag::from(*tag),
             )
             .map_err(|_| SealError::Sealed)?;
-        let plain = match *method {
-            METHOD_RAW => body,
-            METHOD_ZSTD => self
-                .decompressor
-                .decompress(&body, plain_len)
-                .map_err(|_| SealError::Decompress { expected: plain_len })?,
+        match *method {
+            METHOD_RAW => {}
+            METHOD_ZSTD => {
+                plain.reserve_exact(plain_len);
+                let unpacked = self.decompressor.decompress_to_buffer(&self.packed, plain);
+                unpacked.map_err(|_| SealError::Decompress { expected: plain_len })?;
+            }
             method => return Err(SealError::Method { method }),
-        };
-        if plain.len() != plain_len {
-            return Err(SealError::Decompress { expected: plain_len });
         }
-        Ok(plain)
+        if plain.len() == plain_len { Ok(()) } else { Err(SealError::Decompress { expected: plain_len }) }
     }
 }
 

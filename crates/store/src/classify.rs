@@ -57,6 +57,7 @@ enum Sign {
     CredentialsMissing,
     CredentialsWrong(String),
     BucketMissing,
+    BucketName,
     Unreachable(Obstacle),
     Certificate,
     ClockSkew,
@@ -88,6 +89,10 @@ impl At<'_> {
             Sign::CredentialsMissing => StoreError::CredentialsMissing { store, source },
             Sign::CredentialsWrong(code) => StoreError::CredentialsWrong { store, code, source },
             Sign::BucketMissing => StoreError::BucketMissing { store, source },
+            Sign::BucketName => StoreError::Setting {
+                setting: "bucket name".into(),
+                problem: format!("{store} has one that the server does not accept"),
+            },
             Sign::Unreachable(obstacle) => StoreError::Unreachable { name, store, obstacle, source },
             Sign::Certificate => StoreError::Certificate { store, source },
             Sign::ClockSkew => StoreError::ClockSkew { store, source },
@@ -202,6 +207,7 @@ const CODE_LEN_MAX: usize = 64;
 fn code_sign(code: &str) -> Option<Sign> {
     Some(match code {
         "NoSuchBucket" | "ContainerNotFound" => Sign::BucketMissing,
+        "InvalidBucketName" | "InvalidResourceName" => Sign::BucketName,
         "NoSuchKey" | "BlobNotFound" => Sign::NotFound,
         "InvalidAccessKeyId"
         | "SignatureDoesNotMatch"
@@ -312,6 +318,13 @@ mod tests {
         let bucket = answer("404 Not Found", &body("NoSuchBucket"));
         assert!(matches!(bucket, StoreError::BucketMissing { .. }));
         assert!(answer("404 Not Found", &body("NoSuchKey")).is_not_found());
+    }
+
+    #[test]
+    fn bucket_name_that_no_bucket_can_have_is_a_bad_setting_and_no_bug() {
+        let error = answer("400 Bad Request", &body("InvalidBucketName"));
+        assert_eq!(error.kind(), Kind::Invalid);
+        assert_eq!(error.to_string(), "bad bucket name: s3://b has one that the server does not accept");
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //! ```text
 //! put_new   make folders, sync each new one's parent ─ write aside, sync, link, sync the folder
 //!           no hard links here? rename and replace nothing instead, from then on
-//! delete    unlink, sync the folder
+//!           a first put to a folder removes what long interrupted ones left there
+//! delete    unlink, sync the folder; remove it with the last object of one run
 //! ```
 //!
 //! The library writes and links; what it leaves open is closed here. A second writer may find a folder
@@ -34,6 +35,10 @@ use crate::exclusive::{self, means_no_hard_links};
 use crate::store::{ObjectInfo, Put, PutReport, Store};
 use crate::{Env, StoreError, StoreOptions};
 
+mod leftovers;
+
+/// How often the folder of a new object may vanish beneath it.
+const FOLDER_TRIES_MAX: usize = 16;
 /// How many folders are remembered as synced; beyond that they are synced again.
 const SYNCED_FOLDERS_MAX: usize = 16_384;
 
@@ -94,13 +99,26 @@ impl Directory {
         Ok(Some(self.opened.get_or_init(|| backend)))
     }
 
-    /// Makes the folder of `name`, and everything between it and the root, durable.
-    async fn settle_folder(&self, name: &str) -> Result<(), StoreError> {
-        let folder = match self.root.join(name).parent() {
-            Some(folder) => folder.to_path_buf(),
-            None => self.root.clone(),
-        };
-        self.make_durable(&folder).await.map_err(|error| classify_io(error, self.at(name)))
+    fn folder_of(&self, name: &str) -> PathBuf {
+        self.root.join(name).parent().unwrap_or(&self.root).to_path_buf()
+    }
+
+    /// Puts an object into its folder, making that as often as somebody removes it meanwhile, empty as it then is.
+    async fn put_into_folder(&self, name: &str, body: &[Bytes]) -> Result<Put, StoreError> {
+        let folder = self.folder_of(name);
+        let mut tries = 0;
+        loop {
+            let settled = self.make_durable(&folder).await;
+            let put = match settled.map_err(|error| classify_io(error, self.at(name))) {
+                Ok(()) => self.create(name, body.to_vec()).await,
+                Err(error) => Err(error),
+            };
+            tries += 1;
+            if !matches!(&put, Err(StoreError::NotFound { .. })) || tries == FOLDER_TRIES_MAX {
+                return put;
+            }
+            self.forget(&folder);
+        }
     }
 
     async fn make_durable(&self, folder: &Path) -> io::Result<()> {
@@ -118,7 +136,24 @@ impl Directory {
                 sync_folder(parent).await?;
             }
         }
-        self.remember(folder);
+        Ok(())
+    }
+
+    /// What is left to do once an object is in its folder, for whoever put it there.
+    async fn settle(&self, name: &str, put: Put) -> io::Result<()> {
+        let folder = self.folder_of(name);
+        if put == Put::AlreadyThere {
+            // Another writer may have linked it a moment ago and not yet synced the folder.
+            sync_folder(&folder).await?;
+        }
+        if leftovers::is_of_one_run(name) {
+            // Somebody may have removed the folder, and somebody else made it again: with the object in it, it stays.
+            return sync_folder(folder.parent().unwrap_or(&self.root)).await;
+        }
+        if !self.is_synced(&folder) {
+            self.remember(&folder);
+            leftovers::sweep(&folder, &self.root.join(name)).await;
+        }
         Ok(())
     }
 
@@ -156,6 +191,11 @@ impl Directory {
         }
     }
 
+    fn forget(&self, folder: &Path) {
+        let mut synced = self.synced.lock().unwrap_or_else(PoisonError::into_inner);
+        synced.remove(folder);
+    }
+
     async fn opened(&self, name: &str) -> Result<&Backend, StoreError> {
         self.backend().await?.ok_or_else(|| self.at(name).not_found())
     }
@@ -181,14 +221,8 @@ async fn sync_folder(folder: &Path) -> io::Result<()> {
 impl Store for Directory {
     async fn put_new_reported(&self, name: &str, body: Vec<Bytes>) -> Result<PutReport, StoreError> {
         checked(name)?;
-        self.settle_folder(name).await?;
-        let put = self.create(name, body).await?;
-        if put == Put::AlreadyThere {
-            // Another writer may have linked it a moment ago and not yet synced the folder.
-            let path = self.root.join(name);
-            let synced = sync_folder(path.parent().unwrap_or(&self.root)).await;
-            synced.map_err(|error| classify_io(error, self.at(name)))?;
-        }
+        let put = self.put_into_folder(name, &body).await?;
+        self.settle(name, put).await.map_err(|error| classify_io(error, self.at(name)))?;
         Ok(PutReport::answered(put))
     }
 
@@ -229,11 +263,15 @@ impl Store for Directory {
             return Ok(());
         };
         backend.delete(name).await?;
-        let path = self.root.join(name);
-        match sync_folder(path.parent().unwrap_or(&self.root)).await {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(classify_io(error, self.at(name))),
-            _ => Ok(()),
+        let folder = self.folder_of(name);
+        match sync_folder(&folder).await {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(classify_io(error, self.at(name))),
+            _ => {}
         }
+        if leftovers::is_of_one_run(name) {
+            leftovers::remove_if_empty(&folder).await;
+        }
+        Ok(())
     }
 
     fn describe(&self) -> String {
@@ -247,14 +285,84 @@ mod tests {
     use crate::Variables;
     use crate::testing::conformance;
 
+    async fn open(folder: &Path, lacks_links: bool) -> crate::SharedStore {
+        let options = StoreOptions { variables: Variables::none(), ..StoreOptions::default() };
+        let store = Directory::open(folder, &options, &Env::system()).await.expect("opens");
+        store.lacks_links.store(lacks_links, Ordering::Relaxed);
+        Arc::new(store)
+    }
+
+    fn names_in(folder: &Path) -> Vec<String> {
+        let entries = std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").file_name());
+        let mut names: Vec<_> = entries.map(|name| name.into_string().expect("plain names")).collect();
+        names.sort();
+        names
+    }
+
     #[tokio::test]
     async fn directory_without_hard_links_conforms_and_lets_one_racer_win() {
         let folder = tempfile::tempdir().expect("a folder");
-        let options = StoreOptions { variables: Variables::none(), ..StoreOptions::default() };
-        let store = Directory::open(folder.path(), &options, &Env::system()).await.expect("opens");
-        store.lacks_links.store(true, Ordering::Relaxed);
-        let store: crate::SharedStore = Arc::new(store);
+        let store = open(folder.path(), true).await;
         conformance::conforms(&store).await;
         conformance::lets_one_of_many_racing_creates_win(&store).await;
+    }
+
+    #[tokio::test]
+    async fn folder_of_one_run_goes_with_its_last_object_and_others_stay() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = open(folder.path(), false).await;
+        for name in ["writers/a/one", "writers/a/two", "packs/ab/pack"] {
+            store.put_new(name, vec!["x".into()]).await.expect("creates");
+        }
+        store.delete("writers/a/one").await.expect("deletes");
+        assert_eq!(names_in(&folder.path().join("writers/a")), ["two"]);
+        store.delete("writers/a/two").await.expect("deletes");
+        store.delete("packs/ab/pack").await.expect("deletes");
+        assert!(names_in(&folder.path().join("writers")).is_empty());
+        assert_eq!(names_in(&folder.path().join("packs")), ["ab"]);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn object_that_is_put_while_its_folder_is_being_removed_is_there() {
+        for lacks_links in [false, true] {
+            let folder = tempfile::tempdir().expect("a folder");
+            // As two processes would: what one remembers of a folder says nothing to the other.
+            let stores = [open(folder.path(), lacks_links).await, open(folder.path(), lacks_links).await];
+            // Two only, so that the folder is often empty.
+            let runs = stores.into_iter().enumerate().map(|(racer, store)| {
+                tokio::spawn(async move {
+                    let name = format!("writers/a/{racer}");
+                    for _ in 0..300 {
+                        assert_eq!(store.put_new(&name, vec!["x".into()]).await.expect("creates"), Put::Created);
+                        assert_eq!(store.get(&name).await.expect("reads"), "x");
+                        store.delete(&name).await.expect("deletes");
+                    }
+                })
+            });
+            for run in runs.collect::<Vec<_>>() {
+                run.await.expect("no racer fails");
+            }
+            assert!(names_in(&folder.path().join("writers")).is_empty());
+        }
+    }
+
+    #[tokio::test]
+    async fn leftovers_of_killed_puts_go_when_they_are_old_and_stay_while_a_put_may_be_at_work() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let index = folder.path().join("index");
+        std::fs::create_dir(&index).expect("a folder");
+        let day = std::time::Duration::from_secs(24 * 60 * 60);
+        for (name, age) in
+            [("old#1", day * 2), ("old#18446744073709551615", day * 2), ("young#1", day / 2), ("object", day * 2)]
+        {
+            let file = std::fs::File::create(index.join(name)).expect("a file");
+            let now = file.metadata().expect("is there").modified().expect("a time");
+            file.set_modified(now - age).expect("may be set");
+        }
+        let store = open(folder.path(), false).await;
+        let listed: Vec<_> = store.list("index").map(|info| info.expect("lists").name).collect().await;
+        assert_eq!(listed, ["index/object"], "what was never published is not listed");
+        store.put_new("index/new", vec!["x".into()]).await.expect("creates");
+        assert_eq!(names_in(&index), ["new", "object", "young#1"]);
     }
 }

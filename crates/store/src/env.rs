@@ -12,6 +12,8 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use tokio::sync::watch;
+
 /// An instant on this host's clock: whole seconds since the Unix epoch, and nanoseconds into that second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp {
@@ -68,7 +70,7 @@ enum Origin {
 }
 
 struct Replay {
-    now: Timestamp,
+    now: watch::Sender<Timestamp>,
     bytes: blake3::OutputReader,
 }
 
@@ -85,7 +87,7 @@ impl Env {
         let mut hasher = blake3::Hasher::new_derive_key("backstay 2026 replayable randomness");
         hasher.update(&seed.to_le_bytes());
         let bytes = hasher.finalize_xof();
-        Self(Origin::Fixed(Arc::new(Mutex::new(Replay { now, bytes }))))
+        Self(Origin::Fixed(Arc::new(Mutex::new(Replay { now: watch::Sender::new(now), bytes }))))
     }
 
     /// This host's idea of now. Never compare it with a store's.
@@ -93,15 +95,27 @@ impl Env {
     pub fn now(&self) -> Timestamp {
         match &self.0 {
             Origin::System => SystemTime::now().into(),
-            Origin::Fixed(replay) => lock(replay).now,
+            Origin::Fixed(replay) => *lock(replay).now.borrow(),
         }
     }
 
     /// Moves a fixed clock on. The system's clock does not heed this.
     pub fn advance(&self, step: Duration) {
         if let Origin::Fixed(replay) = &self.0 {
-            let mut replay = lock(replay);
-            replay.now = replay.now.plus(step);
+            lock(replay).now.send_modify(|now| *now = now.plus(step));
+        }
+    }
+
+    /// Waits until this much time has passed: on a fixed clock, until it has been advanced so far.
+    pub async fn sleep(&self, len: Duration) {
+        match &self.0 {
+            Origin::System => tokio::time::sleep(len).await,
+            Origin::Fixed(replay) => {
+                let mut now = lock(replay).now.subscribe();
+                let due_at = now.borrow().plus(len);
+                // An error would say that the clock is gone, and we hold it.
+                drop(now.wait_for(|now| *now >= due_at).await.map(|_| ()));
+            }
         }
     }
 
@@ -170,6 +184,21 @@ mod tests {
         env.advance(Duration::from_millis(1_500));
         let moved = Timestamp { secs: 6, nanos: 500_000_000 };
         assert_eq!(clone.now(), moved);
+    }
+
+    #[tokio::test]
+    async fn sleep_on_a_fixed_clock_ends_when_the_clock_was_advanced_far_enough_and_not_before() {
+        let env = Env::fixed(Timestamp::from_secs(5), 1);
+        let mut sleep = std::pin::pin!(env.sleep(Duration::from_secs(10)));
+        let mut is_over = async || {
+            let soon = tokio::time::timeout(Duration::from_millis(5), &mut sleep);
+            soon.await.is_ok()
+        };
+        assert!(!is_over().await);
+        env.advance(Duration::from_millis(9_999));
+        assert!(!is_over().await);
+        env.advance(Duration::from_millis(1));
+        assert!(is_over().await);
     }
 
     #[test]

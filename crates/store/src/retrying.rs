@@ -13,7 +13,6 @@
 //! Invariant: nothing is retried for ever, and no answer that says no is retried at all.
 //! Never here: what an attempt is. The layer below sends one request per call.
 
-use std::collections::HashSet;
 use std::future::Future;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,6 +28,10 @@ use tracing::warn;
 use crate::error::Reason;
 use crate::store::{ObjectInfo, Put, PutReport, SharedStore, Store};
 use crate::{Env, StoreError};
+
+use self::shown::Shown;
+
+mod shown;
 
 /// How patient a [`Retrying`] store is.
 #[derive(Debug, Clone, Copy)]
@@ -125,6 +128,12 @@ impl Retrying {
         }
     }
 
+    /// The error for a listing that cannot be put together.
+    fn out_of_order(&self, name: &str, source: Reason) -> StoreError {
+        let answer = "a listing that broke off".to_owned();
+        StoreError::Busy { name: name.to_owned(), store: self.describe(), answer, source: source.into() }
+    }
+
     /// The error for a store that refuses to create what it does not have.
     fn refused_but_absent(&self, name: &str) -> StoreError {
         StoreError::Busy {
@@ -175,14 +184,16 @@ impl Store for Retrying {
 
     /// Starts the listing again when it breaks, and leaves out what was shown already.
     ///
-    /// It remembers every name until it ends: about 100 bytes for each.
+    /// For that it remembers at most 64 Ki names, some 6 MiB. A longer listing is started again only if it came in
+    /// order so far, as those of S3, GCS and Azure do; else its first failure is its end.
     fn list(&self, prefix: &str) -> BoxStream<'_, Result<ObjectInfo, StoreError>> {
         let listing = Listing {
             store: self,
             prefix: prefix.to_owned(),
             items: self.inner.list(prefix),
             pauses: self.pauses(),
-            shown: HashSet::new(),
+            shown: Shown::default(),
+            has_failed: false,
             is_over: false,
         };
         stream::unfold(listing, |mut listing| async move {
@@ -206,11 +217,26 @@ struct Listing<'a> {
     prefix: String,
     items: BoxStream<'a, Result<ObjectInfo, StoreError>>,
     pauses: Pauses,
-    shown: HashSet<Box<str>>,
+    shown: Shown,
+    /// Since the last name that was shown.
+    has_failed: bool,
     is_over: bool,
 }
 
 impl Listing<'_> {
+    /// Begins to count failures anew: a long listing may break often, as long as each attempt gets further.
+    fn go_on(&mut self) {
+        if std::mem::take(&mut self.has_failed) {
+            self.store.heard(Ok(()));
+            self.pauses = self.store.pauses();
+        }
+    }
+
+    fn end(&mut self, error: StoreError) -> StoreError {
+        self.is_over = true;
+        error
+    }
+
     async fn next(&mut self) -> Option<Result<ObjectInfo, StoreError>> {
         while !self.is_over {
             match self.items.next().await {
@@ -218,16 +244,21 @@ impl Listing<'_> {
                     self.store.heard(Ok(()));
                     self.is_over = true;
                 }
-                Some(Ok(info)) => {
-                    if self.shown.insert(info.name.as_str().into()) {
+                Some(Ok(info)) => match self.shown.is_new(&info.name) {
+                    Ok(true) => {
+                        self.go_on();
                         return Some(Ok(info));
                     }
-                }
+                    Ok(false) => {}
+                    Err(reason) => return Some(Err(self.end(self.store.out_of_order(&self.prefix, reason)))),
+                },
+                Some(Err(error)) if !self.shown.can_resume() => return Some(Err(self.end(error))),
                 Some(Err(error)) => {
                     if let Err(error) = self.store.wait(error, &mut self.pauses).await {
-                        self.is_over = true;
-                        return Some(Err(error));
+                        return Some(Err(self.end(error)));
                     }
+                    self.has_failed = true;
+                    self.shown.resume();
                     self.items = self.store.inner.list(&self.prefix);
                 }
             }

@@ -1,6 +1,6 @@
 //! `cache`: look at and clear the local index caches.
 //!
-//! Invariant: clearing a cache costs speed only, so it needs no `--yes`.
+//! Invariant: clearing a cache costs speed, and this host's memory of what it saw; no data, so it needs no `--yes`.
 //! Never here: what is in a cache.
 
 use std::path::{Path, PathBuf};
@@ -35,6 +35,8 @@ pub(crate) enum CacheCommand {
     #[command(after_long_help = INFO_EXAMPLES)]
     Info,
     /// Remove caches: nothing is lost but the time to read the index again
+    ///
+    /// This host also forgets which snapshots and which key epoch it has seen: it no longer misses what vanished.
     #[command(after_long_help = CLEAR_EXAMPLES)]
     Clear(ClearArgs),
 }

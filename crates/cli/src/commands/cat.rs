@@ -19,7 +19,7 @@ Examples:
   backstay cat --source shop --at yesterday :shop.sql > shop.sql";
 
 /// Chunks written at once, as a count, if they are there already.
-const CHUNKS_AT_ONCE: usize = 16;
+const CHUNKS_AT_ONCE: usize = 256;
 
 /// Write the content of a file in a snapshot to standard output
 ///
@@ -42,8 +42,8 @@ pub(crate) async fn run(args: &CatArgs, ctx: &Context) -> Result<Outcome, Comman
     }
     let mut content = repository.cat(&snapshot, CatRequest { path }).await?.ready_chunks(CHUNKS_AT_ONCE);
     while let Some(pieces) = content.next().await {
-        let whole: Vec<_> = pieces.iter().map_while(|piece| piece.as_deref().ok()).collect();
-        ctx.ui.bytes(whole.concat().into()).await?;
+        let whole: Vec<_> = pieces.iter().map_while(|piece| piece.as_ref().ok()).cloned().collect();
+        ctx.ui.bytes(whole).await?;
         if let Some(error) = pieces.into_iter().find_map(Result::err) {
             return Err(error.into());
         }

@@ -1,6 +1,6 @@
 //! `check`: prove that what is stored is whole.
 //!
-//! Invariant: every damage is told with what it breaks, and the exit code is then 1.
+//! Invariant: every damage is told with what it breaks, and the exit code is then 1; what could not be told is never called whole, and the exit code is 2.
 //! Never here: repairing.
 
 use std::sync::Arc;
@@ -24,10 +24,14 @@ Examples:
   backstay check --read-data-subset 3/7
   backstay check --read-data-subset 5% --json";
 
+/// What `--read-data` cannot prove with a key that only writes or maintains.
+const CONTENT_SEALED: &str = "this key opens no content: what was read was compared with its hashes, and not opened";
+
 /// Prove that the repository is whole
 ///
 /// Without options every snapshot is followed down to the packs which must exist. With --read-data every byte is read
-/// and compared with its hash as well.
+/// and compared with its hash as well, and opened if the key may. The exit code is 1 if something is damaged, and 2 if
+/// nothing is, but the store did not let everything be looked at.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct CheckArgs {
@@ -47,9 +51,11 @@ struct Document<'a> {
     snapshot_count: u64,
     chunk_count: u64,
     read_len: u64,
+    is_content_sealed: bool,
     damages: Vec<DamageDocument<'a>>,
-    warnings: &'a [String],
+    warnings: Vec<String>,
     unclear: &'a [String],
+    unclear_count: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -69,16 +75,23 @@ pub(crate) async fn run(args: &CheckArgs, ctx: &Context) -> Result<Outcome, Comm
     drop(watch);
     let report = report.map_err(CommandError::of_reading)?;
     if ctx.ui.is_json {
-        ctx.ui.json(&document(&report))?;
+        ctx.ui.json(&document(&report, &repository.warnings()))?;
     } else {
         tell(&report, &ctx.ui)?;
     }
-    Ok(if report.damages.is_empty() { Outcome::Done } else { Outcome::Partly })
+    Ok(match (report.damages.is_empty(), report.unclear_count) {
+        (true, 0) => Outcome::Done,
+        (true, _) => Outcome::Unclear,
+        (false, _) => Outcome::Partly,
+    })
 }
 
 fn tell(report: &CheckReport, ui: &Ui) -> Result<(), CommandError> {
     report.warnings.iter().for_each(|warning| ui.warn(warning));
     report.unclear.iter().for_each(|unclear| ui.note(format_args!("unclear: {unclear}")));
+    if report.is_content_sealed {
+        ui.warn(CONTENT_SEALED);
+    }
     for damage in &report.damages {
         ui.line(format_args!("{} {}: {}", ui.stdout.red("damage:"), damage.object, damage.what))?;
         for affected in &damage.affects {
@@ -88,14 +101,18 @@ fn tell(report: &CheckReport, ui: &Ui) -> Result<(), CommandError> {
     ui.note(summary(report));
     if !report.damages.is_empty() {
         ui.hint(hints::AFTER_DAMAGE);
+    } else if report.unclear_count > 0 {
+        ui.hint(hints::AFTER_UNCLEAR);
     }
     Ok(())
 }
 
 fn summary(report: &CheckReport) -> String {
-    let result = match report.damages.len() as u64 {
-        0 => "the repository is whole".to_owned(),
-        count => human::counted(count, "object is damaged", "objects are damaged"),
+    let unclear = human::counted(report.unclear_count, "object", "objects");
+    let result = match (report.damages.len() as u64, report.unclear_count) {
+        (0, 0) => "the repository is whole".to_owned(),
+        (0, _) => format!("no damage was found, but {unclear} could not be looked at"),
+        (count, _) => human::counted(count, "object is damaged", "objects are damaged"),
     };
     let snapshots = human::counted(report.snapshots, "snapshot", "snapshots");
     let packs = human::counted(report.packs, "pack", "packs");
@@ -104,20 +121,22 @@ fn summary(report: &CheckReport) -> String {
     format!("{result}: {snapshots}, {packs}, {chunks}{read}")
 }
 
-fn document(report: &CheckReport) -> Document<'_> {
+fn document<'a>(report: &'a CheckReport, told: &[String]) -> Document<'a> {
     let damages = report.damages.iter().map(|damage| DamageDocument {
         object: &damage.object,
         what: &damage.what,
         affects: &damage.affects,
     });
     Document {
-        is_whole: report.damages.is_empty(),
+        is_whole: report.is_whole(),
         pack_count: report.packs,
         snapshot_count: report.snapshots,
         chunk_count: report.chunks,
         read_len: report.read_len,
+        is_content_sealed: report.is_content_sealed,
         damages: damages.collect(),
-        warnings: &report.warnings,
+        warnings: [told, &report.warnings].concat(),
         unclear: &report.unclear,
+        unclear_count: report.unclear_count,
     }
 }

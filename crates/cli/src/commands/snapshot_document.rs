@@ -73,7 +73,7 @@ impl SnapshotDocument {
             entry_count: total(|component| component.entry_count),
             content_len: total(|component| component.content_len),
             new_len: total(|component| component.new_len),
-            stored_len: total(|component| component.stored_len),
+            stored_len: info.stored_len(),
             components: components(&structure.components, body),
             description: body.map(|body| body.description.clone()),
             program: body.map(|body| body.program.clone()),

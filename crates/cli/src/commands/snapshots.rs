@@ -33,7 +33,7 @@ const COLUMNS: [(&str, Align); 8] = [
 
 /// List snapshots, oldest first
 ///
-/// Size is what the snapshot protects; Stored is what it added to the repository.
+/// Size is what the snapshot protects; Stored is what it added to the repository, index and snapshot included.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct SnapshotsArgs {
@@ -67,7 +67,7 @@ fn table(snapshots: &[SnapshotInfo], paint: Paint) -> String {
             structure.source.clone(),
             human::count(components.iter().map(|component| component.entry_count).sum()),
             human::size(components.iter().map(|component| component.content_len).sum()),
-            human::size(components.iter().map(|component| component.stored_len).sum()),
+            human::size(info.stored_len()),
             remarks(info),
         ]);
     }

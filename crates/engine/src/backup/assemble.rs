@@ -116,7 +116,7 @@ impl<'p, 'a> Assembler<'p, 'a> {
 
     async fn flush_pages(&mut self) -> Result<(), EngineError> {
         let pages = std::mem::take(&mut self.pages);
-        let (index, cache) = (self.index.clone(), Arc::clone(&self.index.cache));
+        let index = self.index.clone();
         let keeps_all = !self.packer.repository().keyring.opens_content();
         let looked_up = self.packer.repository().offload.start(move || {
             let ids: Vec<_> = pages.iter().map(|page| page.id).collect();
@@ -124,16 +124,14 @@ impl<'p, 'a> Assembler<'p, 'a> {
             let (mut fresh, mut kept) = (Vec::new(), Vec::new());
             for (page, known) in pages.into_iter().zip(known) {
                 // A key that opens no bodies can read its own only here, so it keeps those that it lost, too.
-                if known.is_none() || (keeps_all && cache.page(&page.id)?.is_none()) {
+                if known.is_none() || (keeps_all && index.kept_page(&page.id).is_none()) {
                     kept.push((page.id, page.bytes.clone()));
                 }
                 if known.is_none() {
                     fresh.push(page);
                 }
             }
-            if let Err(error) = cache.put_pages(&kept) {
-                tracing::warn!("{error}; the next backup reads more than it needs to");
-            }
+            index.keep_pages(&kept);
             Ok::<_, EngineError>(fresh)
         });
         for page in looked_up.await?? {

@@ -47,7 +47,7 @@ use crate::budget::{Budget, IN_FLIGHT_LEN_MAX};
 use crate::index::Index;
 use crate::objects::{now, random};
 use crate::repository::Repository;
-use crate::writer::{LEASE_RENEWED_EVERY, Writer};
+use crate::writer::Writer;
 use crate::{EngineError, Progress};
 
 /// Batches being named at once, on however many cores.
@@ -60,7 +60,6 @@ struct Ran {
     root: TreeRoot,
     produced: Produced,
     new_len: u64,
-    data_len: u64,
     stored_len: u64,
     pack_count: u64,
 }
@@ -82,47 +81,41 @@ impl Repository {
         let (clock, started_at) = (Instant::now(), now(&self.env));
         if request.dry_run {
             let index = self.load_index().await?;
-            let ran = self.run_component(&request, index, false, started_at, progress, cancel, None).await?;
+            let ran = self.run_component(&request, index, false, started_at, progress, cancel).await?;
             return Ok(report(&ran, clock));
         }
-        let mut writer = self.announce(&request.host).await?;
-        let written = self.write(&request, &mut writer, started_at, progress, cancel).await;
-        let mut warnings = std::mem::take(&mut writer.warnings);
-        match written {
-            Ok((mut report, answered)) => {
-                // The snapshot is committed, whatever happens now; and a writer may have no right to delete.
-                if answered && let Err(error) = writer.remove_record().await {
-                    warnings.push(format!("the record of this backup stays in the repository: {error}"));
-                }
-                report.seconds = clock.elapsed().as_secs_f64();
-                report.warnings = warnings;
-                Ok(report)
-            }
-            Err(error) => {
-                // Nothing was tried at W5, or it was refused: nobody needs to wait for this writer.
-                if !matches!(error, EngineError::DeclaredDead | EngineError::Store(_)) {
-                    drop(writer.remove_record().await);
-                }
-                Err(error)
-            }
+        let writer = self.announce(&request.host).await?;
+        let stop = cancel.child_token();
+        let work = self.write(&request, &writer, started_at, progress, stop.clone());
+        let mut report = match writer.keep_alive(&stop, work).await {
+            Ok(report) => report,
+            Err(error) => return Err(writer.fail(error).await),
+        };
+        report.warnings = writer.warnings();
+        // The snapshot is committed, whatever happens now; and a writer may have no right to delete.
+        if let Err(error) = writer.withdraw().await {
+            report.warnings.push(format!("the record of this backup stays in the repository: {error}"));
         }
+        report.seconds = clock.elapsed().as_secs_f64();
+        Ok(report)
     }
 
+    /// W2 to W5.
     async fn write(
         &self,
         request: &BackupRequest,
-        writer: &mut Writer<'_>,
+        writer: &Writer<'_>,
         started_at: i64,
         progress: &Arc<Progress>,
         cancel: CancellationToken,
-    ) -> Result<(BackupReport, bool), EngineError> {
+    ) -> Result<BackupReport, EngineError> {
         let cancelled = cancel.clone();
-        self.recover_journal(&writer.condemned).await?;
-        let index = self.load_index_without(&writer.condemned).await?;
-        let is_careful = !writer.condemned.is_empty();
+        let condemned = writer.see_condemned().await?;
+        self.recover_journal(&condemned).await?;
+        let index = self.load_index_without(&condemned).await?;
+        let is_careful = !condemned.is_empty();
         let id = writer.id;
-        let ran =
-            self.run_component(request, index, is_careful, started_at, progress, cancel, Some(&mut *writer)).await?;
+        let ran = self.run_component(request, index, is_careful, started_at, progress, cancel).await?;
         let (structure, body) = self.describe(request, &ran, id, started_at);
         let (epoch, key) = (self.keyring.sealing()?, self.keyring.index_key()?);
         let (salt, seed) = (random(&self.env), random(&self.env));
@@ -133,16 +126,17 @@ impl Repository {
         if cancelled.is_cancelled() {
             return Err(EngineError::Interrupted);
         }
-        let answered = writer.commit(object).await?;
+        writer.commit(object.clone()).await?;
+        self.cache.remember(&names::snapshot(&id), &object);
+        self.remember_parent(request, &ran.produced.roots, id);
         let mut report = report(&ran, Instant::now());
         report.snapshot = Some(id);
         report.state = Some(structure.state);
         report.stored_len += len;
-        Ok((report, answered))
+        Ok(report)
     }
 
-    /// Reads, names, packs and uploads one component, renewing the lease meanwhile.
-    #[allow(clippy::too_many_arguments)]
+    /// Reads, names, packs and uploads one component.
     async fn run_component(
         &self,
         request: &BackupRequest,
@@ -151,7 +145,6 @@ impl Repository {
         started_at: i64,
         progress: &Arc<Progress>,
         cancel: CancellationToken,
-        writer: Option<&mut Writer<'_>>,
     ) -> Result<Ran, EngineError> {
         let uploader = Uploader::new(self, index.clone(), Arc::clone(progress));
         let mut packer = Packer::new(self, uploader, request.level, request.dry_run)?;
@@ -176,14 +169,14 @@ impl Repository {
                 (Err(EngineError::Interrupted), Err(error)) | (Err(error), _) | (_, Err(error)) => Err(error),
             }
         };
-        let worked = with_lease(work, writer).await;
+        let worked = work.await;
         if !request.dry_run && !matches!(worked, Err(EngineError::Store(_))) {
             packer.finish().await?;
         }
         let (mut produced, root) = worked?;
         (produced.problems, produced.problem_count, produced.lost_count) = problems.take();
         let (stored_len, pack_count) = packer.stored();
-        Ok(Ran { root, produced, new_len: packer.new_len, data_len: packer.data_len, stored_len, pack_count })
+        Ok(Ran { root, produced, new_len: packer.new_len, stored_len, pack_count })
     }
 
     /// Names batches on the pool, several at once, and assembles them in order.
@@ -238,7 +231,7 @@ impl Repository {
                 entry_count: ran.root.entry_count,
                 content_len: ran.root.content_len,
                 new_len: ran.new_len,
-                stored_len: ran.data_len,
+                stored_len: ran.stored_len,
                 extension: Vec::new(),
             }],
             domain: self.keyring.certificate.domain,
@@ -257,21 +250,6 @@ impl Repository {
         let program = concat!("backstay ", env!("CARGO_PKG_VERSION")).to_owned();
         let description = request.description.clone();
         (structure, SnapshotBody { components: vec![body], description, program, extension: Vec::new() })
-    }
-}
-
-/// Runs `work`, renewing the writer's lease now and then.
-async fn with_lease<T>(
-    work: impl Future<Output = Result<T, EngineError>>,
-    writer: Option<&mut Writer<'_>>,
-) -> Result<T, EngineError> {
-    let Some(writer) = writer else { return work.await };
-    let mut work = std::pin::pin!(work);
-    loop {
-        match tokio::time::timeout(LEASE_RENEWED_EVERY, &mut work).await {
-            Ok(done) => return done,
-            Err(_) => writer.renew().await?,
-        }
     }
 }
 

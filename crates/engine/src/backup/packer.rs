@@ -31,6 +31,9 @@ use crate::repository::Repository;
 const OPEN_DATA_PACKS: usize = 2;
 /// Blobs on the pool at once, on however many cores: what waits there for its turn holds budget.
 const SEALING_MAX: usize = 16;
+/// Ids of new chunks that a dry run keeps, twice, at up to 48 bytes. A chunk that comes again after more new ones than that
+/// is counted once more: then what a dry run calls new is an upper bound.
+const DRY_RUN_IDS_MAX: usize = 256 << 10;
 /// What can be held back for the sake of order, in bytes: packs that are open or wait for their last blobs, the blobs on
 /// the pool, and a draft. The rest of the budget is always there for the readers, so they never wait for ever.
 const HELD_BACK_LEN_MAX: usize = (2 * OPEN_DATA_PACKS) * PACK_LEN_MAX + (SEALING_MAX + 2) * (2 << 20);
@@ -46,6 +49,8 @@ pub(crate) struct Packer<'a> {
     /// Only count; store nothing.
     dry_run: bool,
     on_their_way: HashSet<ChunkId>,
+    /// Only in a dry run: ids before those.
+    counted: HashSet<ChunkId>,
     /// Chunks of the segment published last; forgotten at the next, when every lookup made before has been settled.
     published: Vec<ChunkId>,
     drafts: BTreeMap<u8, Draft>,
@@ -53,8 +58,6 @@ pub(crate) struct Packer<'a> {
     next_pack: u64,
     sealing: FuturesOrdered<Pending<Result<Sealed, EngineError>>>,
     pub(crate) new_len: u64,
-    /// Bytes of sealed data blobs.
-    pub(crate) data_len: u64,
 }
 
 /// Chunks that will be one blob.
@@ -99,13 +102,13 @@ impl<'a> Packer<'a> {
             level,
             dry_run,
             on_their_way: HashSet::new(),
+            counted: HashSet::new(),
             published: Vec::new(),
             drafts: BTreeMap::new(),
             open: BTreeMap::new(),
             next_pack: 0,
             sealing: FuturesOrdered::new(),
             new_len: 0,
-            data_len: 0,
         })
     }
 
@@ -117,13 +120,14 @@ impl<'a> Packer<'a> {
         bytes: &[u8],
         held: Held,
     ) -> Result<bool, EngineError> {
-        if !self.on_their_way.insert(id) {
+        if self.counted.contains(&id) || !self.on_their_way.insert(id) {
             return Ok(false);
         }
         if kind == BlobKind::Data {
             self.new_len += bytes.len() as u64;
         }
         if self.dry_run {
+            self.forget_some();
             return Ok(true);
         }
         let blob_len = (self.repository.config.blob_len as usize).min(BLOB_PLAIN_LEN_MAX / 2);
@@ -141,6 +145,13 @@ impl<'a> Packer<'a> {
             self.seal(draft).await?;
         }
         Ok(true)
+    }
+
+    /// Forgets the older half of what a dry run has seen, of which no segment will ever tell.
+    fn forget_some(&mut self) {
+        if self.on_their_way.len() >= DRY_RUN_IDS_MAX {
+            self.counted = std::mem::take(&mut self.on_their_way);
+        }
     }
 
     /// Sends a draft to the pool, after settling the oldest blob if enough are there.
@@ -195,9 +206,6 @@ impl<'a> Packer<'a> {
         let sealed = sealed??;
         let pack_len = u64::from(self.repository.config.pack_len).min(PACK_LEN_MAX as u64);
         let Some(open) = self.open.get_mut(&sealed.pack) else { return Err(no_pack()) };
-        if sealed.kind == BlobKind::Data {
-            self.data_len += sealed.blob.len() as u64;
-        }
         open.builder.push(sealed.blob, sealed.kind, sealed.counter, &sealed.chunks);
         open.held.join(sealed.held);
         open.expected -= 1;

@@ -4,6 +4,10 @@
 //! A key that cannot open bodies reads those that this host keeps in its cache; where one is missing, the rest is read
 //! as if there were no parent, and still deduplicates.
 //!
+//! Which roots a snapshot is of stands in its body, so a key that opens no bodies cannot tell two jobs of one host, source and
+//! component apart. What this host committed itself it remembers in its cache; without that, the newest is taken: it
+//! costs time if it is the other job's, and nothing else.
+//!
 //! Invariant: a file is unchanged only if length, mtime, ctime and inode agree, both times are older than the parent's
 //! start by more than the clock's grain, and it was read whole then.
 //! Invariant: content is reused unread only if every chunk and page that its entry names is in a pack which exists and is
@@ -18,6 +22,7 @@ use pack::SnapshotId;
 use pack::manifest::{Child, ChildKind, Entry, EntryKind, Structure, Time, sort_key};
 use seal::ChunkId;
 
+use crate::backup::request::BackupRequest;
 use crate::entries::{FullEntry, Scope, entries_of};
 use crate::fetch::Fetcher;
 use crate::repository::Repository;
@@ -50,22 +55,41 @@ pub(crate) struct Parent {
 }
 
 impl Repository {
-    /// The newest snapshot of the same host, source and component that this very key signed.
+    /// The newest snapshot of the same host, source, component and roots that this very key signed; of other roots, if
+    /// there is none that is known to be of these.
     pub(crate) async fn find_parent(
         &self,
-        host: &str,
-        source: &str,
-        component: &str,
+        request: &BackupRequest,
+        roots: &[Vec<u8>],
     ) -> Result<Option<SnapshotInfo>, EngineError> {
-        let filter =
-            SnapshotFilter { hosts: vec![host.to_owned()], sources: vec![source.to_owned()], tags: Vec::new() };
-        let found = self.snapshots(&filter).await?;
+        let component = request.component_name();
+        let (hosts, sources) = (vec![request.host.clone()], vec![request.source_name()]);
+        let found = self.snapshots(&SnapshotFilter { hosts, sources, tags: Vec::new() }).await?;
+        let remembered = self.cache.note(&note_of(request, roots));
         // Another writer's snapshot could name false content for files that this host would then not read.
         let own = self.keyring.identity().identity();
-        let mut fits = found.into_iter().rev().filter(|info| info.trusted && info.signer == own);
-        Ok(fits.find(|info| {
-            info.snapshot.structure.components.iter().any(|own| own.name == component && own.root.is_some())
-        }))
+        let mut newest = None;
+        for info in found.into_iter().rev().filter(|info| info.trusted && info.signer == own) {
+            let components = &info.snapshot.structure.components;
+            let Some(at) = components.iter().position(|own| own.name == component && own.root.is_some()) else {
+                continue;
+            };
+            let body = info.snapshot.body.as_ref().and_then(|body| body.components.get(at));
+            let is_same_job = match body {
+                Some(body) => body.roots == roots,
+                None => remembered.as_deref() == Some(&info.id.0),
+            };
+            if is_same_job {
+                return Ok(Some(info));
+            }
+            newest = newest.or(Some(info));
+        }
+        Ok(newest)
+    }
+
+    /// Remembers `snapshot` as the parent of the next backup of the same.
+    pub(crate) fn remember_parent(&self, request: &BackupRequest, roots: &[Vec<u8>], snapshot: SnapshotId) {
+        self.cache.remember(&note_of(request, roots), &snapshot.0);
     }
 }
 
@@ -146,6 +170,16 @@ impl Parent {
         }
         Ok(true)
     }
+}
+
+/// The note about a job's last snapshot: one for each host, source, component and list of roots.
+fn note_of(request: &BackupRequest, roots: &[Vec<u8>]) -> String {
+    let mut hasher = blake3::Hasher::new();
+    let names = [request.host.clone(), request.source_name(), request.component_name()];
+    for word in names.iter().map(String::as_bytes).chain(roots.iter().map(Vec::as_slice)) {
+        hasher.update(&(word.len() as u64).to_le_bytes()).update(word);
+    }
+    format!("parent/{}", hasher.finalize().to_hex())
 }
 
 fn pages_in(children: &[Child]) -> impl Iterator<Item = ChunkId> + '_ {

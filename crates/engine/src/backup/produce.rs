@@ -116,10 +116,10 @@ impl Repository {
             roots: source.roots().iter().map(|root| root.as_os_str().as_bytes().to_vec()).collect(),
             ..Produced::default()
         };
-        let (component, group) = (request.component_name(), request.source_name());
+        let component = request.component_name();
         let parent = match request.force {
             true => None,
-            false => self.find_parent(&request.host, &group, &component).await?,
+            false => self.find_parent(request, &produced.roots).await?,
         };
         let parent = parent.and_then(|info| Parent::open(&info, &component, self.fetcher_of(index), is_careful));
         produced.parent = parent.as_ref().map(|parent| parent.id);

@@ -89,7 +89,8 @@ pub struct BackupReport {
     pub read_len: u64,
     /// Bytes of content that were new to the repository.
     pub new_len: u64,
-    /// Bytes added to the store, index and manifest included.
+    /// Bytes added to the store: packs, index segments, and the snapshot's object. What [`crate::SnapshotInfo::stored_len`]
+    /// gives for the snapshot.
     pub stored_len: u64,
     /// Packs added to the store.
     pub pack_count: u64,

@@ -9,14 +9,15 @@
 //! Never here: what is in the packs.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::TryStreamExt;
 use futures::stream::FuturesUnordered;
 use pack::{FinishedPack, PackEntry, PackId, Segment, SegmentId, names};
 use seal::ChunkId;
-use store::Put;
+use store::index_cache::IndexCache;
+use store::{Put, Timestamp};
 use tokio::task::JoinHandle;
 
 use crate::budget::Held;
@@ -44,7 +45,7 @@ pub(crate) struct Uploader<'a> {
     running: FuturesUnordered<JoinHandle<Result<PackEntry, EngineError>>>,
     acknowledged: Vec<PackEntry>,
     chunk_count: usize,
-    published_at: Instant,
+    published_at: Timestamp,
     pub(crate) stored_len: u64,
     pub(crate) pack_count: u64,
 }
@@ -58,7 +59,7 @@ impl<'a> Uploader<'a> {
             running: FuturesUnordered::new(),
             acknowledged: Vec::new(),
             chunk_count: 0,
-            published_at: Instant::now(),
+            published_at: repository.env.now(),
             stored_len: 0,
             pack_count: 0,
         }
@@ -80,8 +81,13 @@ impl<'a> Uploader<'a> {
         }));
         let is_due = self.acknowledged.len() >= SEGMENT_PACKS_MAX
             || self.chunk_count >= SEGMENT_CHUNKS_MAX
-            || self.published_at.elapsed() >= SEGMENT_EVERY;
+            || self.since_published() >= SEGMENT_EVERY.as_nanos();
         if is_due && !self.acknowledged.is_empty() { self.publish().await.map(Some) } else { Ok(None) }
+    }
+
+    /// Nanoseconds since the last segment. A clock that is set forwards or back brings the next one sooner, nothing else.
+    fn since_published(&self) -> u128 {
+        (self.repository.env.now().as_nanos() - self.published_at.as_nanos()).unsigned_abs()
     }
 
     /// Waits for one upload and journals it.
@@ -97,7 +103,7 @@ impl<'a> Uploader<'a> {
         self.progress.add_stored(entry.len);
         self.acknowledged.push(entry);
         let journal: Vec<u8> = self.acknowledged.iter().flat_map(|entry| entry.id.0).collect();
-        self.repository.cache.put_note(JOURNAL, &journal)?;
+        self.repository.cache.remember(JOURNAL, &journal);
         Ok(true)
     }
 
@@ -113,12 +119,12 @@ impl<'a> Uploader<'a> {
     async fn publish(&mut self) -> Result<Vec<ChunkId>, EngineError> {
         let domain = self.repository.keyring.certificate.domain;
         let segment = Segment { packs: std::mem::take(&mut self.acknowledged), replaces: Vec::new(), domain };
-        self.stored_len += self.repository.publish(&segment).await?;
+        self.stored_len += self.repository.publish(&segment, &self.index.cache).await?;
         let (index, ids) = (self.index.clone(), segment.packs.iter().map(|entry| entry.id).collect::<Vec<_>>());
-        self.repository.offload.start(move || index.add_own(&ids)).await??;
+        self.repository.offload.start(move || index.add_own(&ids)).await?;
         self.chunk_count = 0;
-        self.published_at = Instant::now();
-        self.repository.cache.put_note(JOURNAL, &[])?;
+        self.published_at = self.repository.env.now();
+        self.repository.cache.remember(JOURNAL, &[]);
         Ok(segment.packs.iter().flat_map(|entry| entry.trailer.chunks.iter().map(|(id, _)| *id)).collect())
     }
 }
@@ -138,8 +144,8 @@ async fn put_pack(store: &dyn store::Store, finished: FinishedPack<Bytes>) -> Re
 }
 
 impl Repository {
-    /// Seals, signs and stores a segment, then applies it to the cache; gives the bytes it took.
-    pub(crate) async fn publish(&self, segment: &Segment) -> Result<u64, EngineError> {
+    /// Seals, signs and stores a segment, then applies it to the cache, if that takes it; gives the bytes it took.
+    pub(crate) async fn publish(&self, segment: &Segment, cache: &Arc<IndexCache>) -> Result<u64, EngineError> {
         let (key, epoch, salt) = (self.keyring.index_key()?, self.keyring.epoch(), random(&self.env));
         let (signer, repository) = (self.keyring.signer(), self.config.repository);
         let table = segment.clone();
@@ -147,8 +153,8 @@ impl Repository {
         let bytes = encoded.map_err(EngineError::object(names::INDEX))?;
         let (id, len) = (SegmentId::of(&bytes), bytes.len() as u64);
         crate::objects::create(&*self.store, &names::segment(&id), bytes).await?;
-        let (cache, table) = (Arc::clone(&self.cache), segment.clone());
-        self.offload.start(move || cache.apply(id, &table)).await??;
+        let (cache, table) = (Arc::clone(cache), segment.clone());
+        self.cache.allow(self.offload.start(move || cache.apply(id, &table)).await?);
         Ok(len)
     }
 
@@ -159,7 +165,7 @@ impl Repository {
         &self,
         condemned: &std::collections::HashSet<PackId>,
     ) -> Result<(), EngineError> {
-        let journal = self.cache.get_note(JOURNAL)?.unwrap_or_default();
+        let journal = self.cache.note(JOURNAL).unwrap_or_default();
         let (ids, _) = journal.as_chunks::<32>();
         let mut packs = Vec::new();
         for id in ids.iter().map(|id| PackId(*id)).filter(|id| !condemned.contains(id)) {
@@ -173,10 +179,10 @@ impl Repository {
         }
         if !packs.is_empty() {
             let domain = self.keyring.certificate.domain;
-            self.publish(&Segment { packs, replaces: Vec::new(), domain }).await?;
+            self.publish(&Segment { packs, replaces: Vec::new(), domain }, &self.cache.now()).await?;
         }
         if !journal.is_empty() {
-            self.cache.put_note(JOURNAL, &[])?;
+            self.cache.remember(JOURNAL, &[]);
         }
         Ok(())
     }

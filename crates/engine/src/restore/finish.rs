@@ -1,14 +1,16 @@
 //! The second pass of a restore: remove what the snapshot does not have, then set the metadata of directories.
 //!
-//! Entries of a directory come together, and directories in the order in which their parents list them, so one pass
-//! with a stack of directories still to come sees every directory with all of its names.
+//! Entries of a directory come together, and directories in the order in which their parents list them, a branch before
+//! the next one. So of what is still to come, what lies before the present directory will never come: it is empty, or
+//! all below it is done. The first walk removes, which changes the times of directories; the second sets them.
 //!
+//! Invariant: memory holds the names of one directory, and the directories listed beside the path to it.
 //! Invariant: only directories that were listed whole are cleaned: not those above what was backed up, nor such as stand for
 //! a mount or a folder that was not entered; and nothing at all by a partial snapshot.
 //! Invariant: the target's own metadata is set only if the restore made it: `/tmp` stays what it is.
 //! Never here: content.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
@@ -28,49 +30,86 @@ const BATCH: usize = 256;
 /// Deleted entries that a report names, as a count.
 const DELETED_NAMED_MAX: u64 = 1000;
 
-/// Cleans directories if that was asked for, and sets their metadata, deepest last of each branch.
+/// Cleans directories if that was asked for, then sets their metadata.
 pub(crate) async fn directories(
+    restoring: &Arc<Restoring>,
+    prefix: &[u8],
+    walk: impl Fn() -> BoxStream<'static, Result<FullEntry, EngineError>>,
+) -> Result<(), EngineError> {
+    if restoring.request.delete {
+        clean_all(restoring, prefix, walk()).await?;
+    }
+    if restoring.request.dry_run {
+        return Ok(());
+    }
+    set_metadata(restoring, prefix, walk()).await
+}
+
+/// Removes what the snapshot does not have.
+async fn clean_all(
     restoring: &Arc<Restoring>,
     prefix: &[u8],
     mut entries: BoxStream<'static, Result<FullEntry, EngineError>>,
 ) -> Result<(), EngineError> {
-    let mut cleaner = restoring.request.delete.then(|| Cleaner::new(Arc::clone(restoring), prefix));
-    let mut batch = Vec::new();
-    let mut strict = Vec::new();
-    let mut top = None;
-    while let Some(FullEntry { entry, .. }) = entries.try_next().await? {
+    let mut cleaner = Cleaner::new(Arc::clone(restoring), prefix);
+    while let Some(FullEntry { entry, .. }) = restoring.unless_stopped(entries.try_next()).await? {
+        match restoring.filter.place(prefix, &entry) {
+            None => cleaner.may_clean_top = entry.is_whole,
+            Some(Ok(path)) => cleaner.take(&path, &entry).await?,
+            Some(Err(_)) => {}
+        }
+    }
+    cleaner.finish().await
+}
+
+/// Sets the metadata of directories. One that its owner may not enter would shut out what is below it, without root:
+/// it waits until that is done.
+async fn set_metadata(
+    restoring: &Arc<Restoring>,
+    prefix: &[u8],
+    mut entries: BoxStream<'static, Result<FullEntry, EngineError>>,
+) -> Result<(), EngineError> {
+    let (mut batch, mut strict, mut top) = (Vec::new(), BTreeMap::new(), None);
+    let mut present = Vec::new();
+    while let Some(FullEntry { entry, .. }) = restoring.unless_stopped(entries.try_next()).await? {
         let Some(place) = restoring.filter.place(prefix, &entry) else {
-            if let Some(cleaner) = cleaner.as_mut() {
-                cleaner.may_clean_top = entry.is_whole;
-            }
             top = Some(entry);
             continue;
         };
         let Ok(path) = place else { continue };
-        if let Some(cleaner) = cleaner.as_mut() {
-            cleaner.take(&path, &entry).await?;
+        let parent = key_of(path.parent().as_ref());
+        if parent != present {
+            let is_done = |key: &Vec<u8>| *key < parent && !parent.starts_with(key);
+            let done: Vec<_> =
+                strict.range(..parent.clone()).map(|(key, _)| key).filter(|key| is_done(key)).cloned().collect();
+            batch.extend(done.iter().rev().filter_map(|key| strict.remove(key)));
+            present = parent;
         }
         let is_wanted = matches!(entry.kind, EntryKind::Directory) && restoring.filter.wants(&entry);
-        if !is_wanted || restoring.request.dry_run || restoring.is_left_alone(&path) {
-            continue;
+        if is_wanted && !restoring.is_left_alone(&path) {
+            if entry.mode & 0o700 == 0o700 {
+                batch.push((path, entry));
+            } else {
+                strict.insert(key_of(Some(&path)), (path, entry));
+            }
         }
-        // Without root, a directory that its owner may not enter would shut out what is below it: it waits.
-        if entry.mode & 0o700 == 0o700 {
-            batch.push((path, entry))
-        } else {
-            strict.push((path, entry))
-        }
-        if batch.len() >= BATCH && cleaner.is_none() {
+        if batch.len() >= BATCH {
             set_all(restoring, std::mem::take(&mut batch)).await?;
         }
     }
-    if let Some(cleaner) = cleaner {
-        cleaner.finish().await?;
-    }
-    strict.reverse();
-    batch.extend(strict);
+    batch.extend(strict.into_values().rev());
     set_all(restoring, batch).await?;
     set_top(restoring, top.filter(|_| restoring.target_is_new)).await
+}
+
+/// Sorts directories as entries sort them: each before all that is below it, and that before the next.
+fn key_of(directory: Option<&EntryPath>) -> Vec<u8> {
+    let parts = directory.map(EntryPath::as_bytes).unwrap_or_default();
+    let mut key: Vec<u8> = parts.iter().map(|byte| if *byte == b'/' { 0 } else { *byte }).collect();
+    if directory.is_some() {
+        key.push(0);
+    }
+    key
 }
 
 async fn set_top(restoring: &Arc<Restoring>, top: Option<Entry>) -> Result<(), EngineError> {
@@ -85,6 +124,7 @@ async fn set_all(restoring: &Arc<Restoring>, batch: Vec<(EntryPath, Entry)>) -> 
     let restoring = Arc::clone(restoring);
     let set = blocking::run(move || {
         for (path, entry) in &batch {
+            restoring.go_on()?;
             match restoring.target.set_metadata(path, &metadata_of(entry), &restoring.request.owners) {
                 Ok(problems) => restoring.note_all(problems),
                 Err(error) => restoring.failed(&path.to_string(), &error)?,
@@ -103,10 +143,10 @@ struct Cleaner {
     names: HashSet<Vec<u8>>,
     /// Whether the target itself stands for a directory that was listed whole.
     may_clean_top: bool,
-    /// Directories that were not listed whole.
-    partial: HashSet<EntryPath>,
-    /// Directories listed by their parents of which no name has come; in the end these are the empty ones.
-    empty: HashSet<EntryPath>,
+    /// Directories listed by their parents of which no name has come yet, and whether they were listed whole.
+    coming: BTreeMap<Vec<u8>, (EntryPath, bool)>,
+    /// Whether the present directory was listed whole.
+    is_current_whole: bool,
     is_top_empty: bool,
 }
 
@@ -118,8 +158,8 @@ impl Cleaner {
             current,
             names: HashSet::new(),
             may_clean_top: false,
-            partial: HashSet::new(),
-            empty: HashSet::new(),
+            coming: BTreeMap::new(),
+            is_current_whole: true,
             is_top_empty: true,
         }
     }
@@ -128,27 +168,36 @@ impl Cleaner {
         let parent = path.parent();
         if parent != self.current {
             self.clean_current().await?;
+            let key = key_of(parent.as_ref());
+            let later = self.coming.split_off(&key);
+            let empty = std::mem::replace(&mut self.coming, later);
+            self.clean_empty(empty).await?;
+            self.is_current_whole = self.coming.remove(&key).is_none_or(|(_, is_whole)| is_whole);
             self.current = parent;
         }
-        match &self.current {
-            Some(parent) => drop(self.empty.remove(parent)),
-            None => self.is_top_empty = false,
-        }
+        self.is_top_empty &= self.current.is_some();
         self.names.insert(path.name().to_vec());
         if matches!(entry.kind, EntryKind::Directory) {
-            let directories = if entry.is_whole { &mut self.empty } else { &mut self.partial };
-            directories.insert(path.clone());
+            self.coming.insert(key_of(Some(path)), (path.clone(), entry.is_whole));
         }
         Ok(())
     }
 
     async fn clean_current(&mut self) -> Result<(), EngineError> {
         let (directory, names) = (self.current.take(), std::mem::take(&mut self.names));
-        let is_whole = directory.as_ref().map_or(self.may_clean_top, |directory| !self.partial.contains(directory));
+        let is_whole = if directory.is_some() { self.is_current_whole } else { self.may_clean_top };
         if names.is_empty() || !is_whole {
             return Ok(());
         }
         self.clean(directory, names).await
+    }
+
+    /// Cleans directories that are empty in the snapshot.
+    async fn clean_empty(&self, empty: BTreeMap<Vec<u8>, (EntryPath, bool)>) -> Result<(), EngineError> {
+        for (directory, _) in empty.into_values().filter(|(_, is_whole)| *is_whole) {
+            self.clean(Some(directory), HashSet::new()).await?;
+        }
+        Ok(())
     }
 
     async fn clean(&self, directory: Option<EntryPath>, names: HashSet<Vec<u8>>) -> Result<(), EngineError> {
@@ -156,16 +205,14 @@ impl Cleaner {
         blocking::run(move || clean(&restoring, directory.as_ref(), &names)).await.map_err(panicked)?
     }
 
-    /// Cleans the last directory, then those that are empty in the snapshot.
+    /// Cleans the last directory, then those that have not come.
     async fn finish(mut self) -> Result<(), EngineError> {
         self.clean_current().await?;
         if self.may_clean_top && self.is_top_empty {
             self.clean(None, HashSet::new()).await?;
         }
-        for directory in std::mem::take(&mut self.empty) {
-            self.clean(Some(directory), HashSet::new()).await?;
-        }
-        Ok(())
+        let empty = std::mem::take(&mut self.coming);
+        self.clean_empty(empty).await
     }
 }
 
@@ -178,6 +225,7 @@ fn clean(restoring: &Restoring, directory: Option<&EntryPath>, names: &HashSet<V
         Err(error) => return restoring.failed(&directory.map(ToString::to_string).unwrap_or_default(), &error),
     };
     for name in there.into_iter().filter(|name| !names.contains(name)) {
+        restoring.go_on()?;
         let path = directory.map_or_else(|| EntryPath::try_from(name.clone()), |directory| directory.join(&name));
         let remove = |path| if is_plan { Ok(path) } else { restoring.target.remove(&path).map(|()| path) };
         match path.and_then(remove) {

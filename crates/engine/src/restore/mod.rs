@@ -2,11 +2,14 @@
 //!
 //! ```text
 //! entries ─► directories and small things at once ─► pieces of files ─► window ─► runs by pack ─► written at offsets
-//! then: hard links ─► what is to be deleted ─► metadata of directories
+//!                            each window ends with the further names of what is whole
+//! then: what is to be deleted ─► metadata of directories
 //! ```
 //!
 //! Invariant: everything stays beneath the target, whatever the manifest says; the sink sees to that, not the names.
 //! Invariant: a lost chunk is a problem of the files that need it; everything else is restored.
+//! Invariant: once stopped, nothing more is begun, what is being written ends with its chunk, and the restore returns only
+//! when nothing of it writes any more. An unfinished file has not got its times yet, so that the next restore compares it.
 //! Never here: how the target is written (see `source::sink`).
 
 mod filter;
@@ -51,7 +54,11 @@ pub(crate) struct Restoring {
     pub(crate) left_alone: Mutex<HashSet<EntryPath>>,
     /// The first entries that were deleted, or would be.
     pub(crate) deleted: Mutex<Vec<String>>,
+    /// Files begun that the next restore would leave alone: at most those of a window.
+    pub(crate) unfinished: Mutex<HashSet<EntryPath>>,
     pub(crate) progress: Arc<Progress>,
+    /// Cancelled by the caller, or by the first error that ends the restore.
+    pub(crate) stop: CancellationToken,
 }
 
 impl Repository {
@@ -62,7 +69,7 @@ impl Repository {
     /// # Errors
     ///
     /// [`EngineError::NoEntry`] if there is nothing at the path; those of the store; a target that cannot be used or is
-    /// full. Entries that could not be restored are problems of the report.
+    /// full; [`EngineError::Interrupted`] soon after `cancel`. Entries that could not be restored are problems of the report.
     pub async fn restore(
         &self,
         snapshot: &SnapshotInfo,
@@ -73,8 +80,11 @@ impl Repository {
         self.keyring.require(&[Role::Owner, Role::Reader], "restore")?;
         let clock = Instant::now();
         refuse_contradictions(snapshot, &request)?;
+        let stop = cancel.child_token();
+        // If the caller drops us, what runs on other threads ends too.
+        let _stop_when_dropped = stop.clone().drop_guard();
         if request.dry_run && !(request.delete && request.target.exists()) {
-            return self.plan_restore(snapshot, &request).await;
+            return unless_stopped(&stop, self.plan_restore(snapshot, &request)).await;
         }
         let components = &snapshot.snapshot.structure.components;
         let (entries, len) = components
@@ -93,20 +103,34 @@ impl Repository {
             tally: Tally::default(),
             left_alone: Mutex::default(),
             deleted: Mutex::default(),
+            unfinished: Mutex::default(),
             progress: Arc::clone(progress),
             request,
+            stop,
         });
-        let fetcher = self.fetcher().await?;
+        let done = self.restore_to(snapshot, &restoring, clock).await;
+        restoring.remove_unfinished(done.is_err()).await?;
+        done
+    }
+
+    /// Restores, or plans what is to be deleted besides.
+    async fn restore_to(
+        &self,
+        snapshot: &SnapshotInfo,
+        restoring: &Arc<Restoring>,
+        clock: Instant,
+    ) -> Result<RestoreReport, EngineError> {
+        let fetcher = restoring.unless_stopped(self.fetcher()).await?;
         if restoring.request.dry_run {
-            finish_all(&fetcher, snapshot, &restoring).await?;
-            let planned = self.plan_restore(snapshot, &restoring.request).await?;
+            finish_all(&fetcher, snapshot, restoring).await?;
+            let planned = restoring.unless_stopped(self.plan_restore(snapshot, &restoring.request)).await?;
             let found = restoring.report(clock);
             return Ok(RestoreReport { deleted_count: found.deleted_count, deleted: found.deleted, ..planned });
         }
-        restore_all(&fetcher, snapshot, &restoring, &cancel, false).await?;
-        finish_all(&fetcher, snapshot, &restoring).await?;
+        restore_all(&fetcher, snapshot, restoring, false).await?;
+        finish_all(&fetcher, snapshot, restoring).await?;
         if restoring.request.verify {
-            restore_all(&fetcher, snapshot, &restoring, &cancel, true).await?;
+            restore_all(&fetcher, snapshot, restoring, true).await?;
         }
         Ok(restoring.report(clock))
     }
@@ -139,8 +163,8 @@ async fn finish_all(fetcher: &Fetcher, snapshot: &SnapshotInfo, restoring: &Arc<
     let components = &snapshot.snapshot.structure.components;
     for component in components {
         let prefix = if components.len() > 1 { component.name.as_bytes() } else { &[] };
-        let entries = entries_of(fetcher.clone(), component.root, Scope::new(&restoring.request.path));
-        finish::directories(restoring, prefix, entries).await?;
+        let walk = || entries_of(fetcher.clone(), component.root, Scope::new(&restoring.request.path));
+        finish::directories(restoring, prefix, walk).await?;
     }
     Ok(())
 }
@@ -150,7 +174,6 @@ async fn restore_all(
     fetcher: &Fetcher,
     snapshot: &SnapshotInfo,
     restoring: &Arc<Restoring>,
-    cancel: &CancellationToken,
     compare_only: bool,
 ) -> Result<(), EngineError> {
     let scope = Scope::new(&restoring.request.path);
@@ -160,10 +183,7 @@ async fn restore_all(
         let prefix = if components.len() > 1 { component.name.as_bytes() } else { &[] };
         let mut planner = Planner::new(Arc::clone(restoring), fetcher.clone(), prefix, compare_only);
         let mut entries = entries_of(fetcher.clone(), component.root, scope.clone());
-        while let Some(full) = entries.try_next().await? {
-            if cancel.is_cancelled() {
-                return Err(EngineError::Interrupted);
-            }
+        while let Some(full) = restoring.unless_stopped(entries.try_next()).await? {
             found = true;
             planner.take(full).await?;
         }
@@ -176,7 +196,49 @@ async fn restore_all(
     Err(EngineError::NoEntry { path, snapshot: snapshot.id.to_string() })
 }
 
+/// Waits for `work`, but not beyond `stop`. Only for work that may be dropped anywhere.
+async fn unless_stopped<T>(
+    stop: &CancellationToken,
+    work: impl Future<Output = Result<T, EngineError>>,
+) -> Result<T, EngineError> {
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => Err(EngineError::Interrupted),
+        done = work => done,
+    }
+}
+
 impl Restoring {
+    /// Waits for `work`, but not when the restore ends. For reading; what writes is waited for.
+    pub(crate) async fn unless_stopped<T>(
+        &self,
+        work: impl Future<Output = Result<T, EngineError>>,
+    ) -> Result<T, EngineError> {
+        unless_stopped(&self.stop, work).await
+    }
+
+    /// Between two chunks or entries: goes on unless the restore ends.
+    pub(crate) fn go_on(&self) -> Result<(), EngineError> {
+        if self.stop.is_cancelled() { Err(EngineError::Interrupted) } else { Ok(()) }
+    }
+
+    /// Removes files that were begun and that a next restore would take for the user's.
+    async fn remove_unfinished(self: &Arc<Self>, has_failed: bool) -> Result<(), EngineError> {
+        let unfinished = std::mem::take(&mut *self.unfinished.lock().unwrap_or_else(PoisonError::into_inner));
+        if !has_failed || unfinished.is_empty() {
+            return Ok(());
+        }
+        let restoring = Arc::clone(self);
+        let remove = move || {
+            for path in unfinished {
+                if let Err(error) = restoring.target.remove(&path) {
+                    tracing::warn!("{error}; it is incomplete");
+                }
+            }
+        };
+        blocking::run(remove).await.map_err(panicked)
+    }
+
     fn report(&self, clock: Instant) -> RestoreReport {
         let (problems, problem_count, _) = self.problems.take();
         let deleted = std::mem::take(&mut *self.deleted.lock().unwrap_or_else(PoisonError::into_inner));

@@ -1,12 +1,12 @@
 //! Planning a restore: what is made at once, and which pieces of which files are wanted, a window at a time.
 //!
-//! Invariant: memory holds one window of pieces, and a list of hard links.
+//! Invariant: memory holds one window of pieces, and of each file with several names its first, until all have come.
 //! Never here: fetching.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use futures::{StreamExt, TryStreamExt};
+use futures::{Stream, StreamExt, TryStreamExt};
 use pack::manifest::{ChildKind, Entry, EntryKind};
 use source::blocking;
 use source::entry::EntryPath;
@@ -15,7 +15,7 @@ use crate::EngineError;
 use crate::entries::{FullEntry, leaves_of};
 use crate::fetch::Fetcher;
 use crate::restore::reads::{Wanted, plan_reads, read_run};
-use crate::restore::write::{FilePlan, Piece};
+use crate::restore::write::{FilePlan, FirstName, Piece};
 use crate::restore::{Restoring, panicked};
 
 /// Pieces of one window.
@@ -23,6 +23,8 @@ const WINDOW_PIECES: usize = 64 << 10;
 /// Files of one window, and among them such with several pieces, which may all be open at once.
 const WINDOW_FILES: usize = 8 << 10;
 const WINDOW_OPEN_FILES: usize = 512;
+/// Further names of files that wait for a window to be linked.
+const WINDOW_LINKS: usize = 8 << 10;
 /// Entries made in one blocking job.
 const SIMPLE_BATCH: usize = 256;
 /// Pieces compared in one job.
@@ -43,9 +45,9 @@ pub(crate) struct Planner {
     pieces: Vec<Wanted<Piece>>,
     file_count: usize,
     open_file_count: usize,
-    /// The first name of each inode with several.
-    first_names: HashMap<Inode, Arc<FilePlan>>,
-    links: Vec<(Arc<FilePlan>, EntryPath)>,
+    /// The first name of each inode with several, and how many may still come: more do only if all of them were backed up.
+    first_names: HashMap<Inode, (Arc<FirstName>, u64)>,
+    links: Vec<(Arc<FirstName>, EntryPath)>,
 }
 
 impl Planner {
@@ -78,7 +80,10 @@ impl Planner {
             }
         };
         let is_simple = !matches!(full.entry.kind, EntryKind::File { .. });
-        if self.is_further_name(&full.entry, &path) || (is_simple && self.compare_only) {
+        if self.is_further_name(&full.entry, &path) {
+            return if self.links.len() >= WINDOW_LINKS { self.window().await } else { Ok(()) };
+        }
+        if is_simple && self.compare_only {
             return Ok(());
         }
         if is_simple {
@@ -88,28 +93,35 @@ impl Planner {
         self.file(path, full).await
     }
 
-    /// Whether the entry is another name of a file that is restored already; it is linked in the end.
+    /// Whether the entry is another name of a file that is restored already; it is linked after the next window.
     fn is_further_name(&mut self, entry: &Entry, path: &EntryPath) -> bool {
-        match self.first_names.get(&inode_of(entry)) {
-            Some(first) if entry.links > 1 => {
-                self.links.push((Arc::clone(first), path.clone()));
-                true
-            }
-            _ => false,
+        if entry.links < 2 {
+            return false;
         }
+        let inode = inode_of(entry);
+        let Some((first, left)) = self.first_names.get_mut(&inode) else { return false };
+        if !self.compare_only {
+            self.links.push((Arc::clone(first), path.clone()));
+        }
+        *left = left.saturating_sub(1);
+        if *left == 0 {
+            self.first_names.remove(&inode);
+        }
+        true
     }
 
     async fn file(&mut self, path: EntryPath, full: FullEntry) -> Result<(), EngineError> {
         let (links, inode) = (full.entry.links, inode_of(&full.entry));
         let file = Arc::new(FilePlan::new(path, full.entry, self.compare_only));
         if links > 1 {
-            self.first_names.insert(inode, Arc::clone(&file));
+            self.first_names.insert(inode, (Arc::clone(&file.name), links - 1));
         }
         let mut leaves = leaves_of(self.fetcher.clone(), full.children);
         let (mut offset, mut piece_count) = (0, 0);
-        while let Some(leaf) = leaves.next().await {
-            let leaf = match leaf {
-                Ok(leaf) => leaf,
+        loop {
+            let leaf = match self.restoring.unless_stopped(leaves.try_next()).await {
+                Ok(Some(leaf)) => leaf,
+                Ok(None) => break,
                 Err(error @ EngineError::Lost { .. }) => {
                     file.fail(&self.restoring, &error.to_string());
                     break;
@@ -144,7 +156,7 @@ impl Planner {
         blocking::run(move || restoring.make_all(&simple)).await.map_err(panicked)?
     }
 
-    /// Fetches and writes every piece that is wanted so far.
+    /// Fetches and writes every piece that is wanted so far, then links further names of what is whole now.
     async fn window(&mut self) -> Result<(), EngineError> {
         self.make_simple().await?;
         self.file_count = 0;
@@ -157,12 +169,35 @@ impl Planner {
             .map(|run| {
                 let (fetcher, restoring) = (fetcher.clone(), Arc::clone(&restoring));
                 async move {
-                    let found = read_run(&fetcher, run).await?;
+                    let found = restoring.unless_stopped(read_run(&fetcher, run)).await?;
                     fetcher.offload.start(move || restoring.write_all(found)).await?
                 }
             })
             .buffer_unordered(RUNS_AT_ONCE);
-        written.try_collect::<()>().await
+        self.all(written).await?;
+        if self.links.is_empty() {
+            return Ok(());
+        }
+        let (links, restoring) = (std::mem::take(&mut self.links), Arc::clone(&self.restoring));
+        blocking::run(move || restoring.link_all(&links)).await.map_err(panicked)?
+    }
+
+    /// Waits for all jobs, also when one has failed: none may write when the restore has returned. After the first
+    /// failure the others end soon.
+    async fn all<T>(&self, jobs: impl Stream<Item = Result<T, EngineError>>) -> Result<Vec<T>, EngineError> {
+        let mut jobs = std::pin::pin!(jobs);
+        let mut done = Ok(Vec::new());
+        while let Some(ended) = jobs.next().await {
+            match (&mut done, ended) {
+                (Ok(done), Ok(one)) => done.push(one),
+                (Ok(_), Err(error)) => {
+                    self.restoring.stop.cancel();
+                    done = Err(error);
+                }
+                (Err(_), _) => {}
+            }
+        }
+        done
     }
 
     /// Leaves out what the target has already, by comparing its content with the chunk's id.
@@ -175,21 +210,13 @@ impl Planner {
             let (restoring, namer) = (Arc::clone(&self.restoring), namer.clone());
             jobs.push(self.fetcher.offload.start(move || restoring.drop_right_ones(part, &namer)));
         }
-        let mut wanted = Vec::new();
-        for job in jobs {
-            wanted.extend(job.await??);
-        }
-        Ok(wanted)
+        let jobs = futures::stream::iter(jobs).then(|job| async { job.await? });
+        Ok(self.all(jobs).await?.into_iter().flatten().collect())
     }
 
-    /// Finishes the last window, then makes the hard links.
+    /// Finishes the last window.
     pub(crate) async fn finish(mut self) -> Result<(), EngineError> {
-        self.window().await?;
-        if self.compare_only {
-            return Ok(());
-        }
-        let (links, restoring) = (std::mem::take(&mut self.links), Arc::clone(&self.restoring));
-        blocking::run(move || restoring.link_all(&links)).await.map_err(panicked)?
+        self.window().await
     }
 }
 

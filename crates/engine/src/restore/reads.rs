@@ -1,5 +1,7 @@
 //! From wanted chunks to few, long reads: group by pack and blob, join neighbours, open on the pool.
 //!
+//! A pack that is gone has mostly been repacked: the index is read again, and the run planned anew, once.
+//!
 //! Invariant: a run is one ranged get of one pack; its plaintext stays within [`RUN_PLAIN_LEN_MAX`] and one blob more.
 //! Never here: what the chunks are wanted for.
 
@@ -8,10 +10,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use pack::manifest::{Child, ChildKind};
 use pack::names;
+use store::StoreError;
 use store::index_cache::{PackInfo, Place};
 
 use crate::EngineError;
-use crate::fetch::{Fetcher, open_blob};
+use crate::fetch::{Fetcher, open_blob_into};
 
 /// Plaintext of one run, in bytes.
 pub(crate) const RUN_PLAIN_LEN_MAX: u64 = 4 << 20;
@@ -48,11 +51,11 @@ pub(crate) async fn plan_reads<T: Send + 'static>(
     fetcher: &Fetcher,
     wanted: Vec<Wanted<T>>,
 ) -> Result<Vec<Run<T>>, EngineError> {
-    let index = fetcher.index.clone();
+    let finder = fetcher.clone();
     let planned = fetcher.offload.start(move || {
         let chunks = wanted.iter().filter(|wanted| wanted.leaf.kind == ChildKind::Chunk);
         let ids: Vec<_> = chunks.map(|wanted| wanted.leaf.id).collect();
-        let mut places = index.find(&ids)?.into_iter();
+        let mut places = finder.find(&ids)?.into_iter();
         let mut found: Vec<_> = wanted
             .into_iter()
             .map(|wanted| {
@@ -63,7 +66,7 @@ pub(crate) async fn plan_reads<T: Send + 'static>(
         found.sort_by_key(|(_, place)| place.map(|place| (place.pack, place.blob, place.offset)));
         let mut runs: Vec<Run<T>> = Vec::new();
         for (wanted, place) in found {
-            let pack = place.map(|place| index.pack(place.pack)).transpose()?;
+            let pack = place.map(|place| finder.pack(place.pack)).transpose()?;
             join(&mut runs, wanted, place, pack);
         }
         Ok(runs)
@@ -75,20 +78,25 @@ fn join<T>(runs: &mut Vec<Run<T>>, wanted: Wanted<T>, place: Option<Place>, pack
     let blob = place.zip(pack.as_ref()).and_then(|(place, pack)| pack.blobs.get(place.blob as usize));
     let row = place.map_or(0, |place| place.blob);
     let (start, end) = blob.map_or((0, 0), |blob| (blob.offset, blob.offset + u64::from(blob.sealed_len)));
-    let plain_len = blob.map_or(0, |blob| u64::from(blob.plain_len));
+    // What has no place may still be found, one by one, and then takes memory too.
+    let alone_len = if wanted.leaf.kind == ChildKind::Chunk { wanted.leaf.len } else { 0 };
+    let plain_len = blob.map_or(alone_len, |blob| u64::from(blob.plain_len));
     if let Some(run) = runs.last_mut() {
         let same_pack = run.pack.as_ref().map(|own| own.id) == pack.as_ref().map(|pack| pack.id);
         let same_blob = run.blobs.last().is_some_and(|last| last.row == row);
         let is_next = start >= run.end && start - run.end <= GAP_LEN_MAX;
         let fits =
             run.plain_len + plain_len <= RUN_PLAIN_LEN_MAX && end.saturating_sub(run.start) <= RUN_SEALED_LEN_MAX;
+        let is_known = place.is_some();
         if same_pack
             && same_blob
+            && (is_known || fits)
             && let Some(last) = run.blobs.last_mut()
         {
+            run.plain_len += if is_known { 0 } else { plain_len };
             return last.wanted.push((wanted, place));
         }
-        if same_pack && is_next && fits {
+        if same_pack && is_known && is_next && fits {
             run.end = end;
             run.plain_len += plain_len;
             return run.blobs.push(RunBlob { row, wanted: vec![(wanted, place)] });
@@ -97,13 +105,42 @@ fn join<T>(runs: &mut Vec<Run<T>>, wanted: Wanted<T>, place: Option<Place>, pack
     runs.push(Run { pack, blobs: vec![RunBlob { row, wanted: vec![(wanted, place)] }], start, end, plain_len });
 }
 
-/// Reads one run and gives its chunks in order. A blob that does not open is fetched again, then other copies.
+/// Reads one run and gives its chunks, blob after blob. What cannot be had so is looked for in every other way.
 pub(crate) async fn read_run<T: Send + 'static>(fetcher: &Fetcher, run: Run<T>) -> Result<Vec<Found<T>>, EngineError> {
+    let moved = match read_once(fetcher, run).await? {
+        Outcome::Found(found) => return Ok(found),
+        Outcome::Gone(wanted) => wanted,
+    };
+    let mut found = Vec::new();
+    for run in plan_reads(fetcher, moved).await? {
+        match read_once(fetcher, run).await? {
+            Outcome::Found(part) => found.extend(part),
+            Outcome::Gone(wanted) => found.extend(one_by_one(fetcher, wanted).await?),
+        }
+    }
+    Ok(found)
+}
+
+/// What came of reading a run.
+enum Outcome<T> {
+    Found(Vec<Found<T>>),
+    /// The pack is gone; the index was read again meanwhile.
+    Gone(Vec<Wanted<T>>),
+}
+
+async fn read_once<T: Send + 'static>(fetcher: &Fetcher, run: Run<T>) -> Result<Outcome<T>, EngineError> {
     let Run { pack, blobs, start, end, .. } = run;
-    let Some(pack) = pack else { return without_place(fetcher, blobs).await };
+    let Some(pack) = pack else { return Ok(Outcome::Found(one_by_one(fetcher, wanted_of(blobs)).await?)) };
     let name = names::pack(&pack.id);
     let sealed = match fetcher.store.get_range(&name, start..end).await {
         Ok(sealed) => Some(sealed),
+        Err(error @ StoreError::NotFound { .. }) => {
+            let place = blobs.first().and_then(|blob| blob.wanted.first()).and_then(|(_, place)| *place);
+            if let Some(place) = place {
+                fetcher.missed(place, &error).await?;
+            }
+            return Ok(Outcome::Gone(wanted_of(blobs)));
+        }
         Err(error) if error.kind() == store::Kind::Damaged => None,
         Err(error) => return Err(error.into()),
     };
@@ -111,11 +148,12 @@ pub(crate) async fn read_run<T: Send + 'static>(fetcher: &Fetcher, run: Run<T>) 
     for blob in blobs {
         let (keyring, pack, namer, sealed) =
             (Arc::clone(&fetcher.keyring), Arc::clone(&pack), fetcher.namer.clone(), sealed.clone());
+        let buffers = fetcher.buffers.clone();
         jobs.push(fetcher.offload.start(move || {
-            let opened = sealed
-                .and_then(|sealed| slice_of(&pack, blob.row, start, &sealed))
-                .map(|sealed| open_blob(&keyring, &pack, blob.row, &sealed));
-            let opened = opened.and_then(Result::ok).map(Bytes::from);
+            let sealed = sealed.and_then(|sealed| slice_of(&pack, blob.row, start, &sealed));
+            let open =
+                |sealed: Bytes| buffers.filled(|plain| open_blob_into(&keyring, &pack, blob.row, &sealed, plain)).ok();
+            let opened = sealed.and_then(open);
             // A few small chunks of a blob must not keep all of it in memory.
             let wanted_len: u64 = blob.wanted.iter().map(|(wanted, _)| wanted.leaf.len).sum();
             let is_sparse = opened.as_ref().is_some_and(|opened| wanted_len < opened.len() as u64 / 2);
@@ -141,7 +179,11 @@ pub(crate) async fn read_run<T: Send + 'static>(fetcher: &Fetcher, run: Run<T>) 
             found.push((wanted, bytes));
         }
     }
-    Ok(found)
+    Ok(Outcome::Found(found))
+}
+
+fn wanted_of<T>(blobs: Vec<RunBlob<T>>) -> Vec<Wanted<T>> {
+    blobs.into_iter().flat_map(|blob| blob.wanted).map(|(wanted, _)| wanted).collect()
 }
 
 fn slice_of(pack: &PackInfo, row: u32, start: u64, sealed: &Bytes) -> Option<Bytes> {
@@ -160,10 +202,10 @@ async fn again(fetcher: &Fetcher, leaf: &Child) -> Result<Result<Bytes, EngineEr
     }
 }
 
-/// Holes, and chunks that no listed pack holds.
-async fn without_place<T>(fetcher: &Fetcher, blobs: Vec<RunBlob<T>>) -> Result<Vec<Found<T>>, EngineError> {
-    let mut found = Vec::new();
-    for (wanted, _) in blobs.into_iter().flat_map(|blob| blob.wanted) {
+/// Holes, and chunks that no listed pack is known to hold.
+async fn one_by_one<T>(fetcher: &Fetcher, all: Vec<Wanted<T>>) -> Result<Vec<Found<T>>, EngineError> {
+    let mut found = Vec::with_capacity(all.len());
+    for wanted in all {
         let bytes = match wanted.leaf.kind {
             ChildKind::Hole => Ok(Bytes::new()),
             _ => again(fetcher, &wanted.leaf).await?,

@@ -46,14 +46,21 @@ impl Tally {
     }
 }
 
+/// A file's name, and what became of it, as its further names need it.
+pub(crate) struct FirstName {
+    path: EntryPath,
+    failed: AtomicBool,
+}
+
 /// A file being restored.
 pub(crate) struct FilePlan {
-    path: EntryPath,
+    pub(crate) name: Arc<FirstName>,
     entry: Entry,
     compare_only: bool,
     /// Pieces to come, and one more until all are planned.
     left: AtomicUsize,
-    failed: AtomicBool,
+    /// Whether it was opened for writing before: what is there then is ours.
+    begun: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -91,8 +98,9 @@ pub(crate) struct Piece {
 
 impl FilePlan {
     pub(crate) fn new(path: EntryPath, entry: Entry, compare_only: bool) -> Self {
-        let (left, failed) = (AtomicUsize::new(1), AtomicBool::new(false));
-        Self { path, entry, compare_only, left, failed, state: Mutex::default() }
+        let name = Arc::new(FirstName { path, failed: AtomicBool::new(false) });
+        let (left, begun) = (AtomicUsize::new(1), AtomicBool::new(false));
+        Self { name, entry, compare_only, left, begun, state: Mutex::default() }
     }
 
     pub(crate) fn expect_piece(&self) {
@@ -106,9 +114,11 @@ impl FilePlan {
 
     /// Reports the file's first problem; nothing more is written to it.
     pub(crate) fn fail(&self, restoring: &Restoring, message: &str) {
-        if !self.failed.swap(true, Ordering::AcqRel) {
+        if !self.name.failed.swap(true, Ordering::AcqRel) {
+            // What could be had of it stays, and it was said that it is not all.
+            restoring.unfinished.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.name.path);
             restoring.progress.add_problem();
-            restoring.problems.add(self.path.to_string(), message.to_owned(), true);
+            restoring.problems.add(self.name.path.to_string(), message.to_owned(), true);
         }
     }
 
@@ -133,14 +143,19 @@ impl FilePlan {
 
     fn open(&self, restoring: &Restoring) -> Result<Option<SinkFile>, SourceError> {
         let EntryKind::File { len } = self.entry.kind else { return Ok(None) };
-        if self.is_left_alone(restoring, len)? {
+        if !self.begun.load(Ordering::Acquire) && self.is_left_alone(restoring, len)? {
             restoring.tally.skipped.fetch_add(1, Ordering::Relaxed);
             return Ok(None);
         }
-        if let Some(parent) = self.path.parent() {
+        if let Some(parent) = self.name.path.parent() {
             restoring.target.create_dir_all(&parent)?;
         }
-        restoring.target.create_file(&self.path, len).map(Some)
+        let file = restoring.target.create_file(&self.name.path, len)?;
+        self.begun.store(true, Ordering::Release);
+        if restoring.request.overwrite == Overwrite::Never {
+            restoring.unfinished.lock().unwrap_or_else(PoisonError::into_inner).insert(self.name.path.clone());
+        }
+        Ok(Some(file))
     }
 
     /// Whether what is there already stays as it is, by the request's word.
@@ -149,7 +164,7 @@ impl FilePlan {
         if overwrite == Overwrite::Always {
             return Ok(false);
         }
-        let Some(there) = restoring.target.existing(&self.path)? else { return Ok(false) };
+        let Some(there) = restoring.target.existing(&self.name.path)? else { return Ok(false) };
         let (time, modified_at) = (there.modified_at, self.entry.modified_at);
         let is_same = there.len == len && (time.secs, time.nanos) == (modified_at.secs, modified_at.nanos);
         Ok(overwrite == Overwrite::Never || is_same)
@@ -162,7 +177,7 @@ impl FilePlan {
 
     /// Sets metadata and length after the last piece; an empty file is only made now.
     pub(crate) fn finish(&self, restoring: &Restoring) -> Result<(), EngineError> {
-        if self.compare_only || self.failed.load(Ordering::Acquire) {
+        if self.compare_only || self.name.failed.load(Ordering::Acquire) {
             *self.state.lock().unwrap_or_else(PoisonError::into_inner) = State::Closed;
             return Ok(());
         }
@@ -172,6 +187,7 @@ impl FilePlan {
             return restoring.entry_failed(self, &error);
         }
         let State::Open(mut file) = state else { return Ok(()) };
+        restoring.unfinished.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.name.path);
         let metadata = metadata_of(&self.entry);
         match restoring.target.set_file_metadata(&mut file, &metadata, &restoring.request.owners) {
             Ok(problems) => restoring.note_all(problems),
@@ -201,6 +217,7 @@ impl Restoring {
         let mut wanted = Vec::with_capacity(pieces.len());
         let mut current: Option<(Arc<FilePlan>, There)> = None;
         for piece in pieces {
+            self.go_on()?;
             let file = Arc::clone(&piece.tag.file);
             if !current.as_ref().is_some_and(|(last, _)| Arc::ptr_eq(last, &file)) {
                 if let Some((last, _)) = current.take() {
@@ -242,11 +259,11 @@ impl Restoring {
     fn look(&self, file: &FilePlan) -> Result<There, SourceError> {
         let EntryKind::File { len } = file.entry.kind else { return Ok(There::Nothing) };
         if file.compare_only {
-            let opened = self.target.open_for_comparing(&file.path)?;
+            let opened = self.target.open_for_comparing(&file.name.path)?;
             let fits = opened.filter(|open| open.metadata().is_ok_and(|metadata| metadata.len() == len));
             return Ok(fits.map_or(There::Nothing, There::ToCompare));
         }
-        if self.target.existing(&file.path)?.is_none() {
+        if self.target.existing(&file.name.path)?.is_none() {
             return Ok(There::Nothing);
         }
         Ok(match file.with_file(self, |open| Ok(open.len_before()))? {
@@ -280,9 +297,10 @@ impl Restoring {
     /// Writes what was read. Blocking.
     pub(crate) fn write_all(&self, found: Vec<Found<Piece>>) -> Result<(), EngineError> {
         for (Wanted { leaf, tag: Piece { file, offset } }, bytes) in found {
+            self.go_on()?;
             match bytes {
                 Err(error) => file.fail(self, &error.to_string()),
-                Ok(bytes) if !file.failed.load(Ordering::Acquire) => {
+                Ok(bytes) if !file.name.failed.load(Ordering::Acquire) => {
                     let written = file.with_file(self, |open| {
                         if has_bytes(leaf.kind) {
                             open.write_at(offset, &bytes)
@@ -309,6 +327,7 @@ impl Restoring {
     /// Makes directories, symbolic links, pipes and devices. Blocking.
     pub(crate) fn make_all(&self, entries: &[(EntryPath, Entry)]) -> Result<(), EngineError> {
         for (path, entry) in entries {
+            self.go_on()?;
             let made = self.make(path, entry).and_then(|made| match entry.kind {
                 _ if !made => Ok(None),
                 EntryKind::Directory => Ok(Some(Vec::new())),
@@ -359,8 +378,9 @@ impl Restoring {
     }
 
     /// Makes hard links. Blocking.
-    pub(crate) fn link_all(&self, links: &[(Arc<FilePlan>, EntryPath)]) -> Result<(), EngineError> {
+    pub(crate) fn link_all(&self, links: &[(Arc<FirstName>, EntryPath)]) -> Result<(), EngineError> {
         for (first, path) in links {
+            self.go_on()?;
             if first.failed.load(Ordering::Acquire) {
                 let broken = format!("is a further name of {}, which could not be restored", first.path);
                 self.progress.add_problem();
@@ -414,7 +434,7 @@ impl Restoring {
 
     fn entry_failed(&self, file: &FilePlan, error: &SourceError) -> Result<(), EngineError> {
         if is_full(error) {
-            return Err(EngineError::TargetFull { path: file.path.to_string() });
+            return Err(EngineError::TargetFull { path: file.name.path.to_string() });
         }
         file.fail(self, &crate::backup::message(error));
         Ok(())

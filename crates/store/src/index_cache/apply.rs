@@ -1,7 +1,7 @@
 //! Applying a stored segment: every pack in it that is new, then the record that it was applied.
 //!
 //! ```text
-//! batch: pack row · its number · its places | next pack … | at the end: the segment's record
+//! batch: pack row · its number · its places | next pack … | at the end: the segment's record, which names its packs
 //! ```
 //!
 //! A segment of many chunks takes several batches, cut between packs, so that memory stays bounded. When it ends early,
@@ -17,7 +17,7 @@ use pack::{PackEntry, PackId, Segment, SegmentId};
 use seal::CHUNK_ID_LEN;
 
 use super::database::{Batch, Family};
-use super::known::{row_bytes, tag};
+use super::known::{PackRow, tag};
 use super::pack_info::PackInfo;
 use super::place::{PackNo, Place};
 use super::{CacheError, IndexCache};
@@ -27,6 +27,14 @@ use crate::Reason;
 const BATCH_CHUNKS_MAX: usize = 64 << 10;
 
 type Row = ([u8; CHUNK_ID_LEN], [u8; 16]);
+
+/// A segment that is being applied.
+struct Applying {
+    id: SegmentId,
+    domain: [u8; 16],
+    /// The numbers of its packs so far.
+    packs: Vec<PackNo>,
+}
 
 impl IndexCache {
     /// Adds what `content` says. It must be the stored segment named `segment`, opened and its signature checked.
@@ -40,7 +48,9 @@ impl IndexCache {
     /// its packs may be known.
     pub fn apply(&self, segment: SegmentId, content: &Segment) -> Result<(), CacheError> {
         let _one_at_a_time = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut fresh = self.fresh_packs(content)?.into_iter().peekable();
+        let (known, fresh) = self.known_and_fresh(content)?;
+        let mut applying = Applying { id: segment, domain: content.domain, packs: known };
+        let mut fresh = fresh.into_iter().peekable();
         loop {
             let mut packs = Vec::new();
             let mut chunk_count = 0;
@@ -51,38 +61,47 @@ impl IndexCache {
                 packs.push(pack);
             }
             let is_last = fresh.peek().is_none();
-            self.add_packs(&packs, content.domain, is_last.then_some(segment))?;
+            self.add_packs(&packs, &mut applying, is_last)?;
             if is_last {
                 return Ok(());
             }
         }
     }
 
-    /// The packs which are not known yet, each once.
-    fn fresh_packs<'a>(&self, content: &'a Segment) -> Result<Vec<&'a PackEntry>, CacheError> {
+    /// The numbers of the packs that are known, and those packs which are not known yet, each once.
+    fn known_and_fresh<'a>(&self, content: &'a Segment) -> Result<(Vec<PackNo>, Vec<&'a PackEntry>), CacheError> {
         let ids: Vec<PackId> = content.packs.iter().map(|pack| pack.id).collect();
         let numbers = self.pack_numbers(&ids)?;
         let mut seen = HashSet::new();
-        let packs = content.packs.iter().zip(numbers);
-        Ok(packs.filter(|(pack, number)| number.is_none() && seen.insert(pack.id)).map(|(pack, _)| pack).collect())
+        let (mut known, mut fresh) = (Vec::new(), Vec::new());
+        for (pack, number) in content.packs.iter().zip(numbers).filter(|(pack, _)| seen.insert(pack.id)) {
+            match number {
+                Some(number) => known.push(number),
+                None => fresh.push(pack),
+            }
+        }
+        Ok((known, fresh))
     }
 
     /// Writes packs, and the segment's record if it ends with them, in one batch.
-    fn add_packs(&self, packs: &[&PackEntry], domain: [u8; 16], segment: Option<SegmentId>) -> Result<(), CacheError> {
+    fn add_packs(&self, packs: &[&PackEntry], applying: &mut Applying, is_last: bool) -> Result<(), CacheError> {
         let next = self.known.read().unwrap_or_else(PoisonError::into_inner).next_number(packs.len());
         let next = next.ok_or_else(|| self.too_many("packs"))?;
         let mut batch = Batch::default();
         let mut rows = Vec::new();
         for (pack, number) in packs.iter().zip(next..) {
-            let count = self.chunk_count(pack)?;
-            self.database.put(&mut batch, Family::Packs, &number.to_be_bytes(), &PackInfo::of(pack, domain).encode());
-            self.database.put(&mut batch, Family::PackIds, &pack.id.0, &row_bytes(number, count));
+            let row = PackRow { number, chunk_count: self.chunk_count(pack)?, len: pack.len };
+            let info = PackInfo::of(pack, applying.domain).encode();
+            self.database.put(&mut batch, Family::Packs, &number.to_be_bytes(), &info);
+            self.database.put(&mut batch, Family::PackIds, &pack.id.0, &row.encode());
             collect_places(&mut rows, pack, number);
+            applying.packs.push(number);
         }
         rows.sort_unstable();
         rows.iter().for_each(|(id, place)| self.database.merge(&mut batch, Family::Chunks, id, place));
-        if let Some(segment) = segment {
-            self.database.put(&mut batch, Family::Segments, &segment.0, b"");
+        if is_last {
+            let packs: Vec<u8> = applying.packs.iter().flat_map(|number| number.to_le_bytes()).collect();
+            self.database.put(&mut batch, Family::Segments, &applying.id.0, &packs);
         }
         self.database.write(batch)?;
         self.remember(packs)

@@ -13,6 +13,7 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rocksdb::{
@@ -26,6 +27,9 @@ use crate::Reason;
 
 /// A file with this name says that the folder is to be made anew.
 pub(super) const DAMAGE_MARK: &str = "DAMAGED";
+
+/// Comes after every key that does not begin with it.
+const KEYS_END: &[u8] = &[u8::MAX; 64];
 
 /// A key and its value.
 type Row = (Box<[u8]>, Box<[u8]>);
@@ -84,6 +88,8 @@ pub(super) struct Database {
     rocks: DB,
     folder: PathBuf,
     is_stopped: AtomicBool,
+    /// What was said when there was no space, if that is why.
+    full: OnceLock<String>,
 }
 
 impl Database {
@@ -92,7 +98,7 @@ impl Database {
         let tuning = Tuning::new(memory_len);
         let families = Family::ALL.map(|family| ColumnFamilyDescriptor::new(family.name(), tuning.family(family)));
         let rocks = DB::open_cf_descriptors(&tuning.database(), folder, families)?;
-        Ok(Self { rocks, folder: folder.to_path_buf(), is_stopped: AtomicBool::new(false) })
+        Ok(Self { rocks, folder: folder.to_path_buf(), is_stopped: AtomicBool::new(false), full: OnceLock::new() })
     }
 
     pub(super) fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, CacheError> {
@@ -137,6 +143,19 @@ impl Database {
         batch.0.delete_cf(self.family(family), key);
     }
 
+    /// Deletes every row of a family; keys of 64 bytes of ones there are none.
+    pub(super) fn delete_all(&self, batch: &mut Batch, family: Family) {
+        batch.0.delete_range_cf(self.family(family), &[] as &[u8], KEYS_END);
+    }
+
+    /// Gives the space of a family's rows back without reading them. They must have been deleted.
+    pub(super) fn drop_files(&self, family: Family) {
+        // Best effort: what stays is merged away in time.
+        if let Err(error) = self.rocks.delete_file_in_range_cf(self.family(family), &[] as &[u8], KEYS_END) {
+            tracing::debug!(folder = %self.folder.display(), %error, "files of deleted rows stay for now");
+        }
+    }
+
     /// Writes a batch. It survives the death of this process, and a power cut as of a few seconds later.
     pub(super) fn write(&self, batch: Batch) -> Result<(), CacheError> {
         self.write_with(batch, &WriteOptions::default())
@@ -154,13 +173,26 @@ impl Database {
             return Ok(());
         }
         if self.is_stopped.load(Ordering::Acquire) {
-            return Err(CacheError::Stopped { path: self.folder.clone() });
+            return Err(self.stopped());
         }
         self.rocks.write_opt(batch.0, options).map_err(|error| {
             // The batch may come back from the log: whatever it numbered must not be numbered again.
             self.is_stopped.store(true, Ordering::Release);
-            self.failed(error)
+            let error = self.failed(error);
+            if let CacheError::Full { source, .. } = &error {
+                self.full.get_or_init(|| source.to_string());
+            }
+            error
         })
+    }
+
+    /// The error for every write after one that failed.
+    fn stopped(&self) -> CacheError {
+        let path = self.folder.clone();
+        match self.full.get() {
+            Some(said) => CacheError::Full { path, source: Reason::cause(said.clone()) },
+            None => CacheError::Stopped { path },
+        }
     }
 
     /// Bytes as an array of just that length.

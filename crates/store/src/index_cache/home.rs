@@ -5,6 +5,7 @@
 //! <folder>/<repository id>.lock          held by the process that has it open
 //! <folder>/<repository id>.private-0/    of a process that found it held; gone with that process
 //! <folder>/<repository id>.private-0.lock
+//! <temporary>/<repository id>.private-0/ of a process that could not use <folder>
 //! ```
 //!
 //! Locks are `flock`s, so they end with their process however it ends; a private folder whose lock nobody holds is
@@ -25,7 +26,7 @@ use super::database::{Batch, DAMAGE_MARK, Database, Family};
 use super::error::{CacheError, is_locked, is_worth_remaking};
 
 /// Which layout of the families this program reads.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const BINDING: &[u8] = b"binding";
 /// Caches of one repository that can be open beside the first, on one host.
 const PRIVATE_COUNT_MAX: usize = 256;
@@ -97,9 +98,24 @@ pub(super) fn open(options: &CacheOptions, repository: RepositoryId) -> Result<(
     {
         return Ok((home, database));
     }
+    open_private(base, options.memory_len, repository)
+}
+
+/// Makes a private database in `folder`, which may lie where others write too, but must be this user's alone.
+pub(super) fn open_temporary(
+    folder: &Path,
+    memory_len: usize,
+    repository: RepositoryId,
+) -> Result<(Home, Database), CacheError> {
+    make_own(folder).map_err(|error| CacheError::of_io(folder, error))?;
+    remove_stale(folder, repository);
+    open_private(folder.join(repository.to_string()), memory_len, repository)
+}
+
+fn open_private(base: PathBuf, memory_len: usize, repository: RepositoryId) -> Result<(Home, Database), CacheError> {
     for index in 0..PRIVATE_COUNT_MAX {
         if let Some(home) = Home::take(with_suffix(&base, &format!(".private-{index}")), true)? {
-            let database = create(&home, options.memory_len, repository)?;
+            let database = create(&home, memory_len, repository)?;
             return Ok((home, database));
         }
     }
@@ -179,6 +195,17 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 
 fn make_parents(folder: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
+/// Makes a folder, or takes the one that is there if nobody else can have put anything into it.
+fn make_own(folder: &Path) -> io::Result<()> {
+    match DirBuilder::new().mode(0o700).create(folder) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    let found = fs::symlink_metadata(folder)?;
+    let is_ours = found.is_dir() && found.uid() == rustix::process::geteuid().as_raw() && found.mode() & 0o077 == 0;
+    if is_ours { Ok(()) } else { Err(io::Error::other("it is not a folder of this user alone")) }
 }
 
 fn make_folder(folder: &Path) -> io::Result<()> {

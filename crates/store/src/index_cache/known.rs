@@ -9,7 +9,7 @@ use super::CacheError;
 use super::database::{Database, Family};
 use super::place::{self, PackNo, Places};
 
-const ROW_LEN: usize = 8;
+const ROW_LEN: usize = 16;
 
 /// Four bytes of memory per known pack.
 #[derive(Debug, Default)]
@@ -25,9 +25,9 @@ impl Known {
         let mut chunk_count = 0;
         for stored in database.scan(Family::PackIds, b"") {
             let (key, value) = stored?;
-            let (number, chunks) = row(database, &value)?;
-            packs.push((number, tag(&PackId(database.exact(&key)?))));
-            chunk_count += u64::from(chunks);
+            let row = PackRow::decode(database, &value)?;
+            packs.push((row.number, tag(&PackId(database.exact(&key)?))));
+            chunk_count += u64::from(row.chunk_count);
         }
         packs.sort_unstable();
         let is_dense = packs.iter().zip(0..).all(|((number, _), expected)| *number == expected);
@@ -40,6 +40,11 @@ impl Known {
 
     pub(super) fn is_empty(&self) -> bool {
         self.tags.is_empty()
+    }
+
+    /// How many packs are known.
+    pub(super) fn pack_count(&self) -> usize {
+        self.tags.len()
     }
 
     /// Packs, and chunks in them.
@@ -70,13 +75,23 @@ pub(super) fn tag(id: &PackId) -> u32 {
     id.0.first_chunk().map_or(0, |start| u32::from_le_bytes(*start))
 }
 
-/// A row of `pack_ids`: number and chunk count.
-pub(super) fn row(database: &Database, value: &[u8]) -> Result<(PackNo, u32), CacheError> {
-    let bits = u64::from_le_bytes(database.exact(value)?);
-    Ok((bits as u32, (bits >> 32) as u32))
+/// A row of `pack_ids`: what a listing is compared with, without decoding what the pack holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct PackRow {
+    pub(super) number: PackNo,
+    pub(super) chunk_count: u32,
+    /// Bytes of the object.
+    pub(super) len: u64,
 }
 
-/// Writes what [`row`] reads.
-pub(super) fn row_bytes(number: PackNo, chunk_count: u32) -> [u8; ROW_LEN] {
-    (u64::from(number) | u64::from(chunk_count) << 32).to_le_bytes()
+impl PackRow {
+    pub(super) fn encode(self) -> [u8; ROW_LEN] {
+        let bits = u128::from(self.number) | u128::from(self.chunk_count) << 32 | u128::from(self.len) << 64;
+        bits.to_le_bytes()
+    }
+
+    pub(super) fn decode(database: &Database, value: &[u8]) -> Result<Self, CacheError> {
+        let bits = u128::from_le_bytes(database.exact(value)?);
+        Ok(Self { number: bits as u32, chunk_count: (bits >> 32) as u32, len: (bits >> 64) as u64 })
+    }
 }

@@ -1,9 +1,9 @@
 //! The index cache: which pack holds which chunk, as far as this host has read the index.
 //!
 //! ```text
-//! about      binding                 format version, repository id
-//! segments   segment id           -> (nothing)           applied so far
-//! pack_ids   pack id              -> number, chunk count
+//! about      binding, outgrown       format version, repository id; whether the index is to be made anew
+//! segments   segment id           -> numbers of its packs applied, and listed when last looked
+//! pack_ids   pack id              -> number, chunk count, length of the object
 //! packs      number (big endian)  -> a trailer without its chunks
 //! chunks     chunk id             -> places, 16 bytes each
 //! pages      page id              -> plaintext           bounded, least recently used go first
@@ -20,7 +20,7 @@
 //! Never here: what may be deduplicated against. A caller fills a [`PackSet`] from what the store lists.
 
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use pack::{PackId, SegmentId};
@@ -28,7 +28,7 @@ use seal::{ChunkId, RepositoryId};
 
 use self::database::{Batch, Database, Family};
 use self::home::Home;
-use self::known::Known;
+use self::known::{Known, PackRow};
 use self::pages::Pages;
 use self::recent::Recent;
 
@@ -56,6 +56,11 @@ pub use place::{PLACES_COUNT_MAX, PackNo, Place, Places};
 /// Bytes of memory for blocks, filters and unwritten entries, unless said otherwise.
 pub const MEMORY_LEN: usize = 48 << 20;
 
+/// Known packs below which the index is never made anew for being outgrown: it is small whatever is in it.
+pub const OUTGROWN_COUNT_MIN: usize = 1024;
+/// In `about`: most known packs are gone.
+const OUTGROWN: &[u8] = b"outgrown";
+
 /// Where the cache lies and how much memory it takes.
 #[derive(Debug, Clone)]
 pub struct CacheOptions {
@@ -63,12 +68,21 @@ pub struct CacheOptions {
     pub folder: PathBuf,
     /// Bytes of memory for blocks, filters and unwritten entries, whatever the repository's size.
     pub memory_len: usize,
+    /// Where a process may keep a cache for its own time when `folder` cannot be used, the best place first. Each is
+    /// made if it is missing, but not the folders above it.
+    pub temporary: Vec<PathBuf>,
 }
 
 impl CacheOptions {
-    /// The usual memory, in `folder`.
+    /// The usual memory, in `folder`, and nowhere else.
     pub fn new(folder: impl Into<PathBuf>) -> Self {
-        Self { folder: folder.into(), memory_len: MEMORY_LEN }
+        Self { folder: folder.into(), memory_len: MEMORY_LEN, temporary: Vec::new() }
+    }
+
+    /// The same, or for a process's own time in the first of `temporary` that can be used.
+    #[must_use]
+    pub fn with_temporary(self, temporary: Vec<PathBuf>) -> Self {
+        Self { temporary, ..self }
     }
 }
 
@@ -108,7 +122,8 @@ impl IndexCache {
     ///
     /// # Errors
     ///
-    /// [`CacheError::Full`] without space, [`CacheError::Folder`] if the folder cannot be used. Go on without a cache.
+    /// [`CacheError::Full`] without space, [`CacheError::Folder`] if the folder cannot be used. Go on with a
+    /// [temporary](Self::open_temporary) one.
     pub fn open(options: &CacheOptions, repository: RepositoryId) -> Result<Self, CacheError> {
         // What is found damaged is marked, so that the second try makes it anew.
         Self::open_once(options, repository).or_else(|error| match error {
@@ -119,6 +134,23 @@ impl IndexCache {
 
     fn open_once(options: &CacheOptions, repository: RepositoryId) -> Result<Self, CacheError> {
         let (home, database) = home::open(options, repository)?;
+        clear_outgrown(&database)?;
+        Self::over(home, database)
+    }
+
+    /// Opens an empty private cache in `folder`, one of the temporary ones. It is removed when dropped.
+    ///
+    /// The folder may lie where others can write, such as in `/tmp`; it must be this user's alone.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError::Full`] without space, [`CacheError::Folder`] if the folder cannot be used or is open to others.
+    pub fn open_temporary(folder: &Path, memory_len: usize, repository: RepositoryId) -> Result<Self, CacheError> {
+        let (home, database) = home::open_temporary(folder, memory_len, repository)?;
+        Self::over(home, database)
+    }
+
+    fn over(home: Home, database: Database) -> Result<Self, CacheError> {
         let known = RwLock::new(Known::read(&database)?);
         let pages = Pages::open(&database, PAGES_LEN_MAX)?;
         Ok(Self { database, known, recent: Mutex::default(), pages, applying: Mutex::default(), home })
@@ -128,6 +160,12 @@ impl IndexCache {
     #[must_use]
     pub fn is_private(&self) -> bool {
         self.home.is_private()
+    }
+
+    /// Where it lies.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.home.folder()
     }
 
     /// The segments applied so far.
@@ -140,8 +178,11 @@ impl IndexCache {
         rows.map(|row| Ok(SegmentId(self.database.exact(&row?.0)?))).collect()
     }
 
-    /// Forgets that segments were applied which are no longer `listed`. Their packs stay: whether a pack may be used
-    /// is decided by a [`PackSet`].
+    /// Forgets that segments were applied which are no longer `listed`. Their packs stay known, and are in
+    /// [`named_packs`](Self::named_packs) only if another segment names them.
+    ///
+    /// When most known packs are named by none, the index is made anew at the next opening, so that the cache does not
+    /// grow for ever; pages and notes stay.
     ///
     /// # Errors
     ///
@@ -151,7 +192,45 @@ impl IndexCache {
         for gone in self.applied_segments()?.difference(listed) {
             self.database.delete(&mut batch, Family::Segments, &gone.0);
         }
-        self.database.write(batch)
+        if batch.is_empty() {
+            return Ok(());
+        }
+        self.database.write(batch)?;
+        let known_count = self.known.read().unwrap_or_else(PoisonError::into_inner).pack_count();
+        let named_count = self.named_packs(listed)?.len();
+        if known_count >= OUTGROWN_COUNT_MIN && named_count < known_count / 2 {
+            // Not now: numbers that somebody holds must keep their meaning.
+            let mut batch = Batch::default();
+            self.database.put(&mut batch, Family::About, OUTGROWN, b"");
+            self.database.write(batch)?;
+        }
+        Ok(())
+    }
+
+    /// The packs that one of these segments names, as far as it is applied. Only these may be deduplicated against, if
+    /// they also exist.
+    ///
+    /// Reads four bytes per pack.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError`] if the disk fails.
+    pub fn named_packs(&self, listed: &HashSet<SegmentId>) -> Result<PackSet, CacheError> {
+        let known_count = self.known.read().unwrap_or_else(PoisonError::into_inner).pack_count();
+        let mut named = PackSet::new();
+        for row in self.database.scan(Family::Segments, b"") {
+            let (key, value) = row?;
+            if !listed.contains(&SegmentId(self.database.exact(&key)?)) {
+                continue;
+            }
+            let (numbers, rest) = value.as_chunks::<4>();
+            let numbers = numbers.iter().map(|bytes| PackNo::from_le_bytes(*bytes));
+            if !rest.is_empty() || numbers.clone().any(|number| number as usize >= known_count) {
+                return Err(self.database.damaged("the packs of a segment"));
+            }
+            named.extend(numbers);
+        }
+        Ok(named)
     }
 
     /// The number of each pack, if it is known. Numbers are this cache's own and are dense from 0.
@@ -161,7 +240,23 @@ impl IndexCache {
     /// [`CacheError`] if the disk fails.
     pub fn pack_numbers(&self, ids: &[PackId]) -> Result<Vec<Option<PackNo>>, CacheError> {
         let rows = self.database.get_many(Family::PackIds, ids.iter().map(|id| id.0.as_slice()))?;
-        rows.iter().map(|row| row.as_deref().map(|row| Ok(known::row(&self.database, row)?.0)).transpose()).collect()
+        let number = |row: &[u8]| Ok(PackRow::decode(&self.database, row)?.number);
+        rows.iter().map(|row| row.as_deref().map(number).transpose()).collect()
+    }
+
+    /// The number of each pack which is known to have this length, in bytes. About 1 µs each.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError`] if the disk fails.
+    pub fn numbers_of_length(&self, packs: &[(PackId, u64)]) -> Result<Vec<Option<PackNo>>, CacheError> {
+        let rows = self.database.get_many(Family::PackIds, packs.iter().map(|(id, _)| id.0.as_slice()))?;
+        let row = |row: &[u8]| PackRow::decode(&self.database, row);
+        let fits = rows.iter().zip(packs).map(|(found, (_, len))| {
+            let found = found.as_deref().map(row).transpose()?;
+            Ok(found.filter(|row| row.len == *len).map(|row| row.number))
+        });
+        fits.collect()
     }
 
     /// What a pack holds, chunks aside. The 1024 or so used last are kept in memory.
@@ -246,6 +341,28 @@ impl IndexCache {
         self.database.write_synced(batch)
     }
 
+    /// The names of the values that this host remembers, as far as they begin with `prefix`.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError`] if the disk fails.
+    pub fn note_names(&self, prefix: &str) -> Result<Vec<String>, CacheError> {
+        let rows = self.database.scan(Family::Notes, prefix.as_bytes());
+        let name = |key: &[u8]| String::from_utf8(key.to_vec()).map_err(|_| self.database.damaged("a note's name"));
+        rows.map(|row| name(&row?.0)).collect()
+    }
+
+    /// Forgets a value.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError::Full`] without space, [`CacheError`] if the disk fails; the value stays.
+    pub fn drop_note(&self, name: &str) -> Result<(), CacheError> {
+        let mut batch = Batch::default();
+        self.database.delete(&mut batch, Family::Notes, name.as_bytes());
+        self.database.write(batch)
+    }
+
     /// How much the cache holds. Reads a row per segment.
     ///
     /// # Errors
@@ -265,6 +382,20 @@ impl Drop for IndexCache {
             let _unrecorded = self.pages.record_reads(&self.database);
         }
     }
+}
+
+/// Empties the index, if most of its packs were gone when it was last used. Pages and notes stay.
+fn clear_outgrown(database: &Database) -> Result<(), CacheError> {
+    const INDEX: [Family; 4] = [Family::Segments, Family::PackIds, Family::Packs, Family::Chunks];
+    if database.get(Family::About, OUTGROWN)?.is_none() {
+        return Ok(());
+    }
+    let mut batch = Batch::default();
+    INDEX.iter().for_each(|family| database.delete_all(&mut batch, *family));
+    database.delete(&mut batch, Family::About, OUTGROWN);
+    database.write_synced(batch)?;
+    INDEX.iter().for_each(|family| database.drop_files(*family));
+    Ok(())
 }
 
 /// Removes the cache of `repository` and what crashed processes left of private ones.

@@ -54,7 +54,11 @@ impl Pages {
         let (generation, len) = (number(GENERATION)? + 1, number(TOTAL)?);
         let mut batch = Batch::default();
         database.put(&mut batch, Family::PageAges, GENERATION, &generation.to_le_bytes());
-        database.write(batch)?;
+        match database.write(batch) {
+            // What is known stays readable; that nothing more can be kept shows when something is to be.
+            Ok(()) | Err(CacheError::Full { .. }) => {}
+            Err(error) => return Err(error),
+        }
         Ok(Self { generation, len_max, state: Mutex::new(State { len, read: HashSet::new() }) })
     }
 

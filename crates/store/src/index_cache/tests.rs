@@ -43,7 +43,7 @@ impl Numbers {
 }
 
 fn options(folder: &TempDir) -> CacheOptions {
-    CacheOptions { folder: folder.path().join("cache"), memory_len: 8 << 20 }
+    CacheOptions { memory_len: 8 << 20, ..CacheOptions::new(folder.path().join("cache")) }
 }
 
 fn open(options: &CacheOptions) -> IndexCache {
@@ -128,7 +128,7 @@ fn child(name: &str, options: &CacheOptions) -> Child {
 
 /// The options a child process was given; none when the test runs as one of many.
 fn child_options() -> Option<CacheOptions> {
-    Some(CacheOptions { folder: std::env::var_os(CHILD_FOLDER)?.into(), memory_len: 8 << 20 })
+    Some(CacheOptions { memory_len: 8 << 20, ..CacheOptions::new(std::env::var_os(CHILD_FOLDER)?) })
 }
 
 /// Reads what the child prints up to `word`.

@@ -1,6 +1,7 @@
 //! What is sent again, what is not, and how often.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use futures::TryStreamExt;
 use tokio::time::Instant;
@@ -104,4 +105,65 @@ async fn listing_that_breaks_starts_again_and_shows_nothing_twice() {
     assert_eq!(items.len(), 3);
     faulty.inject(Trigger::next().of(Verb::List), Fault::Deny);
     store.list("l").try_collect::<Vec<_>>().await.expect_err("denied");
+}
+
+const NAMES: usize = 60;
+
+/// A store whose every listing breaks one name later than the one before.
+#[derive(Debug)]
+struct OneMore {
+    inner: MemoryStore,
+    listings: AtomicUsize,
+}
+
+#[async_trait]
+impl Store for OneMore {
+    async fn put_new_reported(&self, name: &str, body: Vec<Bytes>) -> Result<PutReport, StoreError> {
+        self.inner.put_new_reported(name, body).await
+    }
+
+    async fn get(&self, name: &str) -> Result<Bytes, StoreError> {
+        self.inner.get(name).await
+    }
+
+    async fn get_range(&self, name: &str, range: Range<u64>) -> Result<Bytes, StoreError> {
+        self.inner.get_range(name, range).await
+    }
+
+    async fn head(&self, name: &str) -> Result<Option<ObjectInfo>, StoreError> {
+        self.inner.head(name).await
+    }
+
+    fn list(&self, prefix: &str) -> BoxStream<'_, Result<ObjectInfo, StoreError>> {
+        let count = 1 + self.listings.fetch_add(1, Ordering::Relaxed);
+        let broken = StoreError::Unreachable {
+            name: prefix.to_owned(),
+            store: self.describe(),
+            obstacle: crate::Obstacle::Interrupted,
+            source: Reason::cause("it broke"),
+        };
+        let items = self.inner.list(prefix).take(count);
+        if count < NAMES { items.chain(stream::once(async { Err(broken) })).boxed() } else { items.boxed() }
+    }
+
+    async fn delete(&self, name: &str) -> Result<(), StoreError> {
+        self.inner.delete(name).await
+    }
+
+    fn describe(&self) -> String {
+        self.inner.describe()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn listing_that_breaks_often_goes_on_as_long_as_it_gets_further() {
+    let inner = MemoryStore::new();
+    for index in 0..NAMES {
+        inner.put_new(&format!("l/{index:02}"), body()).await.expect("creates");
+    }
+    let one_more = Arc::new(OneMore { inner, listings: AtomicUsize::new(0) });
+    let patience = Patience { retries_max: 2, ..Patience::default() };
+    let store = Retrying::new(one_more, Env::fixed(Timestamp::from_secs(0), 1), patience);
+    let names: Vec<_> = store.list("l").map_ok(|info| info.name).try_collect().await.expect("lists");
+    assert_eq!(names, (0..NAMES).map(|index| format!("l/{index:02}")).collect::<Vec<_>>());
 }

@@ -13,7 +13,7 @@ use source::command::CommandLine;
 use source::files::FilesOptions;
 use store::Location;
 
-use crate::context::Context;
+use crate::context::{Context, temporary_cache_folders};
 use crate::error::CommandError;
 use crate::words::size;
 
@@ -190,6 +190,7 @@ impl BackupArgs {
 impl FilesArgs {
     fn options(&self, ctx: &Context) -> Result<FilesOptions, CommandError> {
         let mut forbidden = vec![ctx.cache_folder()?];
+        forbidden.extend(temporary_cache_folders());
         if let Location::Directory(folder) = ctx.location()? {
             forbidden.push(folder);
         }

@@ -24,5 +24,5 @@ pub(crate) async fn run(args: &BackupArgs, ctx: &Context) -> Result<Outcome, Com
     let watch = Watch::start(&ctx.ui, &progress, "entries");
     let report = repository.backup(request, &progress, ctx.interrupts.token.clone()).await;
     drop(watch);
-    outcome::tell(&report?, args.is_dry_run(), &ctx.ui)
+    outcome::tell(&report?, &repository.warnings(), args.is_dry_run(), &ctx.ui)
 }

@@ -33,12 +33,12 @@ struct Document {
     stderr: String,
 }
 
-/// Shows the report and says how it ended.
-pub(super) fn tell(report: &BackupReport, is_dry_run: bool, ui: &Ui) -> Result<Outcome, CommandError> {
+/// Shows the report and says how it ended. `told` are warnings which stderr has seen already.
+pub(super) fn tell(report: &BackupReport, told: &[String], is_dry_run: bool, ui: &Ui) -> Result<Outcome, CommandError> {
     let is_partial =
         report.state == Some(SnapshotState::Partial) || report.problems.iter().any(|problem| problem.loses);
     if ui.is_json {
-        ui.json(&document(report, is_dry_run))?;
+        ui.json(&document(report, told, is_dry_run))?;
     } else {
         report.warnings.iter().for_each(|warning| ui.warn(warning));
         tell_problems(&report.problems, report.problem_count, ui);
@@ -74,7 +74,7 @@ fn details(report: &BackupReport) -> String {
     format!("{unchanged} unchanged{parent}, {read} read, {new} of it new, {packs}")
 }
 
-fn document(report: &BackupReport, is_dry_run: bool) -> Document {
+fn document(report: &BackupReport, told: &[String], is_dry_run: bool) -> Document {
     Document {
         snapshot_id: report.snapshot.map(|id| id.to_string()),
         parent_id: report.parent.map(|id| id.to_string()),
@@ -90,7 +90,7 @@ fn document(report: &BackupReport, is_dry_run: bool) -> Document {
         seconds: report.seconds,
         problem_count: report.problem_count,
         problems: documents(&report.problems),
-        warnings: report.warnings.clone(),
+        warnings: [told, &report.warnings].concat(),
         stderr: String::from_utf8_lossy(&report.stderr).into_owned(),
     }
 }

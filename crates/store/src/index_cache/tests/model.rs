@@ -85,8 +85,10 @@ impl Run {
     }
 
     fn retain(&mut self) {
-        let gone = segment_id(self.numbers.next(self.segments.len() as u64 + 1));
-        self.applied.remove(&gone);
+        for _ in 0..self.numbers.next(4) {
+            let gone = segment_id(self.numbers.next(self.segments.len() as u64 + 1));
+            self.applied.remove(&gone);
+        }
         self.cache().retain_segments(&self.applied).unwrap();
     }
 
@@ -104,8 +106,22 @@ impl Run {
         let ids: Vec<_> = known.iter().map(|(_, info)| info.id).chain([pack_id(u64::MAX)]).collect();
         let numbers: Vec<_> = known.iter().map(|(number, _)| Some(*number)).chain([None]).collect();
         assert_eq!(cache.pack_numbers(&ids).unwrap(), numbers);
+        let named = cache.named_packs(&self.applied).unwrap();
+        let named: BTreeSet<_> =
+            known.iter().filter(|(number, _)| named.contains(*number)).map(|(_, info)| info.id).collect();
+        assert_eq!(named, self.named(), "a pack is named by a segment that is still listed, or it is not");
+        let listed: Vec<_> =
+            known.iter().flat_map(|(_, info)| [(info.id, info.len), (info.id, info.len + 1)]).collect();
+        let fits: Vec<_> = known.iter().flat_map(|(number, _)| [Some(*number), None]).collect();
+        assert_eq!(cache.numbers_of_length(&listed).unwrap(), fits);
         let stats = cache.stats().unwrap();
         assert_eq!((stats.packs, stats.segments), (self.packs.len() as u64, self.applied.len() as u64));
+    }
+
+    /// The packs of the segments that were applied and are still listed.
+    fn named(&self) -> BTreeSet<PackId> {
+        let listed = self.segments.iter().filter(|(id, _)| self.applied.contains(id));
+        listed.flat_map(|(_, content)| content.packs.iter().map(|pack| pack.id)).collect()
     }
 
     fn rebuild_and_compare(mut self) {
@@ -120,6 +136,69 @@ impl Run {
         self.cache = Some(cache);
         self.compare();
     }
+}
+
+/// A prune merges segments: at each moment of it, what it keeps stays named, and what it drops does not.
+#[test]
+fn merged_segment_takes_over_the_packs_that_it_names_in_whatever_order_it_is_seen() {
+    let (a, b, merged) = (segment_id(1), segment_id(2), segment_id(3));
+    let content = |numbers: &[u64]| segment(numbers.iter().map(|number| pack(*number, 1, 100)).collect());
+    for merged_comes_first in [false, true] {
+        let folder = TempDir::new().unwrap();
+        let cache = open(&options(&folder));
+        let named = || {
+            let named = cache.named_packs(&cache.applied_segments().unwrap()).unwrap();
+            let ids: Vec<_> = (0..6).map(pack_id).collect();
+            let numbers = cache.pack_numbers(&ids).unwrap();
+            let is_named = |number: &Option<PackNo>| number.is_some_and(|number| named.contains(number));
+            numbers.iter().zip(0..).filter(|(number, _)| is_named(number)).map(|(_, at)| at).collect::<Vec<u64>>()
+        };
+        if merged_comes_first {
+            cache.apply(merged, &content(&[1, 3])).unwrap();
+        }
+        cache.apply(a, &content(&[0, 1])).unwrap();
+        cache.apply(b, &content(&[1, 2, 3])).unwrap();
+        cache.apply(merged, &content(&[1, 3])).unwrap();
+        assert_eq!(named(), [0, 1, 2, 3]);
+        cache.retain_segments(&HashSet::from([b, merged])).unwrap();
+        assert_eq!(named(), [1, 2, 3]);
+        cache.retain_segments(&HashSet::from([merged])).unwrap();
+        assert_eq!(named(), [1, 3]);
+        cache.retain_segments(&HashSet::new()).unwrap();
+        assert!(named().is_empty());
+        cache.apply(a, &content(&[0, 1])).unwrap();
+        assert_eq!(named(), [0, 1], "a segment that is back names its packs again");
+    }
+}
+
+#[test]
+fn index_of_packs_that_are_mostly_gone_is_made_anew_and_notes_and_pages_stay() {
+    let folder = TempDir::new().unwrap();
+    let options = options(&folder);
+    let count = crate::index_cache::OUTGROWN_COUNT_MIN as u64;
+    let (kept, gone) = (segment(vec![pack(0, 2, 50)]), segment((1..count).map(|number| pack(number, 2, 50)).collect()));
+    let page = (chunk_id(7), b"a page".to_vec());
+    {
+        let cache = open(&options);
+        cache.apply(segment_id(0), &kept).unwrap();
+        cache.apply(segment_id(1), &gone).unwrap();
+        cache.put_note("epoch", b"1").unwrap();
+        cache.put_pages(std::slice::from_ref(&page)).unwrap();
+        cache.retain_segments(&HashSet::from([segment_id(0)])).unwrap();
+        assert_eq!(cache.stats().unwrap().packs, count, "numbers keep their meaning while the cache is open");
+    }
+    let cache = open(&options);
+    assert!(!cache.is_private());
+    assert_eq!((cache.stats().unwrap().packs, cache.applied_segments().unwrap().len()), (0, 0));
+    assert!(places(&cache, (0..50).map(chunk_id)).is_empty());
+    assert_eq!(cache.get_note("epoch").unwrap().as_deref(), Some(b"1".as_slice()));
+    assert_eq!(cache.page(&page.0).unwrap(), Some(page.1));
+    cache.apply(segment_id(0), &kept).unwrap();
+    let mut expected = Places::new();
+    add(&mut expected, &kept.packs[0]);
+    assert_eq!(places(&cache, (0..50).map(chunk_id)), expected);
+    drop(cache);
+    assert_eq!(open(&options).stats().unwrap().packs, 1, "it is made anew once");
 }
 
 #[test]

@@ -1,0 +1,111 @@
+//! What breaks because of what cannot be had: the snapshots, and where the key opens names, the paths.
+//!
+//! Costs a walk of every snapshot, but only once something is damaged.
+//!
+//! Invariant: a key that opens no names says of every snapshot that it is perhaps affected; it never says that one is not.
+//! Never here: finding the damage.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures::TryStreamExt;
+use pack::manifest::PageKind;
+use seal::ChunkId;
+
+use super::SnapshotRoots;
+use super::report::{CheckReport, Wrong};
+use super::tree::Missing;
+use crate::EngineError;
+use crate::entries::{Scope, entries_of, leaves_of, load_structure};
+use crate::fetch::Fetcher;
+use crate::repository::Repository;
+
+/// Snapshots and paths named for one damage.
+const AFFECTED_MAX: usize = 100;
+
+/// What each damage breaks.
+struct Affected(BTreeMap<Wrong, Vec<String>>);
+
+impl Affected {
+    fn add(&mut self, wrong: Wrong, what: String) {
+        let affects = self.0.entry(wrong).or_default();
+        if affects.len() < AFFECTED_MAX {
+            affects.push(what);
+        }
+    }
+}
+
+impl Repository {
+    /// Turns chunks that cannot be had into damages which name the objects, and what needs them.
+    pub(super) async fn name_what_breaks(
+        &self,
+        fetcher: &Fetcher,
+        snapshots: &[SnapshotRoots],
+        missing: &Missing,
+        report: &mut CheckReport,
+    ) {
+        let mut affected = Affected(missing.reasons().iter().map(|wrong| (wrong.clone(), Vec::new())).collect());
+        for info in snapshots {
+            let short: String = info.id.to_string().chars().take(8).collect();
+            for wrong in broken_pages(fetcher, info, missing).await {
+                affected.add(wrong, format!("{short} (names and metadata)"));
+            }
+            if self.keyring.opens_content()
+                && let Ok(paths) = affected_paths(fetcher, info, missing).await
+            {
+                for (wrong, path) in paths {
+                    affected.add(wrong, format!("{short}:{}", source::entry::escaped(&path)));
+                }
+                continue;
+            }
+            for wrong in missing.reasons() {
+                affected.add(wrong.clone(), format!("{short} (perhaps)"));
+            }
+        }
+        for (wrong, affects) in affected.0 {
+            report.affects(wrong, affects);
+        }
+    }
+}
+
+/// What is wrong with pages of entries of one snapshot. A local cache may still know such pages; other hosts do not.
+async fn broken_pages(fetcher: &Fetcher, info: &SnapshotRoots, missing: &Missing) -> BTreeSet<Wrong> {
+    let mut todo: Vec<ChunkId> = info.roots.clone();
+    let mut found = BTreeSet::new();
+    while let Some(id) = todo.pop() {
+        found.extend(missing.get(&id).cloned());
+        let Ok(page) = load_structure(fetcher, id).await else { continue };
+        found.extend(page.body().and_then(|body| missing.get(&body)).cloned());
+        if page.kind == PageKind::Directory {
+            todo.extend(page.content().iter().map(|child| child.id));
+        }
+    }
+    found
+}
+
+/// Paths of one snapshot that need a missing chunk, with what is wrong with it.
+async fn affected_paths(
+    fetcher: &Fetcher,
+    info: &SnapshotRoots,
+    missing: &Missing,
+) -> Result<Vec<(Wrong, Vec<u8>)>, EngineError> {
+    let mut affected = Vec::new();
+    for root in &info.roots {
+        let mut entries = entries_of(fetcher.clone(), Some(*root), Scope::new(b""));
+        while let Some(full) = entries.try_next().await? {
+            let mut leaves = leaves_of(fetcher.clone(), full.children.clone());
+            let mut found = full.children.iter().find_map(|child| missing.get(&child.id));
+            while found.is_none()
+                && let Some(leaf) = leaves.try_next().await?
+            {
+                found = missing.get(&leaf.id);
+            }
+            if let Some(wrong) = found {
+                affected.push((wrong.clone(), full.entry.path));
+            }
+            if affected.len() >= AFFECTED_MAX {
+                return Ok(affected);
+            }
+        }
+    }
+    Ok(affected)
+}

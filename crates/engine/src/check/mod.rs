@@ -1,0 +1,109 @@
+//! `check`: prove that what is stored is whole.
+//!
+//! ```text
+//! small   both configurations, every key slot, epoch, index segment and snapshot, as the store has them
+//! packs   every pack that a segment names is listed with its length; with --read-data every byte is hashed, and every
+//!         blob opened and its chunks named again, where the key can
+//! trees   every snapshot's pages are walked once; every chunk below is named by a segment and lies in a listed pack
+//! ```
+//!
+//! A bad read is not a bad object: what fails is read once more before it is called damage.
+//!
+//! Invariant: a good local cache never hides damage; what it knows counts only where the store says so too.
+//! Invariant: nothing is changed.
+//! Invariant: memory does not grow with the content: see `packs` and `tree` for what it costs.
+//! Never here: repair.
+
+mod affected;
+mod objects;
+mod packs;
+mod read;
+mod report;
+mod request;
+mod segments;
+mod tree;
+
+use std::sync::Arc;
+
+use pack::SnapshotId;
+use seal::ChunkId;
+use tokio_util::sync::CancellationToken;
+
+pub use report::{CheckReport, Damage};
+pub use request::{CheckRequest, Subset};
+
+use crate::repository::Repository;
+use crate::snapshots::Origin;
+use crate::{EngineError, Progress};
+
+/// How often an object that is not right is read.
+const READS_MAX: usize = 2;
+
+/// A snapshot, as far as what it reaches is concerned: some 60 bytes.
+struct SnapshotRoots {
+    id: SnapshotId,
+    roots: Vec<ChunkId>,
+}
+
+impl Repository {
+    /// Checks the repository.
+    ///
+    /// # Errors
+    ///
+    /// Those of the store when nothing can be listed. Damage is no error but part of the report.
+    pub async fn check(
+        &self,
+        request: CheckRequest,
+        progress: &Arc<Progress>,
+        cancel: CancellationToken,
+    ) -> Result<CheckReport, EngineError> {
+        let mut report = CheckReport::default();
+        self.check_config(&mut report).await;
+        self.check_keys(&mut report).await?;
+        // Snapshots first: one that is committed from here on may need segments and packs that are not read any more.
+        let snapshots = self.check_snapshots(&mut report).await?;
+        let fetcher = self.fetcher().await?;
+        let named = self.check_segments(&fetcher.index.cache, &mut report).await?;
+        let mut packs = self.compare_packs(&fetcher.index.cache, &named, &mut report).await?;
+        if let Some(subset) = request.read_data {
+            self.read_packs(&fetcher, subset, &mut packs, progress, &cancel, &mut report).await?;
+        }
+        self.distrust(&packs.distrusted(&fetcher)?)?;
+        let missing = tree::check_trees(&fetcher, &snapshots, &named, &packs, &cancel, &mut report).await?;
+        if !missing.is_empty() {
+            self.name_what_breaks(&fetcher, &snapshots, &missing, &mut report).await;
+        }
+        packs.note_unneeded(&named, &fetcher, &mut report)?;
+        Ok(report)
+    }
+
+    /// Reads every snapshot as the store has it, and keeps what it names.
+    async fn check_snapshots(&self, report: &mut CheckReport) -> Result<Vec<SnapshotRoots>, EngineError> {
+        let mut found = Vec::new();
+        let visit = |name: String, read| match read {
+            Ok(info) => found.push(SnapshotRoots::of(info)),
+            Err(error) => report.damage(&name, &format!("{error}")),
+        };
+        self.visit_snapshots(Origin::Store, visit).await?;
+        found.sort_by_key(|(started_at, info)| (*started_at, info.id));
+        report.snapshots = found.len() as u64;
+        Ok(found.into_iter().map(|(_, info)| info).collect())
+    }
+}
+
+impl SnapshotRoots {
+    /// What `info` names, and when it began.
+    fn of(info: crate::SnapshotInfo) -> (i64, Self) {
+        let structure = info.snapshot.structure;
+        let roots = structure.components.iter().filter_map(|component| component.root).collect();
+        (structure.started_at, Self { id: info.id, roots })
+    }
+}
+
+/// What is wrong, without the object's name in front.
+fn detail(error: &EngineError) -> String {
+    match error {
+        EngineError::Object { source, .. } => source.to_string(),
+        other => other.to_string(),
+    }
+}

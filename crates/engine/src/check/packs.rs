@@ -1,0 +1,192 @@
+//! Which packs can be had: named by a segment, listed, and of the length that the index says.
+//!
+//! Costs in memory: 24 bytes for each pack that is sound, and as much for each that is not; a thousand packs of 16 MiB are
+//! 16 GiB stored. Rows of blobs stay in the cache on disk.
+//!
+//! Invariant: a pack that only the local cache knows does not count.
+//! Never here: what is in the packs.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use futures::TryStreamExt;
+use pack::{PackId, names};
+use store::ObjectInfo;
+use store::index_cache::{IndexCache, PackNo, PackSet};
+
+use super::read::Sound;
+use super::report::{CheckReport, Wrong};
+use super::segments::Named;
+use crate::EngineError;
+use crate::fetch::Fetcher;
+use crate::repository::Repository;
+
+/// Listed packs whose numbers are asked for at once.
+const BATCH: usize = 4096;
+/// What is said of a pack that is not there.
+const MISSING: &str = "is missing";
+
+/// What is wrong with a pack.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Flaw {
+    /// No segment names it.
+    Unnamed,
+    /// It is not listed.
+    Missing,
+    /// It is listed with this length instead of its own.
+    Len(u64),
+    /// It was read, and this is wrong.
+    Content(String),
+}
+
+/// The packs that the cache knows, as the store has them.
+#[derive(Default)]
+pub(super) struct Packs {
+    /// Those that can be had, by number.
+    pub(super) sound: Vec<Sound>,
+    /// What is wrong with the others.
+    pub(super) flaws: HashMap<PackNo, Flaw>,
+}
+
+/// What a listing of packs says.
+#[derive(Default)]
+struct Listing {
+    right: PackSet,
+    lens: HashMap<PackNo, u64>,
+    stray_count: u64,
+}
+
+impl Repository {
+    /// Compares what is listed with the index.
+    pub(super) async fn compare_packs(
+        &self,
+        cache: &Arc<IndexCache>,
+        named: &Named,
+        report: &mut CheckReport,
+    ) -> Result<Packs, EngineError> {
+        let listing = self.list_for_check(cache, named).await?;
+        report.packs = named.count();
+        if listing.stray_count > 0 {
+            let stray = listing.stray_count;
+            report
+                .warnings
+                .push(format!("{stray} packs are named by no index segment; interrupted backups leave such"));
+        }
+        let (cache, is_named) = (Arc::clone(cache), named.packs.clone());
+        self.offload.start(move || sort_packs(&cache, &is_named, &listing)).await?
+    }
+
+    /// Lists packs, a batch at a time.
+    async fn list_for_check(&self, cache: &Arc<IndexCache>, named: &Named) -> Result<Listing, EngineError> {
+        let mut listed = self.store.list(names::PACKS);
+        let (mut listing, mut is_over) = (Listing::default(), false);
+        while !is_over {
+            let mut batch = Vec::new();
+            while batch.len() < BATCH && !is_over {
+                match listed.try_next().await? {
+                    Some(info) => batch.extend(pack_of(&info).map(|id| (id, info.len))),
+                    None => is_over = true,
+                }
+            }
+            batch.retain(|(id, _)| !named.late.contains(id));
+            let (cache, is_named) = (Arc::clone(cache), named.packs.clone());
+            listing = self.offload.start(move || listing.with(&cache, &is_named, &batch)).await??;
+        }
+        Ok(listing)
+    }
+}
+
+impl Listing {
+    /// Takes in some listed packs.
+    fn with(mut self, cache: &IndexCache, named: &PackSet, batch: &[(PackId, u64)]) -> Result<Self, EngineError> {
+        let ids: Vec<PackId> = batch.iter().map(|(id, _)| *id).collect();
+        for ((_, len), number) in batch.iter().zip(cache.pack_numbers(&ids)?) {
+            let Some(number) = number.filter(|number| named.contains(*number)) else {
+                self.stray_count += 1;
+                continue;
+            };
+            if cache.pack(number)?.is_some_and(|info| info.len == *len) {
+                self.right.insert(number);
+            } else {
+                self.lens.insert(number, *len);
+            }
+        }
+        Ok(self)
+    }
+}
+
+impl Packs {
+    /// What is wrong with a pack, and which object is to blame; none if it can be had.
+    pub(super) fn why_not(
+        &self,
+        number: PackNo,
+        named: &Named,
+        fetcher: &Fetcher,
+    ) -> Result<Option<Wrong>, EngineError> {
+        let Some(flaw) = self.flaws.get(&number) else { return Ok(None) };
+        if *flaw == Flaw::Unnamed {
+            return Ok(Some(named.why_not()));
+        }
+        let info = fetcher.index.pack(number)?;
+        let what = match flaw {
+            Flaw::Len(len) => format!("is {len} bytes long instead of {}", info.len),
+            Flaw::Content(what) => what.clone(),
+            Flaw::Missing | Flaw::Unnamed => MISSING.to_owned(),
+        };
+        Ok(Some((names::pack(&info.id), what)))
+    }
+
+    /// The packs that are not sound.
+    pub(super) fn distrusted(&self, fetcher: &Fetcher) -> Result<Vec<PackId>, EngineError> {
+        self.flaws.keys().map(|number| Ok(fetcher.index.pack(*number)?.id)).collect()
+    }
+
+    /// Notes packs that are not right although no snapshot needs them.
+    pub(super) fn note_unneeded(
+        &self,
+        named: &Named,
+        fetcher: &Fetcher,
+        report: &mut CheckReport,
+    ) -> Result<(), EngineError> {
+        let mut others = Vec::new();
+        for number in self.flaws.iter().filter(|(_, flaw)| **flaw != Flaw::Unnamed).map(|(number, _)| *number) {
+            others.extend(self.why_not(number, named, fetcher)?);
+        }
+        others.sort();
+        for (object, what) in others {
+            if report.damages.iter().any(|damage| damage.object == object) {
+                continue;
+            }
+            if what == MISSING {
+                report.warnings.push(format!("{object} {what}, and no snapshot needs it"));
+            } else {
+                report.damage(&object, &what);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The pack that lies under its own name.
+fn pack_of(info: &ObjectInfo) -> Option<PackId> {
+    PackId::from_hex(names::last(&info.name)).filter(|id| names::pack(id) == info.name)
+}
+
+/// Goes through every pack that the cache knows. Blocks on the local disk.
+fn sort_packs(cache: &IndexCache, named: &PackSet, listing: &Listing) -> Result<Packs, EngineError> {
+    let mut packs = Packs::default();
+    for found in cache.packs() {
+        let (number, info) = found?;
+        let flaw = match listing.lens.get(&number) {
+            _ if !named.contains(number) => Flaw::Unnamed,
+            _ if listing.right.contains(number) => {
+                packs.sound.push(Sound::new(number, &info));
+                continue;
+            }
+            Some(len) => Flaw::Len(*len),
+            None => Flaw::Missing,
+        };
+        packs.flaws.insert(number, flaw);
+    }
+    Ok(packs)
+}

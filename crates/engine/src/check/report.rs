@@ -1,0 +1,73 @@
+//! What a check found.
+//!
+//! Invariant: an object stands in the report once, however often something needs it.
+//! Invariant: what could not be told is never counted as whole, nor as damage.
+//! Never here: finding it.
+
+/// Messages about what could not be told; more are only counted.
+const UNCLEAR_MAX: usize = 100;
+
+/// An object, and what is wrong with it.
+pub(super) type Wrong = (String, String);
+
+/// Something that is not as it was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damage {
+    /// The object.
+    pub object: String,
+    /// What is wrong with it.
+    pub what: String,
+    /// Snapshots and paths that need it: the first hundred.
+    pub affects: Vec<String>,
+}
+
+/// What a check found.
+#[derive(Debug, Clone, Default)]
+pub struct CheckReport {
+    /// Packs that the index names.
+    pub packs: u64,
+    /// Snapshots.
+    pub snapshots: u64,
+    /// Pages walked and chunks looked up.
+    pub chunks: u64,
+    /// Bytes of packs read.
+    pub read_len: u64,
+    /// Data was read, but only compared with its hashes: this key opens no content.
+    pub is_content_sealed: bool,
+    /// What is wrong.
+    pub damages: Vec<Damage>,
+    /// What is odd and harms nothing.
+    pub warnings: Vec<String>,
+    /// What could not be told, because the store failed: the first hundred.
+    pub unclear: Vec<String>,
+    /// All that could not be told.
+    pub unclear_count: u64,
+}
+
+impl CheckReport {
+    /// Nothing is wrong, as far as was looked, and nothing was unclear.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.damages.is_empty() && self.unclear_count == 0
+    }
+
+    pub(super) fn damage(&mut self, object: &str, what: &str) {
+        self.damages.push(Damage { object: object.to_owned(), what: what.to_owned(), affects: Vec::new() });
+    }
+
+    /// Notes what snapshots miss because of `wrong`. A damaged segment was noted when it was read; now its consequences
+    /// are known.
+    pub(super) fn affects(&mut self, (object, what): Wrong, affects: Vec<String>) {
+        match self.damages.iter_mut().find(|damage| damage.object == object && damage.what == what) {
+            Some(damage) => damage.affects = affects,
+            None => self.damages.push(Damage { object, what, affects }),
+        }
+    }
+
+    pub(super) fn unclear(&mut self, what: impl ToString) {
+        self.unclear_count += 1;
+        if self.unclear.len() < UNCLEAR_MAX {
+            self.unclear.push(what.to_string());
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! Index segments as the store has them, and the packs which they name.
+//!
+//! Invariant: a pack counts as named only if a segment says so that was read whole by this very check.
+//! Never here: whether the packs are there.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use futures::{StreamExt, TryStreamExt};
+use pack::{PackError, PackId, SegmentId, names};
+use store::index_cache::{IndexCache, PackNo, PackSet};
+use store::{ObjectInfo, StoreError};
+
+use super::report::{CheckReport, Wrong};
+use super::{READS_MAX, detail};
+use crate::EngineError;
+use crate::index::open_segment;
+use crate::repository::Repository;
+
+/// Segments read at once.
+const SEGMENTS_AT_ONCE: usize = 4;
+/// How often a listing is repeated when segments vanish between LIST and GET.
+const LISTINGS_MAX: usize = 10;
+
+/// What the segments in the store say: a bit for each pack.
+#[derive(Default)]
+pub(super) struct Named {
+    /// The packs that whole segments name, by their numbers in the cache.
+    pub(super) packs: PackSet,
+    /// Those which the cache does not know: published since this check began.
+    pub(super) late: HashSet<PackId>,
+    /// A segment that is not whole, if there is one.
+    damaged: Option<Wrong>,
+}
+
+impl Named {
+    /// Packs named.
+    pub(super) fn count(&self) -> u64 {
+        (self.packs.len() + self.late.len()) as u64
+    }
+
+    /// Why no segment names something: a damaged one may have.
+    pub(super) fn why_not(&self) -> Wrong {
+        let missing = || (names::INDEX.to_owned(), "lacks a segment that names what snapshots need".to_owned());
+        self.damaged.clone().unwrap_or_else(missing)
+    }
+}
+
+impl Repository {
+    /// Reads every segment as the store has it. The cache must have been brought up to the listing before.
+    pub(super) async fn check_segments(
+        &self,
+        cache: &Arc<IndexCache>,
+        report: &mut CheckReport,
+    ) -> Result<Named, EngineError> {
+        for _ in 0..LISTINGS_MAX {
+            let listed: Vec<ObjectInfo> = self.store.list(names::INDEX).try_collect().await?;
+            let mut reads = futures::stream::iter(listed)
+                .map(|info| async move { (self.read_segment(cache, &info).await, info) })
+                .buffered(SEGMENTS_AT_ONCE);
+            let (mut named, mut wrong, mut has_vanished) = (Named::default(), Vec::new(), false);
+            while let Some((read, info)) = reads.next().await {
+                match read {
+                    Ok(packs) => {
+                        named.packs.extend(packs.iter().filter_map(|(_, number)| *number));
+                        named.late.extend(packs.iter().filter(|(_, number)| number.is_none()).map(|(id, _)| *id));
+                    }
+                    Err(EngineError::Store(StoreError::NotFound { .. })) => has_vanished = true,
+                    Err(error @ EngineError::Object { .. }) => wrong.push((info.name, detail(&error))),
+                    Err(error) => return Err(error),
+                }
+            }
+            if !has_vanished {
+                wrong.iter().for_each(|(object, what)| report.damage(object, what));
+                named.damaged = wrong.into_iter().next();
+                return Ok(named);
+            }
+        }
+        Err(EngineError::Request {
+            what: "index segments vanish as fast as they are read; is a prune running in a loop?".into(),
+        })
+    }
+
+    /// The packs that a segment names, with their numbers in the cache.
+    async fn read_segment(
+        &self,
+        cache: &Arc<IndexCache>,
+        info: &ObjectInfo,
+    ) -> Result<Vec<(PackId, Option<PackNo>)>, EngineError> {
+        let wrong_name = PackError::Inconsistent { what: "its name is not an id" };
+        let id = SegmentId::from_hex(names::last(&info.name)).ok_or(wrong_name);
+        let id = id.map_err(EngineError::object(&info.name))?;
+        let mut result = Ok(Vec::new());
+        for _ in 0..READS_MAX {
+            let bytes = self.store.get(&info.name).await?;
+            let (keyring, cache, info) = (self.keyring.clone(), Arc::clone(cache), info.clone());
+            let open = move || {
+                let (segment, _) = open_segment(&keyring, id, &info, &bytes)?;
+                let ids: Vec<PackId> = segment.packs.iter().map(|entry| entry.id).collect();
+                let numbers = cache.pack_numbers(&ids)?;
+                Ok(ids.into_iter().zip(numbers).collect())
+            };
+            result = self.offload.start(open).await?;
+            if result.is_ok() {
+                break;
+            }
+        }
+        result
+    }
+}

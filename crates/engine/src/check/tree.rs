@@ -1,0 +1,131 @@
+//! What snapshots reach: every page is read once, and every chunk below is looked up.
+//!
+//! Costs in memory: the id of each page, at most 48 bytes, and of each chunk that cannot be had, about 40. A page names some
+//! 500 chunks, or 250 entries: a million chunks take 0.1 to 0.2 MiB, whatever number of snapshots shares them.
+//!
+//! Invariant: pages are read from the store, never from what this host remembers.
+//! Never here: which paths are affected.
+
+use std::collections::{BTreeMap, HashSet};
+
+use pack::manifest::{ChildKind, Structure};
+use seal::ChunkId;
+use tokio_util::sync::CancellationToken;
+
+use super::SnapshotRoots;
+use super::packs::Packs;
+use super::report::{CheckReport, Wrong};
+use super::segments::Named;
+use crate::fetch::Fetcher;
+use crate::{EngineError, Kind};
+
+/// Chunks looked up at once.
+const LOOKUP_BATCH: usize = 4096;
+
+/// Chunks that cannot be had, each with which of the reasons.
+#[derive(Default)]
+pub(super) struct Missing {
+    reasons: Vec<Wrong>,
+    by_reason: BTreeMap<Wrong, u32>,
+    chunks: BTreeMap<ChunkId, u32>,
+}
+
+impl Missing {
+    pub(super) fn is_empty(&self) -> bool {
+        self.chunks.is_empty()
+    }
+
+    pub(super) fn get(&self, id: &ChunkId) -> Option<&Wrong> {
+        self.reasons.get(*self.chunks.get(id)? as usize)
+    }
+
+    pub(super) fn reasons(&self) -> &[Wrong] {
+        &self.reasons
+    }
+
+    /// The first reason stays.
+    fn insert(&mut self, id: ChunkId, wrong: Wrong) {
+        if self.chunks.contains_key(&id) {
+            return;
+        }
+        let next = self.reasons.len() as u32;
+        let reason = *self.by_reason.entry(wrong.clone()).or_insert(next);
+        if reason == next {
+            self.reasons.push(wrong);
+        }
+        self.chunks.insert(id, reason);
+    }
+}
+
+/// Walks the structure of every snapshot once; gives the chunks that cannot be had.
+pub(super) async fn check_trees(
+    fetcher: &Fetcher,
+    snapshots: &[SnapshotRoots],
+    named: &Named,
+    packs: &Packs,
+    cancel: &CancellationToken,
+    report: &mut CheckReport,
+) -> Result<Missing, EngineError> {
+    let mut seen: HashSet<ChunkId> = snapshots.iter().flat_map(|info| info.roots.iter().copied()).collect();
+    let mut todo: Vec<ChunkId> = seen.iter().copied().collect();
+    let (mut leaves, mut missing, mut unread) = (Vec::new(), Missing::default(), Vec::new());
+    while let Some(id) = todo.pop() {
+        if cancel.is_cancelled() {
+            return Err(EngineError::Interrupted);
+        }
+        leaves.push(id);
+        match structure(fetcher, id).await {
+            Ok(page) => {
+                for child in page.children.iter().filter(|child| child.kind != ChildKind::Hole) {
+                    match child.kind {
+                        ChildKind::Page if seen.insert(child.id) => todo.push(child.id),
+                        ChildKind::Page => {}
+                        _ => leaves.push(child.id),
+                    }
+                }
+            }
+            Err(error) if error.kind() == Kind::Damaged => unread.push((id, error.to_string())),
+            Err(error) => report.unclear(error),
+        }
+        if leaves.len() >= LOOKUP_BATCH {
+            look_up(fetcher, std::mem::take(&mut leaves), named, packs, report, &mut missing).await?;
+        }
+    }
+    look_up(fetcher, leaves, named, packs, report, &mut missing).await?;
+    for (id, what) in unread {
+        missing.insert(id, (format!("page {id}"), what));
+    }
+    Ok(missing)
+}
+
+/// A page's structure as the store has it, not as this host remembers it.
+async fn structure(fetcher: &Fetcher, id: ChunkId) -> Result<Structure, EngineError> {
+    let bytes = fetcher.chunk(id).await?;
+    Structure::decode(&bytes).map_err(EngineError::object(format!("page {id}")))
+}
+
+/// Looks chunks up and adds those that cannot be had to `missing`.
+async fn look_up(
+    fetcher: &Fetcher,
+    ids: Vec<ChunkId>,
+    named: &Named,
+    packs: &Packs,
+    report: &mut CheckReport,
+    missing: &mut Missing,
+) -> Result<(), EngineError> {
+    report.chunks += ids.len() as u64;
+    let index = fetcher.index.clone();
+    let looked_up = fetcher.offload.start(move || {
+        let places = index.cache.lookup(&ids);
+        (ids, places)
+    });
+    let (ids, places) = looked_up.await?;
+    for (id, places) in ids.iter().zip(places?) {
+        if places.iter().any(|place| !packs.flaws.contains_key(&place.pack)) {
+            continue;
+        }
+        let why = places.last().map(|place| packs.why_not(place.pack, named, fetcher));
+        missing.insert(*id, why.transpose()?.flatten().unwrap_or_else(|| named.why_not()));
+    }
+    Ok(())
+}

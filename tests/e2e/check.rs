@@ -1,0 +1,256 @@
+//! What `check` reads, what it says, and what it does not know.
+//!
+//! Invariant: a damage is told with the snapshot and the path that need it, and with the next step.
+//! Never here: every kind of damage to every object (see `damage`).
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+use engine::{CheckReport, CheckRequest, EngineError, Progress, Repository, Subset};
+use harness::binary::{Host, PASSWORD, Ran, Run as _, is_root, noise, set_mode};
+use harness::{Site, backup_request, check_all, try_backup};
+use pack::names;
+use serde_json::Value;
+use store::testing::{Fault, FaultyStore, Trigger, Verb};
+use tokio_util::sync::CancellationToken;
+
+/// Backups of a file each, and so at least as many packs of data and of names.
+const BACKUPS: usize = 6;
+
+/// How often something is looked at that is waited for: some ten seconds.
+const LOOKS_MAX: usize = 2_000;
+
+/// A repository with some packs, and the names of the files in it.
+fn host_with_packs() -> (Host, Vec<PathBuf>) {
+    let host = Host::with_repository();
+    let files: Vec<PathBuf> =
+        (0..BACKUPS).map(|at| host.write(&format!("tree/{at}"), noise(&format!("{at}"), 40_000))).collect();
+    for file in &files {
+        host.back_up(&[file]);
+    }
+    (host, files)
+}
+
+/// Every pack of the repository, sorted.
+fn packs(host: &Host) -> Vec<PathBuf> {
+    fn below(folder: &Path, found: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(folder).expect("a folder of the repository") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() { below(&path, found) } else { found.push(path) }
+        }
+    }
+    let mut found = Vec::new();
+    below(&host.repository().join(names::PACKS), &mut found);
+    found.sort();
+    found
+}
+
+fn len_of(files: &[PathBuf]) -> u64 {
+    files.iter().map(|path| fs::metadata(path).expect("is there").len()).sum()
+}
+
+/// Flips a bit in the middle, and leaves length and time alone.
+fn flip(path: &Path) {
+    let mut bytes = fs::read(path).expect("reads");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    set_mode(path, 0o600);
+    fs::write(path, bytes).expect("writes");
+}
+
+fn check(host: &Host, subset: &str) -> Ran {
+    host.backstay(["--json", "check", "--read-data-subset", subset]).run()
+}
+
+fn read_len(report: &Value) -> u64 {
+    report["read_len"].as_u64().expect("a length")
+}
+
+#[test]
+fn parts_of_the_data_read_every_pack_exactly_once_and_the_same_ones_each_time() {
+    let (host, _) = host_with_packs();
+    let packs = packs(&host);
+    let lens: Vec<u64> = (1..=4).map(|n| read_len(&check(&host, &format!("{n}/4")).expect_code(0).json())).collect();
+    assert_eq!(lens.iter().sum::<u64>(), len_of(&packs), "{lens:?}");
+    assert!(lens.iter().filter(|len| **len > 0).count() > 1, "{lens:?}");
+    assert_eq!(read_len(&check(&host, "2/4").expect_code(0).json()), lens[1]);
+    // Of each pack in turn, one part finds the damage and the others do not.
+    for pack in packs.iter().take(2) {
+        let whole = fs::read(pack).expect("reads");
+        flip(pack);
+        let codes: Vec<_> = (1..=4).map(|n| check(&host, &format!("{n}/4")).code).collect();
+        assert_eq!(codes.iter().filter(|code| **code == Some(1)).count(), 1, "{codes:?} for {}", pack.display());
+        assert_eq!(codes.iter().filter(|code| **code == Some(0)).count(), 3, "{codes:?} for {}", pack.display());
+        fs::write(pack, whole).expect("writes");
+    }
+}
+
+#[test]
+fn share_or_size_of_the_data_is_read_and_not_much_more() {
+    let (host, _) = host_with_packs();
+    let packs = packs(&host);
+    let (total, longest) = (len_of(&packs), packs.iter().map(|pack| len_of(std::slice::from_ref(pack))).max());
+    let longest = longest.expect("has packs");
+    for (subset, wanted) in [("10%", total / 10), ("100%", total), ("50000", 50_000), ("50M", total)] {
+        let read = read_len(&check(&host, subset).expect_code(0).json());
+        assert!((wanted..wanted + longest).contains(&read) && read <= total, "{subset}: {read} of {total}");
+    }
+}
+
+#[test]
+fn damage_names_the_object_the_snapshot_the_path_and_the_next_step() {
+    let (host, files) = host_with_packs();
+    let ids: Vec<String> = host.snapshots().iter().map(|one| one["id"].as_str().expect("an id").to_owned()).collect();
+    let largest = packs(&host).into_iter().max_by_key(|pack| len_of(std::slice::from_ref(pack))).expect("has packs");
+    fs::remove_file(&largest).expect("removes");
+    let ran =
+        host.backstay(["check"]).run().expect_code(1).says(&["1 object is damaged", "back up what is affected again"]);
+    let pack = largest.file_name().and_then(|name| name.to_str()).expect("a name").to_owned();
+    assert!(
+        ran.text().lines().next().is_some_and(|line| line.contains(&pack) && line.ends_with("is missing")),
+        "{ran}"
+    );
+    let named = |ran: &Ran, at: usize| {
+        let path = format!("{}:{}", &ids[at][..8], files[at].display().to_string().trim_start_matches('/'));
+        ran.text().contains(&format!("affects {path}"))
+    };
+    let affected: Vec<usize> = (0..BACKUPS).filter(|at| named(&ran, *at)).collect();
+    assert_eq!(affected.len(), 1, "{ran}");
+    // The next step works: what is still at its source heals the repository.
+    let again = host.backstay(["backup", "--force"]).arg(&files[affected[0]]).run();
+    again.expect_code(0);
+    let healed = host.backstay(["check"]).run().expect_code(0);
+    assert!(healed.stderr.contains("is missing, and no snapshot needs it"), "{healed}");
+}
+
+#[test]
+fn key_that_opens_no_content_says_that_it_read_without_opening() {
+    let (host, files) = host_with_packs();
+    let password = host.write_secret("writer", "another password entirely\n");
+    host.backstay(["key", "add", "--role", "writer", "--new-password-file"]).arg(&password).run().expect_code(0);
+    let as_writer = |words: &[&str]| {
+        let mut command = host.backstay(words);
+        command.env("BACKSTAY_PASSWORD_FILE", &password).env("BACKSTAY_CACHE_DIR", host.path("writers-cache"));
+        command.run()
+    };
+    let ran =
+        as_writer(&["check", "--read-data"]).expect_code(0).says(&["opens no content", "the repository is whole"]);
+    assert!(ran.stderr.contains("compared with its hashes"), "{ran}");
+    assert_eq!(as_writer(&["--json", "check", "--read-data"]).json()["is_content_sealed"], true);
+    let plain = as_writer(&["check"]).expect_code(0);
+    assert!(!plain.stderr.contains("opens no content"), "without --read-data nobody asked: {plain}");
+    let owner = host.backstay(["--json", "check", "--read-data"]).run().expect_code(0).json();
+    assert_eq!(owner["is_content_sealed"], false);
+    // It still finds damage, and which snapshots may be affected.
+    let largest = packs(&host).into_iter().max_by_key(|pack| len_of(std::slice::from_ref(pack))).expect("has packs");
+    flip(&largest);
+    let damaged = as_writer(&["check", "--read-data"]).expect_code(1);
+    assert_eq!(damaged.text().matches("(perhaps)").count(), files.len(), "{damaged}");
+}
+
+#[test]
+fn object_that_the_store_does_not_let_be_read_is_unclear_and_neither_whole_nor_damaged() {
+    if !is_root() {
+        return;
+    }
+    let (host, _) = host_with_packs();
+    let largest = packs(&host).into_iter().max_by_key(|pack| len_of(std::slice::from_ref(pack))).expect("has packs");
+    set_mode(&largest, 0o000);
+    set_mode(&host.path(""), 0o755);
+    fs::create_dir(host.path("their-cache")).expect("creates");
+    fs::set_permissions(host.path("their-cache"), fs::Permissions::from_mode(0o777)).expect("opens");
+    open_to_all(&host.repository(), &largest);
+    let as_nobody = |words: &[&str]| {
+        let backstay = host.backstay(words);
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]).arg(backstay.get_program());
+        command.args(words).env_clear();
+        command.envs(backstay.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.env_remove("BACKSTAY_PASSWORD_FILE").env("BACKSTAY_PASSWORD", PASSWORD);
+        command.env("BACKSTAY_CACHE_DIR", host.path("their-cache"));
+        command.run()
+    };
+    let ran =
+        as_nobody(&["check", "--read-data"]).expect_code(2).says(&["unclear: ", "no damage was found, but 1 object"]);
+    assert!(ran.stderr.contains("run the same check again") && !ran.stderr.contains("is whole"), "{ran}");
+    let document = as_nobody(&["--json", "check", "--read-data"]).expect_code(2).json();
+    assert_eq!((&document["is_whole"], &document["unclear_count"]), (&Value::Bool(false), &Value::from(1)));
+    assert_eq!(document["damages"], Value::Array(Vec::new()));
+    as_nobody(&["check"]).expect_code(0);
+    // With damage besides, damage is what the exit code tells.
+    let other = packs(&host).into_iter().find(|pack| *pack != largest).expect("has packs");
+    flip(&other);
+    set_mode(&other, 0o644);
+    as_nobody(&["check", "--read-data"]).expect_code(1);
+}
+
+/// Lets everybody read what is below `folder`, but for one file.
+fn open_to_all(folder: &Path, but: &Path) {
+    set_mode(folder, 0o755);
+    for entry in fs::read_dir(folder).expect("a folder of the repository") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            open_to_all(&path, but);
+        } else if path != but {
+            set_mode(&path, 0o644);
+        }
+    }
+}
+
+async fn check_with(repository: &Repository, read_data: Option<Subset>) -> Result<CheckReport, EngineError> {
+    repository.check(CheckRequest { read_data }, &Arc::new(Progress::new()), CancellationToken::new()).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn snapshot_that_is_committed_while_a_check_runs_is_no_damage() {
+    // Each listing that a check makes.
+    for (prefix, skipped) in
+        [("forgotten", 0), ("snapshots", 0), ("index", 0), ("index", 1), ("packs", 0), ("packs", 1)]
+    {
+        let site = Site::new(1);
+        let writer = site.init(site.store(), "cache").await.expect("makes");
+        fs::write(site.tree().join("old"), b"old content").expect("writes");
+        site.backup(&writer).await;
+        let faulty = Arc::new(FaultyStore::new(site.store()));
+        let checker = site.open_as("owner", faulty.clone(), "checker").await.expect("opens");
+        faulty.inject(Trigger::next().of(Verb::List).naming(prefix).after(skipped), Fault::Hang);
+        fs::write(site.tree().join("new"), b"new content").expect("writes");
+        let commit = async {
+            let hangs = || {
+                let calls = faulty.calls();
+                let lists = calls.iter().filter(|call| call.verb == Verb::List && call.name == prefix);
+                lists.count() as u64 > skipped
+            };
+            for _ in 0..LOOKS_MAX {
+                if hangs() {
+                    break;
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+            site.backup(&writer).await;
+            faulty.release();
+        };
+        let (checked, ()) = futures::join!(check_with(&checker, None), commit);
+        let checked = checked.expect("checks");
+        assert!(checked.is_whole(), "list {skipped} of {prefix}: {checked:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn store_that_fails_for_one_pack_leaves_the_check_unclear_and_not_whole() {
+    let site = Site::new(1);
+    let repository = site.init(site.store(), "cache").await.expect("makes");
+    fs::write(site.tree().join("file"), b"content").expect("writes");
+    try_backup(&repository, backup_request(&site.tree())).await.expect("backs up");
+    drop(repository);
+    let faulty = Arc::new(FaultyStore::new(site.store()));
+    let repository = site.open_as("owner", faulty.clone(), "cache").await.expect("opens");
+    faulty.inject(Trigger::next().of(Verb::Get).naming("packs/"), Fault::Fail);
+    let report = check_all(&repository).await.expect("checks");
+    assert_eq!((report.damages.len(), report.unclear_count, report.unclear.len()), (0, 1, 1));
+    assert!(!report.is_whole());
+    assert!(check_all(&repository).await.expect("checks").is_whole());
+}

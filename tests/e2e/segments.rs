@@ -1,0 +1,178 @@
+//! A backup of more packs than one index segment names, and what it leaves to the next run when it is killed.
+//!
+//! Invariant: packs are small because the configuration says so; the limits are the real ones.
+//! Never here: a single segment (see `crash`).
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use engine::{BackupReport, BackupRequest, EngineError, Input};
+use harness::{Dice, Forge, Site, Tree, backup_request, check_all, names_of, try_backup};
+use pack::{PackId, names};
+use source::command::CommandLine;
+use store::testing::{Fault, FaultyStore, Trigger, Verb};
+use store::{SharedStore, Store as _};
+
+/// Packs that a segment names.
+const SEGMENT_PACKS: usize = 64;
+/// Uploads that may be under way when the last segment is published.
+const UPLOADS_MAX: usize = 4;
+const PACK_LEN: u32 = 32 << 10;
+/// About 200 packs: each takes in the blobs that were on the pool when it became full.
+const TREE_LEN: usize = 16 << 20;
+/// How often something is looked at that is waited for, and how often at most: some ten seconds.
+const LOOK_EVERY: Duration = Duration::from_millis(2);
+const LOOKS_MAX: usize = 5_000;
+
+/// A repository of small packs, and one large file that is in it nowhere yet.
+async fn site_of_small_packs() -> Site {
+    let site = Site::new(1);
+    drop(site.init(site.store(), "cache").await.expect("makes"));
+    Forge::open(&site.memory, "owner").await.set_lens(&site.memory, PACK_LEN, PACK_LEN / 2).await;
+    std::fs::write(site.tree().join("large"), Dice::of_seed(7).bytes(TREE_LEN)).expect("writes");
+    site
+}
+
+/// Cuts small, so that packs get no longer than they should.
+fn small_chunks(request: BackupRequest) -> BackupRequest {
+    BackupRequest { cutter: Some("pages-4096".parse().expect("is a cutter")), ..request }
+}
+
+fn tree_request(site: &Site) -> BackupRequest {
+    small_chunks(backup_request(&site.tree()))
+}
+
+async fn opened_and_backed_up(
+    site: &Site,
+    store: SharedStore,
+    cache: &str,
+    request: BackupRequest,
+) -> Result<BackupReport, EngineError> {
+    let repository = site.open_as("owner", store, cache).await?;
+    try_backup(&repository, request).await
+}
+
+/// The packs of each segment, in the order in which they were published.
+async fn segments(site: &Site, faulty: &FaultyStore) -> Vec<BTreeSet<PackId>> {
+    let forge = Forge::open(&site.memory, "owner").await;
+    let mut all = Vec::new();
+    for call in faulty.calls().iter().filter(|call| call.verb == Verb::Put && call.name.starts_with("index/")) {
+        let segment = forge.open_segment(&site.memory.get(&call.name).await.expect("is there"));
+        all.push(segment.packs.iter().map(|pack| pack.id).collect());
+    }
+    all
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn backup_of_many_packs_publishes_a_segment_for_every_64_of_them() {
+    let site = site_of_small_packs().await;
+    let faulty = Arc::new(FaultyStore::new(site.store()));
+    let request = tree_request(&site);
+    let report = opened_and_backed_up(&site, faulty.clone(), "cache", request).await.expect("backs up");
+    site.let_time_pass().await;
+    let segments = segments(&site, &faulty).await;
+    let (last, others) = segments.split_last().expect("has some");
+    assert!(
+        others.len() >= 2 && others.iter().all(|packs| packs.len() == SEGMENT_PACKS),
+        "{:?}",
+        segments.iter().map(BTreeSet::len).collect::<Vec<_>>()
+    );
+    assert!(last.len() <= SEGMENT_PACKS + UPLOADS_MAX, "{} packs", last.len());
+    let stored = names_of(&site.memory, names::PACKS).await;
+    let named: BTreeSet<PackId> = segments.iter().flatten().copied().collect();
+    let count = segments.iter().map(BTreeSet::len).sum::<usize>();
+    assert_eq!((named.len(), count, report.pack_count), (stored.len(), stored.len(), stored.len() as u64));
+
+    let repository = site.open("fresh").await;
+    let snapshot = site.snapshot(&repository, &report).await;
+    site.assert_restores(&repository, &snapshot, &Tree::read(&site.tree()), "several segments").await;
+    let checked = check_all(&repository).await.expect("checks");
+    assert_eq!((checked.damages, checked.unclear), (Vec::new(), Vec::new()));
+    let again = BackupRequest { force: true, ..tree_request(&site) };
+    assert_eq!(site.backup_of(&repository, again).await.new_len, 0, "all of it is found again");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_killed_run_named_in_its_first_segment_is_not_uploaded_again() {
+    for cache in ["cache", "fresh"] {
+        let site = site_of_small_packs().await;
+        let faulty = Arc::new(FaultyStore::new(site.store()));
+        faulty.inject(Trigger::next().of(Verb::Put).naming("index/").after(1), Fault::StopBefore);
+        let killed = {
+            let work = opened_and_backed_up(&site, faulty.clone(), "cache", tree_request(&site));
+            let mut work = std::pin::pin!(work);
+            loop {
+                match tokio::time::timeout(LOOK_EVERY, &mut work).await {
+                    Ok(done) => break Some(done),
+                    Err(_) if faulty.is_stopped() => break None,
+                    Err(_) => {}
+                }
+            }
+        };
+        assert!(!matches!(killed, Some(Ok(_))));
+        assert_eq!(names_of(&site.memory, names::INDEX).await.len(), 1);
+        let left = names_of(&site.memory, names::PACKS).await.len();
+        assert!(left >= 2 * SEGMENT_PACKS - UPLOADS_MAX, "{left} packs");
+        site.let_time_pass().await;
+        let repository = open_when_released(&site, cache).await;
+        let report = site.backup_of(&repository, tree_request(&site)).await;
+        // With its cache the host knows its journal, without it only the segment.
+        let kept = if cache == "cache" { 2 * SEGMENT_PACKS } else { SEGMENT_PACKS };
+        let kept_len = ((kept - UPLOADS_MAX) * PACK_LEN as usize) as u64;
+        let total = TREE_LEN as u64;
+        assert!(report.new_len <= total - kept_len, "{cache}: {} of {total} bytes are new", report.new_len);
+        assert!(report.stored_len <= total - kept_len + (1 << 20), "{cache}: {} bytes", report.stored_len);
+        let snapshot = site.snapshot(&repository, &report).await;
+        site.assert_restores(&repository, &snapshot, &Tree::read(&site.tree()), cache).await;
+    }
+}
+
+/// Opens with a cache that a dropped run may hold for a moment still.
+async fn open_when_released(site: &Site, cache: &str) -> engine::Repository {
+    for _ in 0..LOOKS_MAX {
+        let repository = site.open(cache).await;
+        if !repository.cache().is_private() {
+            return repository;
+        }
+        drop(repository);
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    panic!("a dropped run never let go of its cache");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn packs_wait_for_their_segment_no_longer_than_five_minutes() {
+    let site = site_of_small_packs().await;
+    let faulty = Arc::new(FaultyStore::new(site.store()));
+    let (large, go) = (site.tree().join("large"), site.path("go"));
+    let half = TREE_LEN / 16;
+    let (shown, go_shown) = (large.display(), go.display());
+    let script =
+        format!("head -c {half} {shown}; until [ -e {go_shown} ]; do sleep 0.01; done; tail -c {half} {shown}");
+    let command = CommandLine::new("sh", ["-c", &script]);
+    let request = BackupRequest { input: Input::Command { name: "output".into(), command }, ..tree_request(&site) };
+    let puts = || {
+        let calls = faulty.calls();
+        let of = |part: &str| calls.iter().filter(|call| call.verb == Verb::Put && call.name.contains(part)).count();
+        (of("packs/"), of("index/"))
+    };
+    let watch = async {
+        for _ in 0..LOOKS_MAX {
+            if puts().0 > UPLOADS_MAX {
+                assert_eq!(puts().1, 0, "no segment is due yet");
+                site.env.advance(Duration::from_secs(300));
+                std::fs::write(&go, "").expect("writes");
+                return;
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        panic!("no packs came");
+    };
+    let work = opened_and_backed_up(&site, faulty.clone(), "cache", request);
+    let (done, ()) = futures::join!(work, watch);
+    let pack_count = done.expect("backs up").pack_count;
+    assert!(pack_count < SEGMENT_PACKS as u64, "{pack_count} packs are few enough for one segment");
+    let segments = segments(&site, &faulty).await;
+    assert_eq!(segments.len(), 2, "{segments:?}");
+}
