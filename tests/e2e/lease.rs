@@ -123,7 +123,9 @@ impl Scene {
 /// A backup of what a script prints.
 fn command(script: &str) -> BackupRequest {
     let command = CommandLine::new("sh", ["-c", script]);
-    BackupRequest { input: Input::Command { name: "output".into(), command }, ..backup_request("/".as_ref()) }
+    let mut request = backup_request("/".as_ref());
+    request.components[0].input = Input::Command { name: "output".into(), command };
+    request
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -357,7 +359,9 @@ async fn condemned_list_under_the_name_of_another_is_passed_over() {
     let ids = packs.iter().map(|name| pack::PackId::from_hex(names::last(name)).expect("is an id")).collect();
     let (_, list) = Forge::open(&scene.site.memory, "owner").await.condemned(ids);
     scene.site.memory.put_new(&names::condemned(&pack::CondemnedId([7; 16])), vec![list]).await.expect("creates");
-    let second = scene.backup(BackupRequest { force: true, ..backup_request(&scene.site.tree()) }).await;
+    let mut request = backup_request(&scene.site.tree());
+    request.components[0].force = true;
+    let second = scene.backup(request).await;
     assert_eq!((first.new_len, second.expect("backs up").new_len), (12, 0));
 }
 

@@ -35,8 +35,10 @@ async fn site_of_small_packs() -> Site {
 }
 
 /// Cuts small, so that packs get no longer than they should.
-fn small_chunks(request: BackupRequest) -> BackupRequest {
-    BackupRequest { cutter: Some("pages-4096".parse().expect("is a cutter")), ..request }
+fn small_chunks(mut request: BackupRequest) -> BackupRequest {
+    let cutter = Some("pages-4096".parse().expect("is a cutter"));
+    request.components.iter_mut().for_each(|component| component.cutter = cutter);
+    request
 }
 
 fn tree_request(site: &Site) -> BackupRequest {
@@ -89,7 +91,8 @@ async fn backup_of_many_packs_publishes_a_segment_for_every_64_of_them() {
     site.assert_restores(&repository, &snapshot, &Tree::read(&site.tree()), "several segments").await;
     let checked = check_all(&repository).await.expect("checks");
     assert_eq!((checked.damages, checked.unclear), (Vec::new(), Vec::new()));
-    let again = BackupRequest { force: true, ..tree_request(&site) };
+    let mut again = tree_request(&site);
+    again.components[0].force = true;
     assert_eq!(site.backup_of(&repository, again).await.new_len, 0, "all of it is found again");
 }
 
@@ -151,7 +154,8 @@ async fn packs_wait_for_their_segment_no_longer_than_five_minutes() {
     let script =
         format!("head -c {half} {shown}; until [ -e {go_shown} ]; do sleep 0.01; done; tail -c {half} {shown}");
     let command = CommandLine::new("sh", ["-c", &script]);
-    let request = BackupRequest { input: Input::Command { name: "output".into(), command }, ..tree_request(&site) };
+    let mut request = tree_request(&site);
+    request.components[0].input = Input::Command { name: "output".into(), command };
     let puts = || {
         let calls = faulty.calls();
         let of = |part: &str| calls.iter().filter(|call| call.verb == Verb::Put && call.name.contains(part)).count();

@@ -114,6 +114,36 @@ pub enum EngineError {
         /// The snapshot.
         snapshot: String,
     },
+    /// A component is suspiciously smaller than before.
+    #[error(
+        "{name} has {now} bytes, and had {before} in the last whole snapshot: it may shrink by {percent_max} percent at most"
+    )]
+    Shrunk {
+        /// The component.
+        name: String,
+        /// Bytes then.
+        before: u64,
+        /// Bytes now.
+        now: u64,
+        /// What is allowed.
+        percent_max: u8,
+    },
+    /// Every component failed.
+    #[error("none of {count} components could be backed up; first {name}")]
+    NothingWhole {
+        /// How many there are.
+        count: usize,
+        /// The first.
+        name: String,
+        /// What went wrong with it.
+        source: Box<EngineError>,
+    },
+    /// What an incremental backup rests on is gone; a full one does not need it.
+    #[error("chunk {chunk} of the snapshot before is gone")]
+    BaseLost {
+        /// What is missed.
+        chunk: String,
+    },
     /// Asked for the content of something that has none.
     #[error("{path} in snapshot {snapshot} is a {noun}, not a file")]
     NotAFile {
@@ -192,11 +222,24 @@ impl EngineError {
                 seal::ErrorKind::Bug => Kind::Bug,
             },
             Self::Lost { .. } | Self::RolledBack { .. } => Kind::Damaged,
-            Self::DeclaredDead => Kind::Retry,
+            Self::NothingWhole { source, .. } => source.kind(),
+            Self::BaseLost { .. } | Self::DeclaredDead => Kind::Retry,
             Self::Interrupted => Kind::Interrupted,
             Self::Panicked { .. } => Kind::Bug,
             _ => Kind::Invalid,
         }
+    }
+
+    /// Whether only the component that was being read is concerned.
+    pub(crate) const fn is_of_source(&self) -> bool {
+        matches!(
+            self,
+            Self::Source(_)
+                | Self::Producer { .. }
+                | Self::EmptyStream { .. }
+                | Self::Shrunk { .. }
+                | Self::Request { .. }
+        )
     }
 
     /// Adds the object's name to what is wrong with its bytes.

@@ -40,7 +40,10 @@ mod trailers;
 mod vanished;
 mod writer;
 
-pub use backup::{BackupReport, BackupRequest, Input, Problem};
+pub use backup::{
+    BackupReport, BackupRequest, COMPONENTS_AT_ONCE_MAX, ComponentReport, ComponentRequest, EventSource, Input,
+    Problem, ShrinkLimit,
+};
 pub use cat::CatRequest;
 pub use check::{CheckReport, CheckRequest, Damage, Subset};
 pub use entries::{EntryStream, ListedEntry};

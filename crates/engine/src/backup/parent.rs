@@ -16,13 +16,17 @@
 
 use std::collections::VecDeque;
 
+use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use pack::SnapshotId;
 use pack::manifest::{Child, ChildKind, Entry, EntryKind, Structure, Time, sort_key};
+use pack::{ComponentState, SnapshotId};
 use seal::ChunkId;
 
-use crate::backup::request::BackupRequest;
+use crate::backup::component::Run;
+use crate::backup::produce::Produced;
+use crate::backup::request::{BackupRequest, ComponentRequest};
+use crate::backup::splice::Earlier;
 use crate::entries::{FullEntry, Scope, entries_of};
 use crate::fetch::Fetcher;
 use crate::repository::Repository;
@@ -60,20 +64,13 @@ impl Repository {
     pub(crate) async fn find_parent(
         &self,
         request: &BackupRequest,
+        component: &ComponentRequest,
         roots: &[Vec<u8>],
     ) -> Result<Option<SnapshotInfo>, EngineError> {
-        let component = request.component_name();
-        let (hosts, sources) = (vec![request.host.clone()], vec![request.source_name()]);
-        let found = self.snapshots(&SnapshotFilter { hosts, sources, tags: Vec::new() }).await?;
-        let remembered = self.cache.note(&note_of(request, roots));
-        // Another writer's snapshot could name false content for files that this host would then not read.
-        let own = self.keyring.identity().identity();
+        let name = component.component_name();
+        let remembered = self.cache.note(&note_of(request, component, roots));
         let mut newest = None;
-        for info in found.into_iter().rev().filter(|info| info.trusted && info.signer == own) {
-            let components = &info.snapshot.structure.components;
-            let Some(at) = components.iter().position(|own| own.name == component && own.root.is_some()) else {
-                continue;
-            };
+        for (info, at) in self.own_snapshots(request, &name).await? {
             let body = info.snapshot.body.as_ref().and_then(|body| body.components.get(at));
             let is_same_job = match body {
                 Some(body) => body.roots == roots,
@@ -87,9 +84,65 @@ impl Repository {
         Ok(newest)
     }
 
-    /// Remembers `snapshot` as the parent of the next backup of the same.
-    pub(crate) fn remember_parent(&self, request: &BackupRequest, roots: &[Vec<u8>], snapshot: SnapshotId) {
-        self.cache.remember(&note_of(request, roots), &snapshot.0);
+    /// Snapshots of the same host and source with something in the component, which this very key signed, newest first,
+    /// each with the component's position. Another writer's could name false content for what this host would not read.
+    async fn own_snapshots(
+        &self,
+        request: &BackupRequest,
+        component: &str,
+    ) -> Result<Vec<(SnapshotInfo, usize)>, EngineError> {
+        let (hosts, sources) = (vec![request.host.clone()], vec![request.source_name()]);
+        let found = self.snapshots(&SnapshotFilter { hosts, sources, tags: Vec::new() }).await?;
+        let own = self.keyring.identity().identity();
+        let fits = found.into_iter().rev().filter(|info| info.trusted && info.signer == own).filter_map(|info| {
+            let components = &info.snapshot.structure.components;
+            let at = components.iter().position(|own| own.name == component && own.root.is_some())?;
+            Some((info, at))
+        });
+        Ok(fits.collect())
+    }
+
+    /// Bytes of the component in the newest snapshot that holds it whole.
+    pub(crate) async fn newest_len(
+        &self,
+        request: &BackupRequest,
+        component: &str,
+    ) -> Result<Option<u64>, EngineError> {
+        let found = self.own_snapshots(request, component).await?;
+        let mut whole = found.iter().filter_map(|(info, at)| info.snapshot.structure.components.get(*at));
+        let newest = whole.find(|component| component.state == ComponentState::Complete);
+        Ok(newest.map(|component| component.content_len))
+    }
+
+    /// The newest snapshot, and what the component's source kept then; none unless both belong together.
+    pub(crate) async fn find_earlier(
+        &self,
+        run: &Run<'_>,
+        component: &ComponentRequest,
+    ) -> Result<Option<Earlier>, EngineError> {
+        let name = component.component_name();
+        let Some((info, at)) = self.own_snapshots(run.request, &name).await?.into_iter().next() else {
+            return Ok(None);
+        };
+        let Some(note) = self.cache.note(&kept_note_of(run.request, component)) else { return Ok(None) };
+        let kept = note.strip_prefix(&info.id.0).map(Bytes::copy_from_slice);
+        let root = info.snapshot.structure.components.get(at).and_then(|component| component.root);
+        let fetcher = self.fetcher_of(run.index.clone());
+        Ok(kept.zip(root).map(|(kept, root)| Earlier { id: info.id, root, fetcher, kept }))
+    }
+
+    /// Remembers `snapshot` as the parent of the next backup of the same, and what its source wants kept.
+    pub(crate) fn remember_parent(
+        &self,
+        request: &BackupRequest,
+        component: &ComponentRequest,
+        produced: &Produced,
+        snapshot: SnapshotId,
+    ) {
+        self.cache.remember(&note_of(request, component, &produced.roots), &snapshot.0);
+        if let Some(kept) = &produced.kept {
+            self.cache.remember(&kept_note_of(request, component), &[&snapshot.0, kept.as_ref()].concat());
+        }
     }
 }
 
@@ -173,13 +226,22 @@ impl Parent {
 }
 
 /// The note about a job's last snapshot: one for each host, source, component and list of roots.
-fn note_of(request: &BackupRequest, roots: &[Vec<u8>]) -> String {
+fn note_of(request: &BackupRequest, component: &ComponentRequest, roots: &[Vec<u8>]) -> String {
+    note_named("parent", request, component, roots)
+}
+
+/// The note of what a source keeps for its next run: the snapshot's id, and what it is.
+fn kept_note_of(request: &BackupRequest, component: &ComponentRequest) -> String {
+    note_named("kept", request, component, &[])
+}
+
+fn note_named(kind: &str, request: &BackupRequest, component: &ComponentRequest, roots: &[Vec<u8>]) -> String {
     let mut hasher = blake3::Hasher::new();
-    let names = [request.host.clone(), request.source_name(), request.component_name()];
+    let names = [request.host.clone(), request.source_name(), component.component_name()];
     for word in names.iter().map(String::as_bytes).chain(roots.iter().map(Vec::as_slice)) {
         hasher.update(&(word.len() as u64).to_le_bytes()).update(word);
     }
-    format!("parent/{}", hasher.finalize().to_hex())
+    format!("{kind}/{}", hasher.finalize().to_hex())
 }
 
 fn pages_in(children: &[Child]) -> impl Iterator<Item = ChunkId> + '_ {

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use chunk::CutterKind;
 use clap::Args;
-use engine::{BackupRequest, Input};
+use engine::{BackupRequest, ComponentRequest, Input};
 use source::command::CommandLine;
 use source::files::FilesOptions;
 use store::Location;
@@ -155,17 +155,21 @@ impl BackupArgs {
     pub(crate) fn request(&self, ctx: &Context) -> Result<BackupRequest, CommandError> {
         let (snapshot, storing) = (&self.snapshot, &self.storing);
         Ok(BackupRequest {
-            input: self.input(ctx)?,
-            component: snapshot.component.clone(),
+            components: vec![ComponentRequest {
+                input: self.input(ctx)?,
+                name: snapshot.component.clone(),
+                cutter: storing.cutter,
+                force: storing.force,
+                allow_empty: snapshot.allow_empty,
+                shrink: None,
+            }],
+            at_once: 1,
             host: snapshot.host.clone().unwrap_or_else(host_name),
             source: snapshot.source.clone(),
             tags: snapshot.tag.clone(),
             description: snapshot.description.clone(),
-            cutter: storing.cutter,
             level: storing.compression,
-            force: storing.force,
             dry_run: storing.dry_run,
-            allow_empty: snapshot.allow_empty,
         })
     }
 
