@@ -13,6 +13,7 @@
 
 pub mod blocking;
 pub mod command;
+pub mod dump;
 pub mod entry;
 mod error;
 pub mod events;
@@ -20,8 +21,13 @@ mod fds;
 pub mod files;
 mod observe;
 mod owners;
+pub mod redis;
+mod secret;
 pub mod sink;
 pub mod stdin;
+mod tls;
 mod xattrs;
 
 pub use error::{ErrorKind, Fault, ProblemKind, SourceError, SourceProblem};
+pub use secret::Secret;
+pub use tls::Tls;

@@ -1,0 +1,9 @@
+//! Sources against real servers: private processes on sockets and ports of their own, in temporary folders.
+
+#[cfg(test)]
+mod running;
+
+#[cfg(test)]
+mod dump;
+#[cfg(test)]
+mod redis;
