@@ -24,6 +24,7 @@ mod owners;
 pub mod redis;
 mod secret;
 pub mod sink;
+pub mod sqlite;
 pub mod stdin;
 mod tls;
 mod xattrs;

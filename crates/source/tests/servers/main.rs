@@ -7,3 +7,5 @@ mod running;
 mod dump;
 #[cfg(test)]
 mod redis;
+#[cfg(test)]
+mod sqlite;

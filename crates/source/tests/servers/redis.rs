@@ -75,7 +75,7 @@ impl Redis {
     }
 
     fn hash(&self) -> String {
-        self.cli(&["debug", "digest"])
+        self.cli(&["debug", "DIGEST"])
     }
 }
 
