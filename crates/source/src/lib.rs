@@ -16,6 +16,7 @@ pub mod command;
 pub mod dump;
 pub mod entry;
 mod error;
+pub mod etcd;
 pub mod events;
 mod fds;
 pub mod files;

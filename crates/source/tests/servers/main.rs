@@ -6,6 +6,8 @@ mod running;
 #[cfg(test)]
 mod dump;
 #[cfg(test)]
+mod etcd;
+#[cfg(test)]
 mod redis;
 #[cfg(test)]
 mod sqlite;
