@@ -216,7 +216,7 @@ async fn a_newer_server_is_read_and_restored_with_revisions_ahead() {
     assert!(read.fact("server_version").starts_with("3.5.") || read.fact("server_version").starts_with("3.6."));
     let folder = TempDir::with_prefix("backstay-etcd-").unwrap();
     let peer = format!("http://127.0.0.1:{}", free_port());
-    let tool = RestoreTool::find(&[programs.clone()]).await.unwrap();
+    let tool = RestoreTool::find(std::slice::from_ref(&programs)).await.unwrap();
     let mut wanted = plan(folder.path(), &read.entry("snapshot.db").data, &peer);
     wanted.bump_revision = Some(1_000_000);
     run(&tool.command(&wanted).unwrap());
