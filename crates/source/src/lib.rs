@@ -20,6 +20,7 @@ pub mod etcd;
 pub mod events;
 mod fds;
 pub mod files;
+pub mod kubernetes;
 mod observe;
 mod owners;
 pub mod redis;

@@ -8,6 +8,8 @@ mod dump;
 #[cfg(test)]
 mod etcd;
 #[cfg(test)]
+mod kubernetes;
+#[cfg(test)]
 mod redis;
 #[cfg(test)]
 mod sqlite;
