@@ -16,6 +16,7 @@ mod stderr;
 mod watch;
 
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::io;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
@@ -47,8 +48,8 @@ const PIPE_LEN: usize = 1024 * 1024;
 /// How long stderr may stay open after the command itself ended, because something it started holds it.
 const STDERR_AFTER_END_FOR: Duration = Duration::from_secs(2);
 
-/// What to run.
-#[derive(Debug, Clone, Default)]
+/// What to run. `Debug` shows the names of the variables alone: values may be passwords.
+#[derive(Clone, Default)]
 pub struct CommandLine {
     /// The program, looked up in `PATH` if it has no slash.
     pub program: OsString,
@@ -66,6 +67,15 @@ impl CommandLine {
     /// A program with its arguments, in our own environment and working directory.
     pub fn new(program: impl Into<OsString>, args: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
         Self { program: program.into(), args: args.into_iter().map(Into::into).collect(), ..Self::default() }
+    }
+}
+
+impl fmt::Debug for CommandLine {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&OsString> = self.env.iter().map(|(name, _)| name).collect();
+        let mut shown = out.debug_struct("CommandLine");
+        shown.field("program", &self.program).field("args", &self.args).field("env", &names);
+        shown.field("env_hidden", &self.env_hidden).field("cwd", &self.cwd).finish()
     }
 }
 

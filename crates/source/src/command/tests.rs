@@ -237,3 +237,11 @@ async fn a_consumer_reads_what_it_is_fed_and_says_why_it_stopped() {
     let end = refuses.finish().await.unwrap();
     assert_eq!((end.status, end.stderr_tail.as_slice()), (ProducerStatus::Exited(4), b"no more\n".as_slice()));
 }
+
+#[test]
+fn values_of_variables_are_not_shown() {
+    let mut command = sh("true");
+    command.env.push(("PGPASSWORD".into(), "secret".into()));
+    let shown = format!("{command:?}");
+    assert!(shown.contains("PGPASSWORD") && !shown.contains("secret"), "{shown}");
+}

@@ -22,7 +22,7 @@ mod query;
 mod read;
 mod restore;
 
-pub use archive::{Archive, Contents};
+pub use archive::{Archive, Contents, NotWhole};
 pub use plain::{CLUSTER_END_MARK, PLAIN_END_MARK, PlainEnd};
 pub use programs::{Programs, Version};
 pub use query::{About, Database};
@@ -32,6 +32,7 @@ pub use restore::{Missing, Restore, RestoreOptions, missing, restore_archive, re
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use crate::command::CommandLine;
 use crate::secret::Secret;
 
 /// Where a Postgres server is, and who we are there. What is `None` is left to libpq, its variables and files.
@@ -51,6 +52,8 @@ pub struct Server {
     pub database: Option<String>,
     /// Further variables of libpq, such as `PGSSLMODE`.
     pub variables: Vec<(OsString, OsString)>,
+    /// Variables of our own environment that the programs do not get: secrets.
+    pub env_hidden: Vec<OsString>,
 }
 
 impl Server {
@@ -68,7 +71,12 @@ impl Server {
         self.database.as_deref().unwrap_or("postgres")
     }
 
-    /// What a program of libpq needs to reach `database`.
+    /// Lets a program of libpq reach `database`.
+    fn equip(&self, command: &mut CommandLine, database: &str) {
+        command.env = self.environment(database);
+        command.env_hidden = self.env_hidden.clone();
+    }
+
     fn environment(&self, database: &str) -> Vec<(OsString, OsString)> {
         let mut variables = self.variables.clone();
         let mut set = |name: &str, value: OsString| variables.push((name.into(), value));

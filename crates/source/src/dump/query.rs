@@ -113,7 +113,7 @@ pub(super) async fn ask(
     let args = ["-X", "-A", "-t", "-q", "-w", "-v", "ON_ERROR_STOP=1", "-c", "set search_path = pg_catalog", "-c"];
     let mut command = CommandLine::new(programs.path("psql"), args);
     command.args.push(OsString::from(statement));
-    command.env = server.environment(database);
+    server.equip(&mut command, database);
     command.env.push(("PGCLIENTENCODING".into(), "UTF8".into()));
     let mut producer = Producer::spawn(&command, |_| {})?.with_patience(Patience::default());
     let mut answer = Vec::new();

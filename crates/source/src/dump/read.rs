@@ -151,7 +151,7 @@ fn globals_command(server: &Server, programs: &Programs, with_passwords: bool) -
     if server.maintenance_database() != "postgres" {
         command.args.push(format!("--database={}", server.maintenance_database()).into());
     }
-    command.env = server.environment(server.maintenance_database());
+    server.equip(&mut command, server.maintenance_database());
     command
 }
 
@@ -173,7 +173,7 @@ fn database_command(request: &Dump, programs: &Programs, database: &str) -> Comm
     if !(selection.schemas.is_empty() && selection.tables.is_empty()) {
         command.args.push("--strict-names".into());
     }
-    command.env = request.server.environment(database);
+    request.server.equip(&mut command, database);
     command
 }
 

@@ -1,12 +1,14 @@
 //! Dumps back into a server: pg_restore for archives, psql for plain ones.
 //!
 //! A plain dump is a script that psql runs, and a script may run any command of this host (`\!`). So it runs in psql's
-//! restricted mode, which its own first lines turn on if they come from a program of today, and we otherwise.
+//! restricted mode, under a key that its author cannot know: the lines by which dumps of today restrict psql themselves
+//! are left out, and ours put in their place.
 //!
-//! Invariant: no plain dump runs in a psql that has no restricted mode.
+//! Invariant: no plain dump runs in a psql that has no restricted mode, nor under a key that is in the dump.
 //! Never here: making roles or databases on our own account.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::Value;
@@ -20,6 +22,8 @@ use crate::command::{CommandLine, Consumer};
 use crate::entry::escaped;
 use crate::error::{Fault, SourceError};
 
+/// How much of a plain dump's end is held back, in bytes, to find its own `\unrestrict`.
+const TAIL_LEN: usize = 1024;
 /// How many failed statements of globals are named.
 const FAILURES_MAX: usize = 20;
 
@@ -63,7 +67,7 @@ pub struct Restore {
     place: String,
     program: &'static str,
     consumer: Consumer,
-    last: Vec<u8>,
+    script: Option<Script>,
     failures: Arc<Mutex<Vec<String>>>,
 }
 
@@ -114,8 +118,8 @@ pub fn restore_archive(server: &Server, programs: &Programs, options: &RestoreOp
 
 /// Begins to restore a plain dump into a database.
 ///
-/// `head` is its first kibibytes, not fed by this call: they tell whether the dump restricts psql itself. `key` is of
-/// letters and digits, random, and used once.
+/// `head` is its first kibibytes, not fed by this call: they tell where the dump restricts psql itself. `key` is of
+/// letters and digits, secret, random, and used once.
 ///
 /// # Errors
 ///
@@ -180,7 +184,7 @@ impl Restore {
         program: &'static str,
         failure: fn(&str) -> Option<String>,
     ) -> Result<Self, SourceError> {
-        command.env = server.environment(database);
+        server.equip(&mut command, database);
         let failures = Arc::new(Mutex::new(Vec::new()));
         let told = Arc::clone(&failures);
         let consumer = Consumer::spawn(&command, move |line| {
@@ -190,15 +194,14 @@ impl Restore {
             }
         })?;
         let place = format!("{}, database {}", server.place(), escaped(database.as_bytes()));
-        Ok(Self { place, program, consumer, last: Vec::new(), failures })
+        Ok(Self { place, program, consumer, script: None, failures })
     }
 
-    /// Turns the restricted mode on unless the dump does so itself.
+    /// Turns the restricted mode on.
     async fn restricted(mut self, head: &[u8], key: &str) -> Result<Self, SourceError> {
-        if !restricts_itself(head) {
-            self.consumer.write(format!("\\restrict {key}\n").as_bytes()).await?;
-            self.last = format!("\n\\unrestrict {key}\n").into_bytes();
-        }
+        self.consumer.write(format!("\\restrict {key}\n").as_bytes()).await?;
+        let last = format!("\n\\unrestrict {key}\n").into_bytes();
+        self.script = Some(Script { left_out: own_restriction(head), passed: 0, held: Vec::new(), last });
         Ok(self)
     }
 
@@ -208,7 +211,10 @@ impl Restore {
     ///
     /// [`SourceError::Pipe`] if the pipe to it fails otherwise.
     pub async fn write(&mut self, data: &[u8]) -> Result<bool, SourceError> {
-        self.consumer.write(data).await
+        match &mut self.script {
+            Some(script) => self.consumer.write(&script.next(data)).await,
+            None => self.consumer.write(data).await,
+        }
     }
 
     /// Says that this was all, and waits for the program to agree.
@@ -217,8 +223,9 @@ impl Restore {
     ///
     /// [`SourceError::Server`] with what the program said, if it did not restore everything.
     pub async fn finish(mut self) -> Result<(), SourceError> {
-        let last = std::mem::take(&mut self.last);
-        self.consumer.write(&last).await?;
+        if let Some(script) = self.script.take() {
+            self.consumer.write(&script.finish()).await?;
+        }
         judge(&self.place, self.program, &self.consumer.finish().await?)?;
         let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         if failures.is_empty() {
@@ -229,16 +236,73 @@ impl Restore {
     }
 }
 
-/// Whether the first line that is not a comment is psql's own `\restrict`.
-fn restricts_itself(head: &[u8]) -> bool {
-    let lines = head.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii);
-    let mut lines = lines.filter(|line| !(line.is_empty() || line.starts_with(b"--")));
-    lines.next().is_some_and(|line| line.starts_with(b"\\restrict "))
+/// A plain dump passing by, without the lines by which it restricts psql itself.
+#[derive(Debug)]
+struct Script {
+    /// Bytes of its own `\restrict`, counted from its start.
+    left_out: Range<u64>,
+    passed: u64,
+    held: Vec<u8>,
+    last: Vec<u8>,
+}
+
+impl Script {
+    /// What may go to psql now.
+    fn next(&mut self, data: &[u8]) -> Vec<u8> {
+        let len = data.len() as u64;
+        let at = |position: u64| usize::try_from(position.saturating_sub(self.passed).min(len)).unwrap_or_default();
+        let (start, end) = (at(self.left_out.start), at(self.left_out.end));
+        self.held.extend_from_slice(data.get(..start).unwrap_or_default());
+        self.held.extend_from_slice(data.get(end..).unwrap_or_default());
+        self.passed += len;
+        let ready = self.held.len().saturating_sub(TAIL_LEN);
+        self.held.drain(..ready).collect()
+    }
+
+    /// The rest, and the end of the restriction.
+    fn finish(self) -> Vec<u8> {
+        let mut end = self.held.len();
+        for line in self.held.split_inclusive(|&byte| byte == b'\n').rev() {
+            let start = end - line.len();
+            if line.starts_with(b"\\unrestrict ") {
+                let (before, after) = (self.held.get(..start), self.held.get(end..));
+                return [before.unwrap_or_default(), after.unwrap_or_default(), &self.last].concat();
+            }
+            if !is_comment(line) {
+                break;
+            }
+            end = start;
+        }
+        [self.held, self.last].concat()
+    }
+}
+
+fn is_comment(line: &[u8]) -> bool {
+    line.trim_ascii().is_empty() || line.starts_with(b"--")
+}
+
+/// Where the first line that is not a comment is, if it is psql's own `\restrict`; else nowhere.
+fn own_restriction(head: &[u8]) -> Range<u64> {
+    let mut position = 0;
+    for line in head.split_inclusive(|&byte| byte == b'\n') {
+        let end = position + line.len() as u64;
+        if line.starts_with(b"\\restrict ") {
+            return position..end;
+        }
+        if !is_comment(line) {
+            break;
+        }
+        position = end;
+    }
+    0..0
 }
 
 /// Of a line of psql's verbose messages, `SEVERITY:  SQLSTATE: text`: the text, if a statement failed for another
-/// reason than that its object exists.
+/// reason than that its object exists. psql's own errors have no SQLSTATE.
 fn failed_statement(line: &str) -> Option<String> {
+    if let Some((_, text)) = line.split_once(": error: ") {
+        return Some(escaped(text.as_bytes()).to_string());
+    }
     let (_, message) = line.split_once(":  ")?;
     let (state, text) = message.split_at_checked(5)?;
     let text = text.strip_prefix(": ")?;
@@ -251,11 +315,27 @@ fn failed_statement(line: &str) -> Option<String> {
 mod tests {
     use super::*;
 
+    fn fed(dump: &str, piece_len: usize) -> String {
+        let left_out = own_restriction(dump.as_bytes());
+        let mut script = Script { left_out, passed: 0, held: Vec::new(), last: b"\\unrestrict ours\n".to_vec() };
+        let mut fed: Vec<u8> = dump.as_bytes().chunks(piece_len).flat_map(|piece| script.next(piece)).collect();
+        fed.extend(script.finish());
+        String::from_utf8(fed).unwrap()
+    }
+
     #[test]
-    fn a_dump_restricts_psql_itself_only_before_its_first_statement() {
-        assert!(restricts_itself(b"--\n-- PostgreSQL database dump\n--\n\n\\restrict abc\n\nSET x;"));
-        assert!(!restricts_itself(b"--\nSET x;\n\\restrict abc\n"));
-        assert!(!restricts_itself(b"-- \\restrict abc\nSET x;\n"));
+    fn a_dumps_own_restriction_is_replaced_by_ours() {
+        let rows = "select 1;\n".repeat(500);
+        for piece_len in [1, 7, 1000, 100_000] {
+            let dump = format!("--\n-- PostgreSQL\n\n\\restrict abc\n\n{rows}--\n\n\\unrestrict abc\n\n");
+            assert_eq!(fed(&dump, piece_len), format!("--\n-- PostgreSQL\n\n\n{rows}--\n\n\n\\unrestrict ours\n"));
+            let dump = format!("{rows}\n\\unrestrict abc\n\n--\n-- cluster dump complete\n--\n\n");
+            let expected = format!("{rows}\n\n--\n-- cluster dump complete\n--\n\n\\unrestrict ours\n");
+            assert_eq!(fed(&dump, piece_len), expected);
+            assert_eq!(fed(&rows, piece_len), format!("{rows}\\unrestrict ours\n"));
+        }
+        assert_eq!(own_restriction(b"--\nSET x;\n\\restrict abc\n"), 0..0);
+        assert_eq!(own_restriction(b"-- \\restrict abc\nSET x;\n"), 0..0);
     }
 
     #[test]

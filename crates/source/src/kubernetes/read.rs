@@ -3,6 +3,7 @@
 //! Never here: the form of objects and lists.
 
 use std::collections::HashSet;
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use async_stream::try_stream;
@@ -75,6 +76,8 @@ pub struct Cluster {
     pub keeps_derived: bool,
     /// How long each call may be silent and take.
     pub patience: Patience,
+    /// Variables of our own environment that kubectl does not get: secrets.
+    pub env_hidden: Vec<OsString>,
 }
 
 impl Cluster {
@@ -90,6 +93,7 @@ impl Cluster {
     fn command(&self, args: &[&str]) -> CommandLine {
         let program = self.kubectl.clone().unwrap_or_else(|| "kubectl".into());
         let mut command = CommandLine::new(program, args);
+        command.env_hidden = self.env_hidden.clone();
         if let Some(file) = &self.kubeconfig {
             command.args.push(format!("--kubeconfig={}", file.display()).into());
         }

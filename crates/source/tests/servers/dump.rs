@@ -324,6 +324,20 @@ async fn a_plain_dump_cannot_run_commands_of_the_host() {
     let words = refused.await.unwrap_err().to_string();
     assert!(words.contains("restrict"), "{words}");
     assert!(!trace.exists());
+    // One that lifts the restriction which it began itself.
+    let sly = format!(
+        "--\n\\restrict k\ncreate table if not exists two (n int);\n\\unrestrict k\n\\! touch {}\n",
+        trace.display()
+    );
+    for is_globals in [false, true] {
+        let restore = match is_globals {
+            true => restore_globals(&server.server(), &programs, sly.as_bytes(), "k6").await,
+            false => restore_plain(&server.server(), &programs, &options, sly.as_bytes(), "k6").await,
+        };
+        let words = feed(restore, sly.as_bytes()).await.unwrap_err().to_string();
+        assert!(words.contains("restrict"), "{words}");
+        assert!(!trace.exists());
+    }
     let mut old = programs.clone();
     old.version.minor = 1;
     let refused = restore_plain(&server.server(), &old, &options, b"", "k3").await.unwrap_err();
