@@ -261,6 +261,12 @@ async fn who_we_are_and_what_we_may_decides_the_fault() {
     let words = failed(read(dump(request.clone())).await, Fault::Right);
     assert!(words.contains("permission denied") && words.contains("database postgres"), "{words}");
     server.sql("postgres", "grant select on all tables in schema public to guarded");
+    // The password may come from a file as well.
+    let file = server.path("passwords");
+    std::fs::write(&file, "*:*:*:guarded:right\n").unwrap();
+    printed(Command::new("chmod").arg("600").arg(&file));
+    let with_file = Server { password_file: Some(file), ..server.server_as("guarded") };
+    read(dump(Dump { server: with_file, ..request.clone() })).await.unwrap();
     let read_all = read(dump(request.clone())).await.unwrap();
     assert_eq!(read_all.warnings.len(), 1, "{:?}", read_all.warnings);
     let globals = String::from_utf8_lossy(&read_all.entry("globals.sql").data).into_owned();
@@ -290,6 +296,41 @@ async fn a_server_that_is_down_or_goes_down_is_no_whole_dump() {
     failed(read_part, Fault::Interrupted);
     let words = failed(read(dump(request)).await, Fault::Unreachable);
     assert!(words.contains(server.path("pg").to_str().unwrap()), "{words}");
+}
+
+/// Puts a script beside links to the real programs, and gives the folder.
+fn pretending(server_programs: &Programs, program: &str, script: &str) -> TempDir {
+    let folder = TempDir::new().unwrap();
+    for name in ["pg_dump", "pg_dumpall", "psql"].iter().filter(|name| **name != program) {
+        std::os::unix::fs::symlink(server_programs.folder.join(name), folder.path().join(name)).unwrap();
+    }
+    let real = server_programs.folder.join(program);
+    let script =
+        format!("#!/bin/sh\nreal={}\ncase $1 in --version) exec $real \"$@\";; esac\n{script}\n", real.display());
+    std::fs::write(folder.path().join(program), script).unwrap();
+    printed(Command::new("chmod").arg("755").arg(folder.path().join(program)));
+    folder
+}
+
+#[tokio::test]
+async fn a_program_that_returns_0_without_the_end_of_its_dump_is_not_believed() {
+    let server = Postgres::start();
+    server.sql("postgres", TABLES);
+    let programs = server.programs().await;
+    let cases = [
+        ("pg_dump", "$real \"$@\" | head -c 100000", Fault::Incomplete, "in the middle of a table"),
+        ("pg_dump", "$real \"$@\" | head -c 100", Fault::Incomplete, "within its table of contents"),
+        ("pg_dump", "$real \"$@\"; echo more", Fault::Damaged, "neither a table nor large objects"),
+        ("pg_dump", "exit 0", Fault::Incomplete, "within its first bytes"),
+        ("pg_dumpall", "$real \"$@\" | head -n 20", Fault::Incomplete, "without the last line"),
+    ];
+    for (program, script, fault, words) in cases {
+        let folder = pretending(&programs, program, script);
+        let mut request = server.dump(&["postgres"]);
+        request.folders = vec![folder.path().to_owned()];
+        let said = failed(read(dump(request)).await, fault);
+        assert!(said.contains(words), "{script}: {said}");
+    }
 }
 
 #[tokio::test]

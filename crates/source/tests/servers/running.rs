@@ -134,13 +134,16 @@ pub(crate) fn failed(read: Result<Read, SourceError>, expected: Fault) -> String
     }
 }
 
-/// The folder of a newer Debian with servers in it, if this machine has one.
+/// The folder that `scripts/servers.sh` makes, if this machine has it.
 pub(crate) fn newer_root() -> Option<PathBuf> {
     let home = std::env::var_os("HOME")?;
     let root = Path::new(&home).join(".cache/backstay/roots/servers");
     let is_there = root.join("usr/lib/postgresql/18/bin/postgres").exists() && rustix::process::geteuid().is_root();
     if !is_there {
-        eprintln!("SKIPPED: {} has no newer servers, or we are not root", root.display());
+        eprintln!(
+            "SKIPPED: no newer servers in {} (scripts/servers.sh makes them), or we are not root",
+            root.display()
+        );
     }
     is_there.then_some(root)
 }
