@@ -21,6 +21,8 @@ use crate::tls::Tls;
 
 /// Pages of etcd's database, in bytes.
 const PAGE_LEN: u32 = 4096;
+/// How long a member may take to be reached: several may have to be tried.
+const CONNECT_FOR: Duration = Duration::from_secs(10);
 /// How long a member may be silent unless told otherwise.
 const IDLE_FOR: Duration = Duration::from_secs(60);
 
@@ -147,7 +149,8 @@ async fn choose(request: &EtcdSnapshot) -> Result<(Candidate, Vec<String>), Sour
 async fn enter(request: &EtcdSnapshot, url: &str) -> Result<Candidate, SourceError> {
     let place = format!("etcd at {}", without_credentials(url));
     let wrong = |error: tonic::transport::Error| SourceError::server(&place, Fault::Setting, in_full(&error));
-    let mut endpoint = Endpoint::from_shared(url.to_owned()).map_err(wrong)?.connect_timeout(request.idle_for);
+    let mut endpoint =
+        Endpoint::from_shared(url.to_owned()).map_err(wrong)?.connect_timeout(request.idle_for.min(CONNECT_FOR));
     if url.starts_with("https:") {
         endpoint = endpoint.tls_config(tls_config(&place, &request.tls).await?).map_err(wrong)?;
     }

@@ -58,7 +58,7 @@ mod tests {
     #[test]
     fn a_snapshot_is_believed_only_with_its_own_hash_at_its_end() {
         let pages = vec![7; 8192];
-        let whole = [pages.as_slice(), Sha256::digest(&pages).as_slice()].concat();
+        let whole = [pages.as_slice(), Sha256::new_with_prefix(&pages).finalize().as_slice()].concat();
         for piece_len in [1, 31, 32, 33, 4096, 10_000] {
             assert_eq!(finish(&whole, piece_len), Ok(()));
         }

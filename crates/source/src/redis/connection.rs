@@ -17,6 +17,8 @@ use crate::tls::Tls;
 
 /// The longest line or `INFO`, in bytes.
 const ANSWER_LEN_MAX: usize = 1024 * 1024;
+/// How long a server may take to be reached: several may have to be tried.
+const CONNECT_FOR: Duration = Duration::from_secs(10);
 /// How much is read at a time, in bytes.
 const READ_LEN: usize = 256 * 1024;
 
@@ -35,8 +37,9 @@ pub(super) struct Connection {
 impl Connection {
     pub(super) async fn open(address: &Address, tls: Option<&Tls>, idle_for: Duration) -> Result<Self, SourceError> {
         let place = address.place();
-        let opened = timeout(idle_for, connect(&place, address, tls)).await;
-        let late = |_| SourceError::server(&place, Fault::Unreachable, format!("no answer within {idle_for:?}"));
+        let limit = idle_for.min(CONNECT_FOR);
+        let opened = timeout(limit, connect(&place, address, tls)).await;
+        let late = |_| SourceError::server(&place, Fault::Unreachable, format!("no answer within {limit:?}"));
         let stream = opened.map_err(late)??;
         Ok(Self { place, stream, buffer: BytesMut::new(), idle_for })
     }

@@ -173,6 +173,38 @@ async fn a_member_killed_in_mid_stream_leaves_no_whole_snapshot() {
 }
 
 #[tokio::test]
+async fn a_follower_is_preferred_and_members_that_are_down_are_passed_over() {
+    let names = ["a", "b", "c"];
+    let peers: Vec<String> = names.iter().map(|_| format!("http://127.0.0.1:{}", free_port())).collect();
+    let clients: Vec<String> = names.iter().map(|_| format!("http://127.0.0.1:{}", free_port())).collect();
+    let cluster: Vec<String> = names.iter().zip(&peers).map(|(name, peer)| format!("{name}={peer}")).collect();
+    let folder = TempDir::with_prefix("backstay-etcd-").unwrap();
+    let start = |index: usize| {
+        let mut command = Command::new("etcd");
+        command.args(["--name", names[index], "--data-dir"]).arg(folder.path().join(names[index]));
+        command.args(["--listen-client-urls", &clients[index], "--advertise-client-urls", &clients[index]]);
+        command.args(["--listen-peer-urls", &peers[index], "--initial-advertise-peer-urls", &peers[index]]);
+        Running::start(command.args(["--initial-cluster", &cluster.join(",")]))
+    };
+    let mut members: Vec<Running> = (0..3).map(start).collect();
+    let ctl = |args: &[&str]| {
+        let mut command = Command::new("etcdctl");
+        command.env("ETCDCTL_API", "3").arg("--endpoints").arg(clients.join(",")).args(args);
+        command.output().unwrap()
+    };
+    until(|| ctl(&["endpoint", "health"]).status.success());
+    assert!(ctl(&["put", "/key", "value"]).status.success());
+    let mut request = EtcdSnapshot::new(clients.clone());
+    let read_one = read(snapshot(request.clone())).await.unwrap();
+    assert_eq!((read_one.fact("role"), read_one.fact("revision")), ("follower", "2"));
+    members[0].kill();
+    let without_one = read(snapshot(request.clone())).await.unwrap();
+    assert!(without_one.warnings.iter().any(|warning| warning.contains(&clients[0])), "{:?}", without_one.warnings);
+    request.endpoints.remove(0);
+    assert!(read(snapshot(request)).await.unwrap().warnings.is_empty());
+}
+
+#[tokio::test]
 async fn something_else_than_etcd_is_given_up_in_time() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let mut request = EtcdSnapshot::new(vec![format!("http://{}", silent.local_addr().unwrap())]);
