@@ -242,6 +242,11 @@ pub enum Fault {
 }
 
 impl SourceError {
+    /// What a server, or the program that speaks to it, did not do. `place` never has a password in it.
+    pub(crate) fn server(place: impl Into<String>, fault: Fault, what: impl Into<String>) -> Self {
+        Self::Server { place: place.into(), what: what.into(), fault }
+    }
+
     /// What a caller can do about it.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
