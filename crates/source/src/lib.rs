@@ -20,6 +20,7 @@ mod fds;
 pub mod files;
 mod observe;
 mod owners;
+pub mod postgres;
 pub mod sink;
 pub mod stdin;
 mod xattrs;
