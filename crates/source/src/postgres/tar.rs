@@ -293,5 +293,4 @@ fn take(input: &mut Bytes, left: &mut u64) -> Bytes {
 }
 
 #[cfg(test)]
-#[path = "tar_tests.rs"]
 mod tests;

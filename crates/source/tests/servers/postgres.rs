@@ -3,13 +3,17 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
 
 use futures::StreamExt as _;
 use source::events::Event;
 use source::postgres::manifest::Manifest;
 use source::postgres::restore::{self, Lack};
-use source::postgres::{BaseBackup, Checksums, Host, Server as Reached, SessionWanted, base_backup};
+use source::postgres::{BaseBackup, Checksums, Host, Server as Reached, SessionWanted, Tls, TlsMode, base_backup};
 use source::{Fault, SourceError};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
 use zeroize::Zeroizing;
 
 use crate::postgres_server::{OWNER, Server, Version, ran, verify_backup};
@@ -392,4 +396,262 @@ async fn a_backup_goes_on_without_a_slot_and_says_so() {
     let folder = version.folder();
     let told = backed_up(&server, BaseBackup::default(), folder.path(), None).await;
     assert!(told.warnings[0].contains("no replication slot"), "{:?}", told.warnings);
+}
+
+/// Makes an authority and a certificate of it for `db.example`, and lets the server use them. Returns the authority's
+/// file and that of a stranger.
+fn certified(server: &Server) -> (PathBuf, PathBuf) {
+    let folder = server.sockets();
+    let script = "
+        openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 9 -subj /CN=authority -keyout ca.key -out ca.crt
+        openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 9 -subj /CN=stranger -keyout s.key -out stranger.crt
+        openssl req -newkey rsa:2048 -nodes -subj /CN=db -keyout server.key -out server.csr
+        printf 'subjectAltName=DNS:localhost' > names
+        openssl x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 9 -sha384 -extfile names -out server.crt
+        mv server.key server.crt data/ && chmod 0600 data/server.key";
+    ran(Command::new("sh").args(["-e", "-c", script]).current_dir(folder));
+    server.version.own(server.data());
+    (folder.join("ca.crt"), folder.join("stranger.crt"))
+}
+
+#[tokio::test]
+async fn tls_is_as_strict_as_it_is_told_to_be_and_binds_passwords_to_the_session() {
+    let Some(version) = Version::find(15) else { return };
+    let server = Server::start(&version, &settings(&version)[..2]);
+    let (authority, stranger) = certified(&server);
+    let _ = server.sql("create role scram login replication password 'secret'");
+    server.write(
+        "pg_hba.conf",
+        "local all owner trust\nhost all owner 127.0.0.1/32 trust\n\
+        hostssl replication scram 127.0.0.1/32 scram-sha-256\n",
+    );
+    server.append("postgresql.conf", "ssl = on\n");
+    let _ = server.stop("fast");
+    server.run();
+
+    let with = |name: &str, mode: TlsMode, roots: Option<&PathBuf>| {
+        let mut reached = as_role(&server, "scram", "secret");
+        reached.hosts = vec![Host::new(name, server.port)];
+        reached.tls = Tls { mode, roots: roots.cloned(), identity: None };
+        reached
+    };
+    let good = [
+        with("127.0.0.1", TlsMode::Prefer, None),
+        with("127.0.0.1", TlsMode::Require, None),
+        with("127.0.0.1", TlsMode::VerifyCa, Some(&authority)),
+        with("localhost", TlsMode::VerifyFull, Some(&authority)),
+    ];
+    for reached in good {
+        let folder = version.folder();
+        write(base_backup(reached, BaseBackup::default()), folder.path(), None).await.unwrap();
+    }
+    is(&refused(with("127.0.0.1", TlsMode::Disable, None)).await, Fault::Setting, "pg_hba.conf");
+    is(
+        &refused(with("127.0.0.1", TlsMode::VerifyFull, Some(&authority))).await,
+        Fault::Unreachable,
+        "not valid for name",
+    );
+    for mode in [TlsMode::Require, TlsMode::VerifyCa, TlsMode::VerifyFull] {
+        is(&refused(with("localhost", mode, Some(&stranger))).await, Fault::Unreachable, "TLS");
+    }
+    is(&refused(with("localhost", TlsMode::VerifyFull, None)).await, Fault::Unreachable, "TLS");
+    let mut wrong = with("localhost", TlsMode::VerifyFull, Some(&authority));
+    wrong.password = Some(Zeroizing::new("wrong".to_owned()));
+    is(&refused(wrong).await, Fault::Login, "password authentication failed");
+}
+
+#[tokio::test]
+async fn a_server_without_tls_is_refused_where_tls_is_asked_for() {
+    let Some(version) = Version::find(15) else { return };
+    let server = Server::start(&version, &settings(&version)[..2]);
+    let mut reached = reached(&server);
+    reached.tls.mode = TlsMode::Require;
+    is(&refused(reached).await, Fault::Setting, "does not offer TLS");
+}
+
+#[tokio::test]
+async fn a_standby_is_read_as_well_as_a_primary() {
+    for version in [13, 15, 18].into_iter().filter_map(Version::find) {
+        let primary = filled(&version);
+        let folder = version.folder();
+        let data = folder.path().join("data");
+        backed_up(&primary, BaseBackup::default(), &data, None).await;
+        fs::write(data.join("standby.signal"), "").unwrap();
+        let follow = format!("primary_conninfo = 'host=127.0.0.1 port={} user={OWNER}'", primary.port);
+        let standby = Server::start_on(&version, folder, &data, &[&follow, "hot_standby = on"]);
+        let _ =
+            primary.sql("insert into customers select n, 'followed' from generate_series(30000, 31000) n; checkpoint");
+        for _ in 0..600 {
+            if standby.sql("select count(*) from customers where id >= 30000") == "1001" {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+
+        let both = vec![Host::new("127.0.0.1", primary.port), Host::new("127.0.0.1", standby.port)];
+        let mut reached = Reached::new(both, OWNER);
+        reached.wanted = SessionWanted::Standby;
+        let folder = version.folder();
+        let data = folder.path().join("data");
+        let told = write(base_backup(reached, BaseBackup::default()), &data, None).await.unwrap();
+        assert_eq!(told.facts["in_recovery"], "true");
+        fs::remove_file(data.join("standby.signal")).unwrap();
+        // What a promoted standby needs is whatever the primary has: it is restored as a server of its own.
+        let _ = primary.stop("fast");
+        let hashes = standby.sql(HASHES);
+        proven(&version, folder, data, &hashes);
+    }
+}
+
+/// What becomes of the bytes that a server says.
+#[derive(Debug, Clone, Copy)]
+enum Meddling {
+    None,
+    /// After so many bytes the connection is closed.
+    Cut(usize),
+    /// The byte after so many is changed.
+    Flip(usize),
+    /// So many bytes at the end of the backup never come.
+    Last(usize),
+}
+
+/// A backup through a network that meddles with it.
+async fn meddled(server: &Server, meddling: Meddling, data: &Path) -> Result<Told, SourceError> {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let mut reached = reached(server);
+    reached.hosts = vec![Host::new("127.0.0.1", listener.local_addr().unwrap().port())];
+    reached.tls.mode = TlsMode::Disable;
+    let port = server.port;
+    let network = tokio::spawn(async move {
+        // The first connection brings the backup, the second keeps the log.
+        for meddling in [meddling, Meddling::None] {
+            let (client, _) = listener.accept().await.unwrap();
+            let server = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+            tokio::spawn(meddle(client, server, meddling));
+        }
+    });
+    let outcome = write(base_backup(reached, BaseBackup::default()), data, None).await;
+    network.abort();
+    outcome
+}
+
+async fn meddle(client: TcpStream, server: TcpStream, meddling: Meddling) {
+    let (mut from_client, mut to_client) = client.into_split();
+    let (mut from_server, mut to_server) = server.into_split();
+    tokio::spawn(async move { tokio::io::copy(&mut from_client, &mut to_server).await });
+    let mut passed = 0;
+    let mut waiting = Vec::new();
+    let mut buffer = vec![0; 16 * 1024];
+    loop {
+        // Once the backup has begun, a server that is silent has said all.
+        let patience = Duration::from_millis(if passed > 1 << 20 { 700 } else { 60_000 });
+        let Ok(Ok(len @ 1..)) = tokio::time::timeout(patience, from_server.read(&mut buffer)).await else { return };
+        waiting.extend_from_slice(&buffer[..len]);
+        let end = passed + waiting.len();
+        let mut is_over = false;
+        let ready = match meddling {
+            Meddling::Cut(place) if place < end => {
+                is_over = true;
+                place - passed
+            }
+            Meddling::Flip(place) if (passed..end).contains(&place) => {
+                waiting[place - passed] ^= 0x10;
+                waiting.len()
+            }
+            Meddling::Last(kept) if end > 1 << 20 => waiting.len().saturating_sub(kept),
+            _ => waiting.len(),
+        };
+        if to_client.write_all(&waiting[..ready]).await.is_err() || is_over {
+            return;
+        }
+        waiting.drain(..ready);
+        passed += ready;
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_is_cut_anywhere_is_no_backup() {
+    for version in [13, 15, 18].into_iter().filter_map(Version::find) {
+        let server = Server::start(&version, settings(&version));
+        let folder = version.folder();
+        let whole = backed_up(&server, BaseBackup::default(), &folder.path().join("whole"), None).await;
+        let len = usize::try_from(whole.len).unwrap();
+        let through = tempfile::tempdir().unwrap();
+        meddled(&server, Meddling::None, through.path()).await.unwrap();
+        let within = (0..6).map(|step| Meddling::Cut(200 + len / 6 * step + step * 17));
+        // The last six bytes say that the server is ready, the seventeen before them that the backup is whole.
+        for meddling in within.chain([1, 6, 7, 23, 24, 60, 200].map(Meddling::Last)) {
+            let data = tempfile::tempdir().unwrap();
+            let outcome = meddled(&server, meddling, data.path()).await;
+            let error = outcome.err().unwrap_or_else(|| panic!("Postgres {}: {meddling:?} passed", version.major));
+            is(&error, Fault::Interrupted, "");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_changed_byte_never_passes_for_another() {
+    for version in [13, 15, 18].into_iter().filter_map(Version::find) {
+        let server = Server::start(&version, settings(&version));
+        let folder = version.folder();
+        let whole = backed_up(&server, BaseBackup::default(), &folder.path().join("whole"), None).await;
+        // The log comes last, and has checksums of its own only.
+        let len = usize::try_from(whole.len).unwrap() - (17 << 20);
+        let mut noticed = 0;
+        for step in 0..12 {
+            let data = version.folder();
+            match meddled(&server, Meddling::Flip(2000 + len / 12 * step + step * 17), data.path()).await {
+                Err(SourceError::Server { .. }) => noticed += 1,
+                Err(error) => panic!("{error}"),
+                // A byte that is of no matter, such as of a progress report: then all the rest must be right.
+                Ok(_) => assert_eq!(verify_backup(&version, data.path()), None, "step {step}"),
+            }
+        }
+        assert!(noticed >= 11, "{noticed} of 12");
+    }
+}
+
+#[tokio::test]
+async fn a_configuration_that_is_kept_elsewhere_is_told() {
+    let Some(version) = Version::find(15) else { return };
+    let server = Server::start(&version, settings(&version));
+    let (folder, inside) = server.further_folder("etc");
+    let _ = server.stop("fast");
+    fs::rename(server.data().join("pg_hba.conf"), folder.join("pg_hba.conf")).unwrap();
+    server.configure(&[&format!("hba_file = '{}/pg_hba.conf'", inside.display())]);
+    server.run();
+    let folder = version.folder();
+    let data = folder.path().join("data");
+    let told = backed_up(&server, BaseBackup::default(), &data, None).await;
+    assert_eq!(told.warnings.len(), 1);
+    assert!(told.warnings[0].starts_with("pg_hba.conf"), "{:?}", told.warnings);
+    fs::set_permissions(&data, fs::Permissions::from_mode(0o700)).unwrap();
+    assert_eq!(restore::lacks(&data).await.unwrap(), [Lack::Missing("pg_hba.conf".into())]);
+}
+
+#[tokio::test]
+async fn what_a_restored_directory_lacks_is_told() {
+    let Some(version) = Version::find(15) else { return };
+    let server = Server::start(&version, settings(&version));
+    let folder = version.folder();
+    let data = folder.path().join("data");
+    backed_up(&server, BaseBackup::default(), &data, None).await;
+    fs::set_permissions(&data, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::remove_file(data.join("global/pg_control")).unwrap();
+    fs::write(data.join("PG_VERSION"), "15").unwrap();
+    fs::write(data.join("postmaster.pid"), "").unwrap();
+    let log = fs::read_dir(data.join("pg_wal")).unwrap().map(|entry| entry.unwrap());
+    let segment = log.map(|entry| entry.file_name()).find(|name| name.len() == 24).unwrap();
+    fs::remove_file(data.join("pg_wal").join(&segment)).unwrap();
+    let lacks = restore::lacks(&data).await.unwrap();
+    for lack in [
+        Lack::Mode(0o755),
+        Lack::Missing("global/pg_control".into()),
+        Lack::Missing(Path::new("pg_wal").join(segment)),
+        Lack::Length { path: "PG_VERSION".into(), found: 2, expected: 3 },
+        Lack::Stranger("postmaster.pid".into()),
+    ] {
+        assert!(lacks.contains(&lack), "{lack} is not in {lacks:?}");
+    }
+    assert_eq!(lacks.len(), 5, "{lacks:?}");
 }
