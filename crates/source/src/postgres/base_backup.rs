@@ -83,7 +83,7 @@ impl Default for BaseBackup {
 /// (`full` or `incremental`) and for each tablespace `tablespace_<oid>`, where it was. Its files come as
 /// `pg_tblspc/<oid>/…`, a directory where the server had a link.
 ///
-/// Memory: at most a few messages of 128 KiB, and about 200 bytes for each file of the server (400 with an earlier
+/// Memory: at most a few messages of 128 KiB, and about 200 bytes for each file of the server (700 with an earlier
 /// manifest, besides that itself).
 ///
 /// # Errors

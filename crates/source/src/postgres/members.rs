@@ -179,6 +179,10 @@ impl Members {
             Some(_) if path == LABEL && len <= LABEL_LEN_MAX => (path.clone(), Way::Label(Vec::new())),
             _ => (path.clone(), Way::Whole),
         };
+        if is_partial && !self.previous.as_ref().is_some_and(|files| files.contains_key(&real)) {
+            let what = format!("only blocks came of {}, which the earlier backup does not have", escaped(&real));
+            return Err(odd(&self.place, what));
+        }
         if self.received.contains_key(&path) || (is_partial && self.received.contains_key(&real)) {
             return Err(odd(&self.place, format!("{} comes twice", escaped(&real))));
         }

@@ -8,10 +8,16 @@
 //! Never here: whose file it is.
 
 use std::fmt;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 
 use zeroize::{Zeroize as _, Zeroizing};
 
 use super::address::Host;
+use super::failure::unfit;
+use crate::SourceError;
 
 /// The lines of a password file.
 #[derive(Clone, Default)]
@@ -25,6 +31,26 @@ struct Line {
 }
 
 impl Passfile {
+    /// Reads a file; one that is not there has no lines.
+    ///
+    /// # Errors
+    ///
+    /// [`SourceError::Server`] if others than its owner may read it, as libpq has it; [`SourceError::Unreadable`] if we
+    /// may not.
+    pub fn read(path: &Path) -> Result<Self, SourceError> {
+        let unreadable = |source| SourceError::Unreadable { path: path.to_owned(), source };
+        let mut file = match File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
+            file => file.map_err(unreadable)?,
+        };
+        if file.metadata().map_err(unreadable)?.mode() & 0o077 != 0 {
+            return Err(unfit(&format!("password file {} may be read by others than its owner", path.display())));
+        }
+        let mut text = Zeroizing::new(String::new());
+        file.read_to_string(&mut text).map_err(unreadable)?;
+        Ok(Self::parse(&text))
+    }
+
     /// Reads the text of a file. Lines that are not of the format are left out of account, as libpq does.
     #[must_use]
     pub fn parse(text: &str) -> Self {
@@ -108,6 +134,19 @@ mod tests {
         assert_eq!(found("db", 1, "x", "me").as_deref(), Some("any:thing"));
         assert_eq!(found("/var/run", 1, "x", "me").as_deref(), Some("local"));
         assert_eq!(found("old", 1, "a", "b"), None);
+    }
+
+    #[test]
+    fn a_file_that_others_may_read_is_refused_and_one_that_is_not_there_is_empty() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pgpass");
+        assert!(Passfile::read(&path).unwrap().0.is_empty());
+        std::fs::write(&path, TEXT).unwrap();
+        for (mode, is_read) in [(0o644, false), (0o640, false), (0o600, true)] {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(Passfile::read(&path).is_ok_and(|file| file.0.len() == 4), is_read, "{mode:o}");
+        }
     }
 
     #[test]

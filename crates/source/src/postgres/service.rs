@@ -9,6 +9,23 @@
 //!
 //! Never here: which file it is, and LDAP.
 
+use std::fs;
+use std::path::Path;
+
+use super::failure::unfit;
+use crate::SourceError;
+
+/// The settings of the service `name` in the file `path`, in order.
+///
+/// # Errors
+///
+/// [`SourceError::Unreadable`] if the file cannot be read, [`SourceError::Server`] if it has no such service.
+pub fn read(path: &Path, name: &str) -> Result<Vec<(String, String)>, SourceError> {
+    let text = fs::read_to_string(path);
+    let text = text.map_err(|source| SourceError::Unreadable { path: path.to_owned(), source })?;
+    settings(&text, name).ok_or_else(|| unfit(&format!("{} has no service {name:?}", path.display())))
+}
+
 /// The settings of the service `name` in order, or `None` if the text has no such service.
 #[must_use]
 pub fn settings(text: &str, name: &str) -> Option<Vec<(String, String)>> {
@@ -36,5 +53,10 @@ mod tests {
         assert_eq!(settings(text, "a"), pairs(&[("host", "one"), ("user", "me")]));
         assert_eq!(settings(text, "b"), pairs(&[("host", "two")]));
         assert_eq!(settings(text, "c"), None);
+
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), text).unwrap();
+        assert_eq!(read(file.path(), "b").unwrap().len(), 1);
+        assert!(read(file.path(), "c").unwrap_err().to_string().contains("no service \"c\""));
     }
 }

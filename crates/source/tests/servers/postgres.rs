@@ -12,6 +12,7 @@ use source::postgres::manifest::Manifest;
 use source::postgres::restore::{self, Lack};
 use source::postgres::{BaseBackup, Checksums, Host, Server as Reached, SessionWanted, Tls, TlsMode, base_backup};
 use source::{Fault, SourceError};
+use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use zeroize::Zeroizing;
@@ -57,7 +58,7 @@ async fn backed_up(server: &Server, wanted: BaseBackup, target: &Path, base: Opt
 }
 
 /// Checks a backup by its manifest, starts it, and compares its rows and its indexes.
-fn proven(version: &Version, folder: tempfile::TempDir, data: PathBuf, hashes: &str) {
+fn proven(version: &Version, folder: TempDir, data: PathBuf, hashes: &str) {
     assert_eq!(verify_backup(version, &data), None, "Postgres {}", version.major);
     let restored = Server::start_on(version, folder, &data, &[]);
     assert_eq!(restored.sql(HASHES), hashes, "Postgres {}", version.major);
@@ -78,6 +79,16 @@ fn amchecked(server: &Server) {
 const INDEXES_CHECKED: &str = "
 select bt_index_check(i.indexrelid, true) from pg_index i join pg_class c on c.oid = i.indexrelid
 join pg_am a on a.oid = c.relam where a.amname = 'btree' and c.relpersistence = 'p' and i.indisready and i.indisvalid";
+
+/// Links the tablespaces of a restored directory, in such a way that its server sees them in its own root.
+async fn linked(version: &Version, folder: &TempDir, data: &Path) {
+    for (oid, place) in restore::link_tablespaces(data, &folder.path().join("away")).await.unwrap() {
+        assert_eq!(restore::lacks(data).await.unwrap(), []);
+        let link = data.join("pg_tblspc").join(oid);
+        fs::remove_file(&link).unwrap();
+        symlink(version.inside(&place), link).unwrap();
+    }
+}
 
 async fn whole_backup_restores(major: u32) {
     let Some(version) = Version::find(major) else { return };
@@ -106,12 +117,7 @@ async fn whole_backup_restores(major: u32) {
     let _ = server.stop("fast");
     fs::set_permissions(&data, fs::Permissions::from_mode(0o700)).unwrap();
     assert_eq!(restore::lacks(&data).await.unwrap(), [Lack::Unlinked(format!("pg_tblspc/{tablespace}").into())]);
-    for (oid, place) in restore::link_tablespaces(&data, &folder.path().join("away")).await.unwrap() {
-        assert_eq!(restore::lacks(&data).await.unwrap(), []);
-        let link = data.join("pg_tblspc").join(oid);
-        fs::remove_file(&link).unwrap();
-        symlink(version.inside(&place), link).unwrap();
-    }
+    linked(&version, &folder, &data).await;
     let restored = Server::start_on(&version, folder, &data, &[]);
     assert_eq!(restored.sql(HASHES), hashes);
     assert_eq!(restored.sql("select count(*) from far"), "9000");
@@ -153,6 +159,7 @@ delete from blobs where id > 20;
 vacuum blobs;
 insert into customers select n, 'late' from generate_series(20001, 26000) n;
 create table young as select * from customers;
+update far set name = 'far' where id = 77;
 drop table if exists gone;";
 
 /// Changes a server between backups, each of which differs from the one before it.
@@ -160,6 +167,9 @@ async fn chain_of_backups_restores(major: u32) {
     let Some(version) = Version::find(major) else { return };
     let server = filled(&version);
     let _ = server.sql("create table gone as select * from orders");
+    let (_, inside) = server.further_folder("disk");
+    let _ = server.sql(&format!("create tablespace disk location '{}'", inside.display()));
+    let _ = server.sql("create table far tablespace disk as select * from customers");
     let folder = version.folder();
     let path = |number: usize| folder.path().join(format!("data{number}"));
     let full = backed_up(&server, BaseBackup::default(), &path(0), None).await;
@@ -186,14 +196,17 @@ async fn chain_of_backups_restores(major: u32) {
     assert!(told.len < full.len / 2, "{} bytes of {}", told.len, full.len);
 
     let hashes = server.sql(HASHES);
-    let (count, last) = (server.sql("select count(*) from young"), path(3));
+    const OTHERS: &str = "select count(*) from young union all select count(*) from far where name = 'far'";
+    let (others, last) = (server.sql(OTHERS), path(3));
     let _ = server.stop("fast");
     // A file that nothing was changed in keeps the checksum that its manifest had, through all backups.
     let manifest = Manifest::parse(&fs::read(last.join("backup_manifest")).unwrap()).unwrap();
     let without = manifest.files.iter().filter(|file| file.checksum.is_none()).count();
     assert!((1..manifest.files.len() / 4).contains(&without), "{without} of {}", manifest.files.len());
+    fs::set_permissions(&last, fs::Permissions::from_mode(0o700)).unwrap();
+    linked(&version, &folder, &last).await;
     let restored = Server::start_on(&version, folder, &last, &[]);
-    assert_eq!((restored.sql(HASHES), restored.sql("select count(*) from young")), (hashes, count));
+    assert_eq!((restored.sql(HASHES), restored.sql(OTHERS)), (hashes, others));
     amchecked(&restored);
 }
 
@@ -609,6 +622,63 @@ async fn a_changed_byte_never_passes_for_another() {
         }
         assert!(noticed >= 11, "{noticed} of 12");
     }
+}
+
+/// Reads a server that writes and recycles its log meanwhile.
+async fn busily_backed_up(version: &Version, settings: &[&str], data: &Path) -> Result<Told, SourceError> {
+    let server = Server::start(version, settings);
+    let _ = server.sql(TABLES);
+    let began = base_backup(reached(&server), BaseBackup { rate_max: Some(32 * 1024), ..BaseBackup::default() });
+    let mut is_first = true;
+    let busy = began.map(move |event| {
+        if matches!(event, Ok(Event::Data(_))) && std::mem::take(&mut is_first) {
+            for _ in 0..6 {
+                let _ = server.sql("insert into customers select max(id) + 1, 'meanwhile' from customers");
+                let _ = server.sql_lines("select pg_switch_wal(); checkpoint");
+            }
+        }
+        event
+    });
+    write(busy.boxed(), data, None).await
+}
+
+#[tokio::test]
+async fn log_that_is_needed_is_kept_while_the_backup_runs() {
+    for version in Version::all() {
+        let mut settings = settings(&version).to_vec();
+        settings.extend(["max_wal_size = 32MB", "min_wal_size = 32MB"]);
+        let folder = version.folder();
+        let data = folder.path().join("data");
+        busily_backed_up(&version, &settings, &data).await.unwrap();
+        assert_eq!(verify_backup(&version, &data), None);
+        let restored = Server::start_on(&version, folder, &data, &[]);
+        assert_eq!(restored.sql("select count(*) from customers where name = 'meanwhile'"), "6");
+    }
+}
+
+#[tokio::test]
+async fn a_backup_whose_log_is_gone_is_no_backup() {
+    let Some(version) = Version::find(15) else { return };
+    let settings = ["max_replication_slots = 0", "max_wal_size = 32MB", "min_wal_size = 32MB"];
+    let folder = version.folder();
+    let error = busily_backed_up(&version, &settings, folder.path()).await.unwrap_err();
+    is(&error, Fault::Incomplete, "WAL");
+}
+
+#[tokio::test]
+async fn a_server_that_never_answers_or_is_not_ready_is_told_apart() {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let mut silent = Reached::new(vec![Host::new("127.0.0.1", listener.local_addr().unwrap().port())], OWNER);
+    silent.connect_for = Duration::from_millis(300);
+    is(&refused(silent).await, Fault::Unreachable, "no answer within");
+
+    let Some(version) = Version::find(15) else { return };
+    let server = Server::start(&version, settings(&version));
+    let _ = server.stop("fast");
+    server.write("standby.signal", "");
+    server.configure(&["hot_standby = off"]);
+    server.run();
+    is(&refused(reached(&server)).await, Fault::Busy, "not accepting connections");
 }
 
 #[tokio::test]
