@@ -27,7 +27,7 @@ use super::message::Row;
 use super::server::Server;
 use super::tar::Tar;
 use crate::events::{Event, Events};
-use crate::{Fault, SourceError};
+use crate::{Fault, SourceError, blocking};
 
 /// The oldest version that writes manifests.
 const MAJOR_MIN: u32 = 13;
@@ -190,7 +190,8 @@ async fn start(
     let Some(bytes) = &wanted.previous_manifest else {
         return start_one(connection, setup, wanted, None).await;
     };
-    let refusal = match Manifest::parse(bytes) {
+    let parsed = bytes.clone();
+    let refusal = match blocking::run(move || Manifest::parse(&parsed)).await? {
         Err(error) => error.to_string(),
         Ok(_) if setup.major < MAJOR_INCREMENTAL => {
             format!("version {} cannot, {MAJOR_INCREMENTAL} is the first that can", setup.major)
@@ -397,7 +398,39 @@ impl Warned {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use tokio::io::AsyncWriteExt as _;
+
     use super::*;
+
+    /// A connection to a server that says `words` and nothing more.
+    async fn said(words: &[u8]) -> Connection {
+        let (own, mut server) = tokio::io::duplex(64 * 1024);
+        server.write_all(words).await.unwrap();
+        Connection::new(Box::new(own), "postgres at test".to_owned(), Duration::from_secs(1))
+    }
+
+    async fn fault_of_end(words: &[u8]) -> Option<Fault> {
+        match completed(&mut said(words).await).await {
+            Ok(()) => None,
+            Err(SourceError::Server { fault, .. }) => Some(fault),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_backup_is_whole_only_if_the_server_says_so_and_is_ready() {
+        const DONE: &[u8] = b"C\0\0\0\x10BASE_BACKUP\0";
+        const READY: &[u8] = b"Z\0\0\0\x05I";
+        assert_eq!(fault_of_end(&[DONE, READY].concat()).await, None);
+        assert_eq!(fault_of_end(DONE).await, Some(Fault::Interrupted));
+        assert_eq!(fault_of_end(READY).await, Some(Fault::Incomplete));
+        assert_eq!(fault_of_end(&[b"C\0\0\0\x0bSELECT\0", READY].concat()).await, Some(Fault::Incomplete));
+        assert_eq!(fault_of_end(&[b"d\0\0\0\x05x", DONE, READY].concat()).await, Some(Fault::Protocol));
+        let damaged = b"E\0\0\0\x11CXX001\0Mbad\0\0";
+        assert_eq!(fault_of_end(&[damaged, DONE, READY].concat()).await, Some(Fault::Damaged));
+    }
 
     #[test]
     fn commands_follow_the_grammar_of_the_version() {

@@ -152,3 +152,67 @@ async fn send_password(connection: &mut Connection, password: &[u8]) -> Result<(
     bytes.push(0);
     connection.send(&bytes).await
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    /// How a login ends at a server that says `words`, and what that server hears after the startup.
+    async fn login(words: &[u8], is_private: bool) -> (Result<(), SourceError>, Vec<u8>) {
+        let (own, mut server) = tokio::io::duplex(64 * 1024);
+        server.write_all(words).await.unwrap();
+        let mut connection = Connection::new(Box::new(own), "postgres at test".to_owned(), Duration::from_secs(1));
+        let password = Some(Zeroizing::new("pass word".to_owned()));
+        let login = Login { parameters: vec![("user", "u")], user: "u", password, is_private, binding: None };
+        let (outcome, heard) = tokio::join!(
+            async {
+                let outcome = login.run(&mut connection).await;
+                drop(connection);
+                outcome
+            },
+            async {
+                let mut heard = Vec::new();
+                tokio::time::timeout(Duration::from_secs(3), server.read_to_end(&mut heard)).await.ok();
+                heard
+            }
+        );
+        (outcome, heard)
+    }
+
+    fn fault(outcome: Result<(), SourceError>) -> Option<Fault> {
+        match outcome {
+            Ok(()) => None,
+            Err(SourceError::Server { fault, .. }) => Some(fault),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    const WELCOME: &[u8] = b"R\0\0\0\x08\0\0\0\0K\0\0\0\x0c\0\0\0\x07\0\0\0\x01Z\0\0\0\x05I";
+    const IN_CLEAR: &[u8] = b"R\0\0\0\x08\0\0\0\x03";
+
+    #[tokio::test]
+    async fn a_password_goes_in_clear_only_where_nobody_can_listen() {
+        let words = [IN_CLEAR, WELCOME].concat();
+        let holds = |heard: &[u8]| heard.windows(9).any(|bytes| bytes == b"pass word");
+        let (outcome, heard) = login(&words, true).await;
+        assert_eq!((fault(outcome), holds(&heard)), (None, true));
+        let (outcome, heard) = login(&words, false).await;
+        assert_eq!((fault(outcome), holds(&heard)), (Some(Fault::Setting), false));
+    }
+
+    #[tokio::test]
+    async fn servers_that_ask_for_more_or_for_something_else_are_refused() {
+        let twice = [IN_CLEAR, IN_CLEAR, WELCOME].concat();
+        assert_eq!(fault(login(&twice, true).await.0), Some(Fault::Login));
+        assert_eq!(fault(login(b"R\0\0\0\x08\0\0\0\x07", true).await.0), Some(Fault::Setting));
+        assert_eq!(fault(login(b"R\0\0\0\x12\0\0\0\x0aOAUTH\0\0\0\0\0", true).await.0), Some(Fault::Setting));
+        let wrong_nonce = b"R\0\0\0\x17\0\0\0\x0aSCRAM-SHA-256\0\0R\0\0\0\x17\0\0\0\x0br=x,s=AAAA,i=4096";
+        let (outcome, heard) = login(wrong_nonce, false).await;
+        assert_eq!(fault(outcome), Some(Fault::Protocol));
+        assert!(!heard.windows(4).any(|bytes| bytes == b"pass"));
+    }
+}

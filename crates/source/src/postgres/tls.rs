@@ -7,7 +7,8 @@
 //! | verify-full | yes | yes | yes |
 //!
 //! Invariant: whatever the mode, the server proves that it has the key of the certificate that it shows.
-//! Never here: the system's OpenSSL, and names in a certificate's subject: only its alternative names count.
+//! Never here: the system's OpenSSL; names in a certificate's subject, since only its alternative names count; and
+//! certificates of X.509 version 1, which fail in every mode.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,6 +1,8 @@
 //! Base backups of real Postgres servers: written to a folder, checked by Postgres' own tools, and started.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -44,6 +46,9 @@ fn settings(version: &Version) -> &'static [&'static str] {
 fn filled(version: &Version) -> Server {
     let server = Server::start(version, settings(version));
     let _ = server.sql(TABLES);
+    for name in [&b"odd \xff name"[..], b"a \"name\" with \\ in it"] {
+        fs::write(server.data().join(OsStr::from_bytes(name)), name).unwrap();
+    }
     server
 }
 
@@ -262,6 +267,38 @@ async fn everything_is_read_and_said_so_where_summaries_are_missing() {
 }
 
 #[tokio::test]
+async fn everything_is_read_where_the_manifest_is_of_another_server() {
+    let Some(version) = Version::find(18) else { return };
+    let (server, other) = (filled(&version), filled(&version));
+    let folder = version.folder();
+    let first = folder.path().join("data");
+    backed_up(&other, BaseBackup::default(), &first, None).await;
+    everything_is_read(&server, &first, "system identifier").await;
+}
+
+#[tokio::test]
+async fn memory_does_not_grow_with_the_server() {
+    let Some(version) = Version::find(15) else { return };
+    let server = Server::start(&version, settings(&version));
+    let _ = server.sql(
+        "create table big (data text); alter table big alter data set storage external;
+        insert into big select repeat(md5(n::text), 2000) from generate_series(1, 5000) n",
+    );
+    let mut events = base_backup(reached(&server), BaseBackup::default());
+    let mut len = 0;
+    while let Some(event) = events.next().await {
+        if let Event::Data(data) = event.unwrap() {
+            len += data.len();
+        }
+    }
+    assert!(len > 300_000_000, "{len}");
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let kib: usize = peak.trim().trim_end_matches(" kB").parse().unwrap();
+    assert!(kib < 64 * 1024, "{kib} KiB");
+}
+
+#[tokio::test]
 async fn everything_is_read_where_the_version_cannot_tell_what_changed_or_the_manifest_is_damaged() {
     let Some(version) = Version::find(15) else { return };
     let server = filled(&version);
@@ -421,6 +458,9 @@ fn certified(server: &Server) -> (PathBuf, PathBuf) {
         openssl req -newkey rsa:2048 -nodes -subj /CN=db -keyout server.key -out server.csr
         printf 'subjectAltName=DNS:localhost' > names
         openssl x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 9 -sha384 -extfile names -out server.crt
+        openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=certified -keyout own.key -out own.csr
+        openssl x509 -req -in own.csr -CA ca.crt -CAkey ca.key -days 9 -extfile names -out own.crt
+        cp ca.crt data/
         mv server.key server.crt data/ && chmod 0600 data/server.key";
     ran(Command::new("sh").args(["-e", "-c", script]).current_dir(folder));
     server.version.own(server.data());
@@ -436,9 +476,11 @@ async fn tls_is_as_strict_as_it_is_told_to_be_and_binds_passwords_to_the_session
     server.write(
         "pg_hba.conf",
         "local all owner trust\nhost all owner 127.0.0.1/32 trust\n\
-        hostssl replication scram 127.0.0.1/32 scram-sha-256\n",
+        hostssl replication scram 127.0.0.1/32 scram-sha-256\n\
+        hostssl replication certified 127.0.0.1/32 cert\n",
     );
-    server.append("postgresql.conf", "ssl = on\n");
+    let _ = server.sql("create role certified login replication");
+    server.append("postgresql.conf", "ssl = on\nssl_ca_file = 'ca.crt'\n");
     let _ = server.stop("fast");
     server.run();
 
@@ -471,6 +513,14 @@ async fn tls_is_as_strict_as_it_is_told_to_be_and_binds_passwords_to_the_session
     let mut wrong = with("localhost", TlsMode::VerifyFull, Some(&authority));
     wrong.password = Some(Zeroizing::new("wrong".to_owned()));
     is(&refused(wrong).await, Fault::Login, "password authentication failed");
+
+    let own = authority.with_file_name("own.crt");
+    let mut certified = with("localhost", TlsMode::VerifyFull, Some(&authority));
+    (certified.user, certified.password) = ("certified".to_owned(), None);
+    assert!(matches!(refused(certified.clone()).await, SourceError::Server { .. }));
+    certified.tls.identity = Some((own.clone(), own.with_extension("key")));
+    let folder = version.folder();
+    write(base_backup(certified, BaseBackup::default()), folder.path(), None).await.unwrap();
 }
 
 #[tokio::test]
