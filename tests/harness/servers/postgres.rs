@@ -5,6 +5,9 @@
 //! $BACKSTAY_CACHE/roots/<root>/usr/lib/postgresql/<major>/bin       of a newer Debian in a folder, run by chroot
 //! ```
 //!
+//! A root is made by `debootstrap --variant=minbase --include=postgresql-17 trixie $BACKSTAY_CACHE/roots/trixie`; versions
+//! that no Debian has may be put beside the one that came with it. Only root can use roots.
+//!
 //! Each listens on a port of its own on loopback and on a socket in its folder, as the user postgres when we are root.
 //!
 //! Invariant: a server is stopped and its folder removed when it is dropped.

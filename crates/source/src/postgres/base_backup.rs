@@ -15,7 +15,7 @@
 use bytes::{Bytes, BytesMut};
 use postgres_protocol::message::frontend::{self, CopyData};
 
-use super::connect::{connect, is_standby};
+use super::connect::{Connected, connect, is_standby};
 use super::connection::Connection;
 use super::copy::{Copy, Piece};
 use super::emit::{Out, events};
@@ -113,9 +113,9 @@ struct Setup {
 }
 
 async fn run(server: &Server, wanted: &BaseBackup, out: &Out) -> Result<(), SourceError> {
-    let (connection, setup) = open(server).await?;
-    let slot = reserve(server, setup.major, out).await?;
-    let started = start(server, wanted, connection, setup, out).await?;
+    let (connection, setup, server) = open(server).await?;
+    let slot = reserve(&server, setup.major, out).await?;
+    let started = start(&server, wanted, connection, setup, out).await?;
     for (name, value) in &started.setup.facts {
         out.fact(name, value).await;
     }
@@ -126,8 +126,10 @@ async fn run(server: &Server, wanted: &BaseBackup, out: &Out) -> Result<(), Sour
     Ok(())
 }
 
-async fn open(server: &Server) -> Result<(Connection, Setup), SourceError> {
-    let mut connection = connect(server, &[]).await?;
+/// Connects. With the connection come what the server says about itself, and how it alone is reached: slot and backup
+/// have to be of one server.
+async fn open(server: &Server) -> Result<(Connection, Setup, Server), SourceError> {
+    let Connected { mut connection, server } = connect(server, &[]).await?;
     let number = connection.show("server_version_num").await?;
     let major = number.parse::<u32>().map_err(|_| connection.odd(format!("version {number:?}")))? / 10_000;
     if major < MAJOR_MIN {
@@ -149,7 +151,7 @@ async fn open(server: &Server) -> Result<(Connection, Setup), SourceError> {
     let page_len = facts.iter().find(|fact| fact.0 == "block_size").and_then(|fact| fact.1.parse().ok());
     let page_len = page_len.filter(|len| (1024..=32_768).contains(len));
     let page_len = page_len.ok_or_else(|| connection.odd("a page length that no server has"))?;
-    Ok((connection, Setup { major, page_len, facts }))
+    Ok((connection, Setup { major, page_len, facts }, server))
 }
 
 async fn first_row(connection: &mut Connection, command: &str) -> Result<Row, SourceError> {
@@ -163,7 +165,7 @@ async fn reserve(server: &Server, major: u32, out: &Out) -> Result<Option<Connec
     let parameters: &[_] = if major >= 14 { &[("idle_session_timeout", "0")] } else { &[] };
     let options = if major >= MAJOR_BRACKETS { "(RESERVE_WAL)" } else { "RESERVE_WAL" };
     let made = async {
-        let mut connection = connect(server, parameters).await?;
+        let Connected { mut connection, .. } = connect(server, parameters).await?;
         let name = format!("backstay_{}", connection.process);
         connection.query(&format!("CREATE_REPLICATION_SLOT {name} TEMPORARY PHYSICAL {options}")).await?;
         Ok(connection)
@@ -208,7 +210,7 @@ async fn start(
     };
     let warning = format!("everything is read, since the server cannot tell what changed: {refusal}");
     out.event(Event::Warning(warning)).await;
-    let (connection, setup) = open(server).await?;
+    let (connection, setup, _) = open(server).await?;
     start_one(connection, setup, wanted, None).await
 }
 

@@ -8,6 +8,7 @@
 //! does not.
 
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -31,8 +32,15 @@ const KEEPALIVE_FOR: [u64; 2] = [30, 10];
 /// Questions without an answer after which the connection is lost, as a count.
 const KEEPALIVES_MAX: u32 = 6;
 
+/// A connection that is logged in.
+pub(super) struct Connected {
+    pub(super) connection: Connection,
+    /// How to reach the same server again: a name may stand for many.
+    pub(super) server: Server,
+}
+
 /// Connects for physical replication, with further `parameters` for the session.
-pub(super) async fn connect(server: &Server, parameters: &[(&str, &str)]) -> Result<Connection, SourceError> {
+pub(super) async fn connect(server: &Server, parameters: &[(&str, &str)]) -> Result<Connected, SourceError> {
     match server.wanted {
         SessionWanted::PreferStandby => match connect_to(server, parameters, SessionWanted::Standby).await {
             Ok(connection) => Ok(connection),
@@ -46,17 +54,17 @@ async fn connect_to(
     server: &Server,
     parameters: &[(&str, &str)],
     wanted: SessionWanted,
-) -> Result<Connection, SourceError> {
+) -> Result<Connected, SourceError> {
     let mut last = failed("postgres", "no host was given", Fault::Setting);
     for host in &server.hosts {
         let place = format!("postgres at {host}");
         let attempt = async {
-            let mut connection = log_in(server, host, parameters, server.tls.mode, &place).await?;
-            is_wanted(&mut connection, wanted).await?;
-            Ok(connection)
+            let mut connected = log_in(server, host, parameters, server.tls.mode, &place).await?;
+            is_wanted(&mut connected.connection, wanted).await?;
+            Ok(connected)
         };
         match timeout(server.connect_for, attempt).await {
-            Ok(Ok(connection)) => return Ok(connection),
+            Ok(Ok(connected)) => return Ok(connected),
             Ok(Err(error)) if ends_search(&error) => return Err(error),
             Ok(Err(error)) => last = error,
             Err(_) => {
@@ -80,7 +88,7 @@ async fn log_in(
     parameters: &[(&str, &str)],
     mode: TlsMode,
     place: &str,
-) -> Result<Connection, SourceError> {
+) -> Result<Connected, SourceError> {
     let outcome = log_in_once(server, host, parameters, mode, place).await;
     match &outcome {
         Err(SourceError::Server { fault: Fault::Setting | Fault::Unreachable, .. })
@@ -99,9 +107,10 @@ async fn log_in_once(
     parameters: &[(&str, &str)],
     mode: TlsMode,
     place: &str,
-) -> Result<Connection, SourceError> {
+) -> Result<Connected, SourceError> {
     let opened = open(server, host, mode, place).await?;
     let mut connection = Connection::new(opened.wire, place.to_owned(), server.silence_for);
+    let again = server.pinned(host.clone(), opened.address);
     let fixed = [("user", &*server.user), ("replication", "true"), ("application_name", "backstay")];
     let login = Login {
         parameters: fixed.into_iter().chain(parameters.iter().copied()).collect(),
@@ -111,7 +120,7 @@ async fn log_in_once(
         binding: opened.binding,
     };
     login.run(&mut connection).await?;
-    Ok(connection)
+    Ok(Connected { connection, server: again })
 }
 
 /// Refuses a server which is not what is wanted.
@@ -138,6 +147,7 @@ pub(super) async fn is_standby(connection: &mut Connection) -> Result<bool, Sour
 
 struct Opened {
     wire: Box<dyn Wire>,
+    address: Option<SocketAddr>,
     is_private: bool,
     binding: Option<Vec<u8>>,
 }
@@ -147,12 +157,13 @@ async fn open(server: &Server, host: &Host, mode: TlsMode, place: &str) -> Resul
     let Host::Tcp { name, port } = host else {
         let socket = host.socket().unwrap_or_default();
         let wire = UnixStream::connect(socket).await.map_err(unreachable)?;
-        return Ok(Opened { wire: Box::new(wire), is_private: true, binding: None });
+        return Ok(Opened { wire: Box::new(wire), address: None, is_private: true, binding: None });
     };
-    let mut stream = reach(name, *port).await.map_err(unreachable)?;
-    let is_here = stream.peer_addr().is_ok_and(|peer| peer.ip().is_loopback());
+    let mut stream = reach(name, *port, server.address).await.map_err(unreachable)?;
+    let address = stream.peer_addr().ok();
+    let is_here = address.is_some_and(|address| address.ip().is_loopback());
     if mode == TlsMode::Disable {
-        return Ok(Opened { wire: Box::new(stream), is_private: is_here, binding: None });
+        return Ok(Opened { wire: Box::new(stream), address, is_private: is_here, binding: None });
     }
     let mut request = BytesMut::new();
     frontend::ssl_request(&mut request);
@@ -161,7 +172,7 @@ async fn open(server: &Server, host: &Host, mode: TlsMode, place: &str) -> Resul
     match stream.read_u8().await.map_err(unreachable)? {
         b'S' => {}
         b'N' if mode == TlsMode::Prefer => {
-            return Ok(Opened { wire: Box::new(stream), is_private: is_here, binding: None });
+            return Ok(Opened { wire: Box::new(stream), address, is_private: is_here, binding: None });
         }
         b'N' => return Err(failed(place, "it does not offer TLS, which is asked for", Fault::Setting)),
         letter => return Err(failed(place, format!("it answers TLS with {letter:#x}"), Fault::Protocol)),
@@ -172,13 +183,17 @@ async fn open(server: &Server, host: &Host, mode: TlsMode, place: &str) -> Resul
     let stream = handshake.await.map_err(|error| failed(place, format!("TLS: {error}"), Fault::Unreachable))?;
     let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
     let binding = certificate.and_then(|certificate| tls::binding(certificate));
-    Ok(Opened { wire: Box::new(stream), is_private: true, binding })
+    Ok(Opened { wire: Box::new(stream), address, is_private: true, binding })
 }
 
-/// Connects to the first address of a name that answers.
-async fn reach(name: &str, port: u16) -> io::Result<TcpStream> {
+/// Connects to the first address of a name that answers, or to the only one that will do.
+async fn reach(name: &str, port: u16, only: Option<SocketAddr>) -> io::Result<TcpStream> {
     let mut last = io::Error::other("its name has no address");
-    for address in lookup_host((name, port)).await? {
+    let addresses: Vec<SocketAddr> = match only {
+        Some(address) => vec![address],
+        None => lookup_host((name, port)).await?.collect(),
+    };
+    for address in addresses {
         match TcpStream::connect(address).await {
             Ok(stream) => {
                 watch(&stream)?;

@@ -4,6 +4,7 @@
 //! Never here: environment variables and default files; whoever calls looks at those.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -40,6 +41,8 @@ pub struct Server {
     pub connect_for: Duration,
     /// The longest that a server may say nothing at all.
     pub silence_for: Duration,
+    /// The one address to connect to, whatever the host's name means by now.
+    pub(super) address: Option<SocketAddr>,
 }
 
 /// Whether and how a connection is encrypted.
@@ -97,6 +100,7 @@ impl Server {
             wanted: SessionWanted::default(),
             connect_for: CONNECT_FOR,
             silence_for: SILENCE_FOR,
+            address: None,
         }
     }
 
@@ -123,6 +127,11 @@ impl Server {
             server.connect_for = if secs == 0 { server.silence_for } else { Duration::from_secs(secs) };
         }
         Ok(server)
+    }
+
+    /// The same, but for the very server that `host` and `address` led to.
+    pub(super) fn pinned(&self, host: Host, address: Option<SocketAddr>) -> Self {
+        Self { hosts: vec![host], wanted: SessionWanted::Any, address, ..self.clone() }
     }
 
     /// The password for `host`, if there is one.

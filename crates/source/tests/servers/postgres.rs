@@ -400,6 +400,25 @@ async fn hosts_are_tried_in_order_and_a_socket_is_a_host() {
 }
 
 #[tokio::test]
+async fn slot_and_backup_are_of_one_server() {
+    let Some(version) = Version::find(15) else { return };
+    let (server, other) = (Server::start(&version, settings(&version)), Server::start(&version, settings(&version)));
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let once = Host::new("127.0.0.1", listener.local_addr().unwrap().port());
+    let port = server.port;
+    tokio::spawn(async move {
+        let (client, _) = listener.accept().await.unwrap();
+        drop(listener);
+        meddle(client, TcpStream::connect(("127.0.0.1", port)).await.unwrap(), Meddling::None).await;
+    });
+    let mut reached = Reached::new(vec![once.clone(), Host::new("127.0.0.1", other.port)], OWNER);
+    reached.tls.mode = TlsMode::Disable;
+    let error = refused(reached).await;
+    is(&error, Fault::Unreachable, "refused");
+    assert!(error.to_string().contains(&once.to_string()), "{error}");
+}
+
+#[tokio::test]
 async fn a_server_that_is_killed_in_mid_stream_is_no_backup() {
     for version in Version::all() {
         let server = filled(&version);
