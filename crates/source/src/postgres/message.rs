@@ -97,6 +97,7 @@ pub(super) struct Notice {
     pub(super) code: String,
     pub(super) message: String,
     pub(super) detail: Option<String>,
+    pub(super) hint: Option<String>,
     /// The function in the server that said it.
     pub(super) routine: String,
 }
@@ -112,16 +113,18 @@ impl Notice {
                 b'C' => notice.code = fields.text()?,
                 b'M' => notice.message = fields.text()?,
                 b'D' => notice.detail = Some(fields.text()?),
+                b'H' => notice.hint = Some(fields.text()?),
                 b'R' => notice.routine = fields.text()?,
                 _ => drop(fields.text()?),
             }
         }
     }
 
-    /// Message and detail in one line.
+    /// Message, detail and hint in one line.
     pub(super) fn words(&self) -> String {
-        let detail = self.detail.as_ref().map(|detail| format!(" ({detail})"));
-        format!("{}{}", self.message, detail.unwrap_or_default()).replace('\n', " ")
+        let more: Vec<&str> = [&self.detail, &self.hint].into_iter().flatten().map(|text| &**text).collect();
+        let more = if more.is_empty() { String::new() } else { format!(" ({})", more.join(" ")) };
+        format!("{}{more}", self.message).replace('\n', " ")
     }
 }
 
@@ -156,10 +159,10 @@ mod tests {
         for len in 0..whole.len() {
             assert_eq!(row(Bytes::copy_from_slice(&whole[..len])), None, "{len}");
         }
-        let notice = b"SFEHLER\0VERROR\0C28P01\0Mno\nway\0Dwhy\0Rauth_failed\0\0";
+        let notice = b"SFEHLER\0VERROR\0C28P01\0Mno\nway\0Dwhy\0Hgo\0Rauth_failed\0\0";
         let read = Notice::of(Bytes::from_static(notice)).unwrap();
         assert_eq!((&*read.severity, &*read.code, &*read.routine), ("ERROR", "28P01", "auth_failed"));
-        assert_eq!(read.words(), "no way (why)");
+        assert_eq!(read.words(), "no way (why go)");
         for len in 0..notice.len() {
             assert_eq!(Notice::of(Bytes::copy_from_slice(&notice[..len])), None, "{len}");
         }

@@ -26,6 +26,10 @@ const TABLESPACES: &str = "pg_tblspc";
 const DIRECTORIES: [&str; 5] = ["base", "global", "pg_wal", TABLESPACES, "pg_xact"];
 /// What a running server or a half-done restore leaves, and a backup never has.
 const STRANGERS: [&str; 2] = ["postmaster.pid", "recovery.done"];
+/// What keeps a server in recovery.
+const SIGNALS: [&str; 2] = ["standby.signal", "recovery.signal"];
+/// What may be changed or removed before a start, and `pg_verifybackup` leaves out of account too.
+const CHANGEABLE: [&str; 3] = ["standby.signal", "recovery.signal", "postgresql.auto.conf"];
 /// Lacks that are told one by one; the count says how many more there are.
 const LACKS_MAX: usize = 100;
 
@@ -52,6 +56,9 @@ pub enum Lack {
     },
     /// A file is there that says that a server runs, or ran, on this directory.
     Stranger(PathBuf),
+    /// A file is there that makes the server follow another one, or ask for log, before it runs by itself: the backup is of
+    /// a standby.
+    Follows(PathBuf),
     /// A tablespace is a directory still: Postgres wants a link.
     Unlinked(PathBuf),
     /// A link of a tablespace leads nowhere.
@@ -70,6 +77,7 @@ impl fmt::Display for Lack {
                 write!(out, "{} has {found} bytes instead of {expected}", path.display())
             }
             Self::Stranger(path) => write!(out, "{} is there, as if a server ran on it", path.display()),
+            Self::Follows(path) => write!(out, "{} is there: the server would not run by itself", path.display()),
             Self::Unlinked(path) => write!(out, "tablespace {} is a directory and not a link", path.display()),
             Self::Dangling(path) => write!(out, "tablespace {} leads nowhere", path.display()),
             Self::Manifest(what) => write!(out, "{what}"),
@@ -110,6 +118,11 @@ fn lacks_of(data: &Path) -> Result<Vec<Lack>, SourceError> {
             lacks.push(Lack::Stranger(name.to_owned()));
         }
     }
+    for name in SIGNALS.map(Path::new) {
+        if look(&data.join(name))?.is_some() {
+            lacks.push(Lack::Follows(name.to_owned()));
+        }
+    }
     unlinked(data, &mut lacks)?;
     let manifest = match fs::read(data.join(NAME)).map(|bytes| Manifest::parse(&bytes)) {
         Ok(Ok(manifest)) => manifest,
@@ -125,6 +138,7 @@ fn lacks_of(data: &Path) -> Result<Vec<Lack>, SourceError> {
     };
     let log = log_files(data, &manifest)?;
     let files = manifest.files.iter().filter_map(|file| Some((path_of(&file.path()?), Some(file.len))));
+    let files = files.filter(|(path, _)| !CHANGEABLE.iter().any(|name| path == Path::new(name)));
     for (path, len) in files.chain(log.into_iter().map(|path| (path, None))) {
         let found = look(&data.join(&path))?.map(|metadata| metadata.len());
         match (found, len) {

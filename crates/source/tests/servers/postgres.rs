@@ -551,25 +551,37 @@ async fn a_server_without_tls_is_refused_where_tls_is_asked_for() {
     is(&refused(reached).await, Fault::Setting, "does not offer TLS");
 }
 
+/// A primary and a standby that follows it.
+async fn pair(version: &Version) -> (Server, Server) {
+    let primary = filled(version);
+    let folder = version.folder();
+    let data = folder.path().join("data");
+    backed_up(&primary, BaseBackup::default(), &data, None).await;
+    fs::write(data.join("standby.signal"), "").unwrap();
+    let follow = format!("primary_conninfo = 'host=127.0.0.1 port={} user={OWNER}'", primary.port);
+    let standby = Server::start_on(version, folder, &data, &[&follow, "hot_standby = on"]);
+    (primary, standby)
+}
+
+/// Adds rows to the primary and waits until the standby has them.
+async fn followed(primary: &Server, standby: &Server, first: u32) {
+    let rows = format!("select n, 'followed' from generate_series({first}, {first} + 999) n");
+    let _ = primary.sql_lines(&format!("insert into customers {rows}; checkpoint"));
+    let came = format!("select count(*) from customers where id between {first} and {first} + 999");
+    for _ in 0..600 {
+        if standby.sql(&came) == "1000" {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("the standby does not follow: {}", standby.log());
+}
+
 #[tokio::test]
 async fn a_standby_is_read_as_well_as_a_primary() {
     for version in [13, 15, 18].into_iter().filter_map(Version::find) {
-        let primary = filled(&version);
-        let folder = version.folder();
-        let data = folder.path().join("data");
-        backed_up(&primary, BaseBackup::default(), &data, None).await;
-        fs::write(data.join("standby.signal"), "").unwrap();
-        let follow = format!("primary_conninfo = 'host=127.0.0.1 port={} user={OWNER}'", primary.port);
-        let standby = Server::start_on(&version, folder, &data, &[&follow, "hot_standby = on"]);
-        let _ =
-            primary.sql("insert into customers select n, 'followed' from generate_series(30000, 31000) n; checkpoint");
-        for _ in 0..600 {
-            if standby.sql("select count(*) from customers where id >= 30000") == "1001" {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-
+        let (primary, standby) = pair(&version).await;
+        followed(&primary, &standby, 30_000).await;
         let both = vec![Host::new("127.0.0.1", primary.port), Host::new("127.0.0.1", standby.port)];
         let mut reached = Reached::new(both, OWNER);
         reached.wanted = SessionWanted::Standby;
@@ -577,10 +589,39 @@ async fn a_standby_is_read_as_well_as_a_primary() {
         let data = folder.path().join("data");
         let told = write(base_backup(reached, BaseBackup::default()), &data, None).await.unwrap();
         assert_eq!(told.facts["in_recovery"], "true");
+        fs::set_permissions(&data, fs::Permissions::from_mode(0o700)).unwrap();
+        assert_eq!(restore::lacks(&data).await.unwrap(), [Lack::Follows("standby.signal".into())]);
+        // It is restored as a server of its own.
         fs::remove_file(data.join("standby.signal")).unwrap();
-        // What a promoted standby needs is whatever the primary has: it is restored as a server of its own.
+        assert_eq!(restore::lacks(&data).await.unwrap(), []);
         let _ = primary.stop("fast");
         let hashes = standby.sql(HASHES);
+        proven(&version, folder, data, &hashes);
+    }
+}
+
+#[tokio::test]
+async fn what_changed_of_a_standby_is_read_and_everything_where_it_did_not_go_on() {
+    for version in [17, 18].into_iter().filter_map(Version::find) {
+        let (primary, standby) = pair(&version).await;
+        followed(&primary, &standby, 30_000).await;
+        let folder = version.folder();
+        let path = |number: usize| folder.path().join(format!("data{number}"));
+        let differing = |number: usize| {
+            let manifest = fs::read(path(number).join("backup_manifest")).unwrap();
+            BaseBackup { previous_manifest: Some(manifest.into()), ..BaseBackup::default() }
+        };
+        backed_up(&standby, BaseBackup::default(), &path(0), None).await;
+        followed(&primary, &standby, 40_000).await;
+        let told = backed_up(&standby, differing(0), &path(1), Some(&path(0))).await;
+        assert_eq!((&*told.facts["method"], told.warnings.len()), ("incremental", 0), "{:?}", told.warnings);
+        let told = backed_up(&standby, differing(1), &path(2), Some(&path(1))).await;
+        assert_eq!(told.facts["method"], "full");
+        assert!(told.warnings[0].contains("little activity"), "{:?}", told.warnings);
+        let _ = primary.stop("fast");
+        let hashes = standby.sql(HASHES);
+        fs::remove_file(path(1).join("standby.signal")).unwrap();
+        let data = path(1);
         proven(&version, folder, data, &hashes);
     }
 }
