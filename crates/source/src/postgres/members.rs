@@ -428,24 +428,4 @@ fn is_number(text: &[u8]) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn relations_are_known_by_their_path() {
-        for path in
-            ["base/1/1259", "base/5/16384_fsm.3", "global/1262_vm", "pg_tblspc/9/PG_15_2/5/7_init", "base/1/2.1"]
-        {
-            assert!(is_relation(path.as_bytes()), "{path}");
-        }
-        for path in ["global/pg_control", "base/1/PG_VERSION", "base/1/pg_filenode.map", "base/1/1.x", "pg_xact/0000"] {
-            assert!(!is_relation(path.as_bytes()), "{path}");
-        }
-    }
-
-    #[test]
-    fn a_label_loses_only_the_lines_that_ask_for_an_earlier_backup() {
-        let text = b"START WAL LOCATION: 0/2 (file 1)\nINCREMENTAL FROM LSN: 0/1\nINCREMENTAL FROM TLI: 1\nLABEL: x\n";
-        assert_eq!(full_label(text), b"START WAL LOCATION: 0/2 (file 1)\nLABEL: x\n");
-    }
-}
+mod tests;
