@@ -124,7 +124,8 @@ async fn meddle(client: TcpStream, server: TcpStream, meddling: Meddling) {
     let mut buffer = vec![0; 16 * 1024];
     loop {
         // Once the backup has begun, a server that is silent has said all.
-        let patience = Duration::from_millis(if passed > 1 << 20 { 700 } else { 60_000 });
+        let is_told_by_silence = matches!(meddling, Meddling::Last(_)) && passed > 1 << 20;
+        let patience = Duration::from_millis(if is_told_by_silence { 700 } else { 60_000 });
         let Ok(Ok(len @ 1..)) = tokio::time::timeout(patience, from_server.read(&mut buffer)).await else { return };
         waiting.extend_from_slice(&buffer[..len]);
         let end = passed + waiting.len();
