@@ -23,6 +23,7 @@ pub mod files;
 pub mod kubernetes;
 mod observe;
 mod owners;
+pub mod postgres;
 pub mod redis;
 mod secret;
 pub mod sink;

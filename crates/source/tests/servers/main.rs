@@ -1,7 +1,8 @@
 //! Sources against real servers: private processes on sockets and ports of their own, in temporary folders.
 
-#[cfg(test)]
-mod running;
+#[path = "../../../../tests/harness/servers/postgres.rs"]
+#[allow(dead_code, unreachable_pub)] // what other suites use
+mod postgres_server;
 
 #[cfg(test)]
 mod dump;
@@ -10,6 +11,12 @@ mod etcd;
 #[cfg(test)]
 mod kubernetes;
 #[cfg(test)]
+mod postgres;
+#[cfg(test)]
 mod redis;
+#[cfg(test)]
+mod running;
+#[cfg(test)]
+mod sink;
 #[cfg(test)]
 mod sqlite;
