@@ -139,10 +139,10 @@ pub enum EngineError {
         source: Box<EngineError>,
     },
     /// What an incremental backup rests on is gone; a full one does not need it.
-    #[error("chunk {chunk} of the snapshot before is gone")]
+    #[error("part of the snapshot before cannot be had: {what}")]
     BaseLost {
         /// What is missed.
-        chunk: String,
+        what: String,
     },
     /// Asked for the content of something that has none.
     #[error("{path} in snapshot {snapshot} is a {noun}, not a file")]

@@ -25,6 +25,9 @@ use crate::{EngineError, Progress};
 /// Pages that wait for one lookup.
 const PAGES_MAX: usize = 64;
 
+/// Entries that may wait to be sorted, at some 300 bytes each and at most 32 references to content.
+const WAITING_MAX: usize = 1 << 20;
+
 /// Whether entries come sorted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Order {
@@ -105,7 +108,7 @@ impl<'p, 'a> Assembler<'p, 'a> {
                 Item::Known(child) => {
                     let (_, known) = ids.next().ok_or_else(out_of_step)?;
                     if !known {
-                        return Err(EngineError::BaseLost { chunk: child.id.to_string() });
+                        return Err(EngineError::BaseLost { what: format!("chunk {}", child.id) });
                     }
                     self.content(child).await?;
                 }
@@ -137,6 +140,9 @@ impl<'p, 'a> Assembler<'p, 'a> {
     async fn entry(&mut self, entry: Entry, children: Vec<Child>) -> Result<(), EngineError> {
         self.progress.add_entries(1);
         match &mut self.waiting {
+            Some(waiting) if waiting.len() >= WAITING_MAX => {
+                return Err(EngineError::Request { what: format!("a database of more than {WAITING_MAX} files") });
+            }
             Some(waiting) => waiting.push((entry.sort_key(), entry, children)),
             None => self.place(entry, &children).await?,
         }
@@ -197,6 +203,7 @@ impl<'p, 'a> Assembler<'p, 'a> {
         let (root, pages) = tree.finish(&self.namer).map_err(EngineError::object("a page of entries"))?;
         self.pages.extend(pages);
         self.flush_pages().await?;
+        self.packer.lock().await.end(self.component).await?;
         Ok((root, self.new_len))
     }
 }

@@ -170,7 +170,7 @@ const fn cutter_of(layout: Layout) -> Option<CutterKind> {
     }
 }
 
-fn out_of_step() -> SourceError {
+pub(crate) fn out_of_step() -> SourceError {
     SourceError::Server {
         place: "a source".to_owned(),
         what: "its events are out of step".to_owned(),

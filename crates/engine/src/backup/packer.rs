@@ -242,6 +242,17 @@ impl<'a> Packer<'a> {
         Ok(())
     }
 
+    /// Seals what a component has left: from here on it holds nothing back.
+    pub(crate) async fn end(&mut self, component: usize) -> Result<(), EngineError> {
+        let own: Vec<_> = self.drafts.keys().filter(|(number, _)| *number == component).copied().collect();
+        for draft in own.iter().filter_map(|key| self.drafts.remove(key)).collect::<Vec<_>>() {
+            if !draft.chunks.is_empty() {
+                self.seal(draft).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Finishes every blob and pack, waits for every upload, and publishes the last segment.
     pub(crate) async fn finish(&mut self) -> Result<(), EngineError> {
         for (_, draft) in std::mem::take(&mut self.drafts) {

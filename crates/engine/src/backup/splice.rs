@@ -21,7 +21,7 @@ use source::events::Base;
 
 use crate::EngineError;
 use crate::backup::batch::{Batch, Item};
-use crate::backup::events::Blocks;
+use crate::backup::events::{Blocks, out_of_step};
 use crate::backup::stream::Outlet;
 use crate::entries::{Scope, entries_of, leaves_of};
 use crate::fetch::Fetcher;
@@ -39,14 +39,14 @@ pub(crate) struct Earlier {
 }
 
 impl Earlier {
-    /// The pages of a file as it was; none if it was not there.
+    /// The pages of a file as it was.
     async fn pages(&self, path: &[u8], page_len: u64) -> Result<Pages, EngineError> {
         let mut entries = entries_of(self.fetcher.clone(), Some(self.root), Scope::new(path));
         let children = loop {
-            match entries.next().await.transpose()? {
+            match entries.next().await.transpose().map_err(unless_of_store)? {
                 Some(full) if full.entry.path == path => break full.children,
                 Some(_) => {}
-                None => break Vec::new(),
+                None => return Err(EngineError::BaseLost { what: source::entry::escaped(path).to_string() }),
             }
         };
         Ok(Pages { leaves: leaves_of(self.fetcher.clone(), children), page_len, hole_left: 0 })
@@ -65,17 +65,29 @@ impl Pages {
     /// The next page: a chunk, or a hole; none at the end.
     async fn next(&mut self) -> Result<Option<Child>, EngineError> {
         if self.hole_left == 0 {
-            match self.leaves.next().await.transpose()? {
+            match self.leaves.next().await.transpose().map_err(unless_of_store)? {
                 None => return Ok(None),
                 Some(leaf) if leaf.kind == ChildKind::Hole => self.hole_left = leaf.len,
                 Some(leaf) if leaf.len <= self.page_len => return Ok(Some(leaf)),
-                Some(leaf) => return Err(EngineError::BaseLost { chunk: leaf.id.to_string() }),
+                Some(leaf) => return Err(lost(&leaf)),
             }
         }
         let len = self.hole_left.min(self.page_len);
         self.hole_left -= len;
         Ok(Some(Child::hole(len)))
     }
+}
+
+/// Whatever is wrong with the snapshot before, a full backup does not need it; with a store that fails, nothing goes on.
+fn unless_of_store(error: EngineError) -> EngineError {
+    match error {
+        EngineError::Store(_) | EngineError::Interrupted => error,
+        other => EngineError::BaseLost { what: other.to_string() },
+    }
+}
+
+fn lost(child: &Child) -> EngineError {
+    EngineError::BaseLost { what: format!("chunk {}", child.id) }
 }
 
 /// Sends the spliced content of a file; gives the bytes that came. The caller sends the end.
@@ -99,7 +111,10 @@ pub(crate) async fn splice(
             let before = if splicing.at < base.block_count { pages.next().await? } else { None };
             splicing.reuse(before).await?;
         }
-        let Some((_, data)) = block else { break };
+        let Some((number, data)) = block else { break };
+        if number != splicing.at || data.len() as u64 != splicing.left() {
+            return Err(out_of_step().into());
+        }
         if splicing.at < base.block_count {
             pages.next().await?; // it is replaced
         }
@@ -133,7 +148,7 @@ impl Splicing<'_> {
         let item = match before {
             Some(child) if child.kind == ChildKind::Hole => Item::Hole(len),
             Some(child) if child.len == len => Item::Known(child),
-            Some(child) => return Err(EngineError::BaseLost { chunk: child.id.to_string() }),
+            Some(child) => return Err(lost(&child)),
             None => Item::Hole(len),
         };
         self.at += 1;
