@@ -10,7 +10,7 @@
 //! Never here: what a command does.
 
 use std::path::PathBuf;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use engine::{Credential, OpenOptions, Repository};
 use jiff::tz::TimeZone;
@@ -33,9 +33,19 @@ pub(crate) struct Context {
     pub(crate) interrupts: Interrupts,
     /// The configuration, once somebody asked for it.
     pub(crate) found: OnceLock<Option<Found>>,
+    /// The repository that a job names.
+    pub(crate) job_repository: Mutex<Option<String>>,
 }
 
 impl Context {
+    /// The repository that a job names, unless an option names another.
+    pub(crate) async fn open_repository_of(&self, name: Option<&str>) -> Result<Repository, CommandError> {
+        if let (Some(name), None) = (name, self.globals.repository.repository.as_deref()) {
+            *self.job_repository.lock().unwrap_or_else(PoisonError::into_inner) = Some(name.to_owned());
+        }
+        self.open_repository().await
+    }
+
     /// The repository, opened with the credential that was given or asked for.
     pub(crate) async fn open_repository(&self) -> Result<Repository, CommandError> {
         let opened = async {
@@ -68,7 +78,9 @@ impl Context {
 
     /// The repository of the configuration that is meant: the one named, or the only one if none is named.
     fn configured_repository(&self) -> Result<Option<&RepositoryConfig>, CommandError> {
+        let of_job = self.job_repository.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let named = self.globals.repository.repository.as_deref().filter(|name| !name.is_empty());
+        let named = named.or(of_job.as_deref());
         if named.is_some_and(|name| name.contains(['/', ':', '.'])) {
             return Ok(None);
         }

@@ -79,6 +79,14 @@ pub(crate) enum CommandError {
     Terminal { source: io::Error },
     #[error("the system refuses what every command needs")]
     Runtime { source: io::Error },
+    #[error("there is no job {name}")]
+    JobUnknown { name: String, known: String },
+    #[error("job {name} took longer than {limit:?} and was stopped; nothing was committed")]
+    JobTimeout { name: String, limit: std::time::Duration },
+    #[error("{what} {why}")]
+    SourceSetting { what: String, why: String },
+    #[error("the {what} hook {program} {end}")]
+    Hook { what: &'static str, program: String, end: String },
     #[error("there is no configuration")]
     ConfigMissing,
     #[error("configuration {} is there already", .path.display())]

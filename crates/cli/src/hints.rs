@@ -60,6 +60,9 @@ fn of_own(error: &CommandError) -> Option<String> {
         CommandError::CacheUnknown { .. } => "list the caches with: backstay cache info",
         CommandError::CachePlace => "name a folder with --cache-dir or BACKSTAY_CACHE_DIR",
         CommandError::RestoreInterrupted => "run the same command again to go on where it stopped",
+        CommandError::JobUnknown { known, .. } => return Some(format!("the configuration has: {known}")),
+        CommandError::JobTimeout { .. } => "run it again: what was uploaded is reused; or give it more time",
+        CommandError::SourceSetting { .. } => "correct the configuration, and check it with: backstay config check",
         CommandError::ConfigMissing => "write one with: backstay config init",
         CommandError::ConfigExists { .. } => "name another file with --output, or edit that one",
         CommandError::Unconfirmed { .. } => "run it again with --yes to carry out this plan",
@@ -93,6 +96,10 @@ fn of_engine(error: &EngineError) -> Option<String> {
         }
         EngineError::Lost { .. } => "find out what else is damaged with: backstay check --read-data",
         EngineError::Producer { .. } => "make the command work on its own first; what it wrote to stderr is above",
+        EngineError::Shrunk { .. } => {
+            "look whether the source is whole (is its disk mounted?); if it is meant to be so: --allow-empty, or shrink in the configuration"
+        }
+        EngineError::NothingWhole { .. } => "each of them is named above; a job of one source tells more",
         EngineError::EmptyStream { .. } => "if nothing is what you expect, add --allow-empty",
         EngineError::TargetFull { .. } => "free some space there and run the same command again: what is right is kept",
         EngineError::DeclaredDead => "run the same backup again: what was uploaded is reused",

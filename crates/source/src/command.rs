@@ -61,6 +61,8 @@ pub struct CommandLine {
     pub env_hidden: Vec<OsString>,
     /// Where it runs; our own working directory if `None`.
     pub cwd: Option<PathBuf>,
+    /// How long it may be silent and take.
+    pub patience: Patience,
 }
 
 impl CommandLine {
@@ -151,7 +153,7 @@ impl Producer {
             stderr: StderrTail::follow(stderr, on_stderr),
             buffer: BytesMut::new(),
             bytes: 0,
-            watch: Watch::default(),
+            watch: Watch::new(command.patience),
         })
     }
 

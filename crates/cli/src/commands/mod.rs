@@ -15,6 +15,7 @@ mod key;
 mod ls;
 mod man;
 mod restore;
+mod run;
 mod selection;
 mod snapshot_document;
 mod snapshots;
@@ -30,6 +31,7 @@ use crate::error::{CommandError, Outcome};
 pub(crate) enum Command {
     Init(init::InitArgs),
     Backup(Box<backup::BackupArgs>),
+    Run(run::RunArgs),
     Snapshots(snapshots::SnapshotsArgs),
     Ls(ls::LsArgs),
     Cat(cat::CatArgs),
@@ -54,6 +56,7 @@ impl Command {
         match self {
             Self::Init(args) => init::run(args, ctx).await,
             Self::Backup(args) => backup::run(args, ctx).await,
+            Self::Run(args) => run::run(args, ctx).await,
             Self::Snapshots(args) => ctx.unless_interrupted(snapshots::run(args, ctx)).await,
             Self::Ls(args) => ctx.unless_interrupted(ls::run(args, ctx)).await,
             Self::Cat(args) => ctx.unless_interrupted(cat::run(args, ctx)).await,

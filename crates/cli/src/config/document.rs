@@ -139,7 +139,7 @@ fn typed<T: DeserializeOwned>(mut table: Table<'_>, what: &str, mistakes: &mut M
         };
         let place = error.span().filter(|place| !place.is_empty());
         let is_missing = error.message().starts_with("missing field");
-        if !(is_missing && !is_right) {
+        if is_right || !is_missing {
             note(&error, place.clone().unwrap_or_else(|| table.span()), what, mistakes);
         }
         is_right = false;

@@ -320,8 +320,6 @@ pub(crate) struct JobConfig {
     /// Tags of its snapshots.
     #[serde(default)]
     pub(crate) tags: Vec<String>,
-    /// What is kept.
-    pub(crate) retention: Option<RetentionConfig>,
     /// Programs that run around it.
     #[serde(default)]
     pub(crate) hooks: HooksConfig,
@@ -331,28 +329,6 @@ pub(crate) struct JobConfig {
     pub(crate) timeout: Option<Span>,
     /// How hard to compress, from 1 (fast) to 19. Default: 3.
     pub(crate) compression: Option<i32>,
-}
-
-/// What is kept, for each class the newest so many.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct RetentionConfig {
-    /// The newest, whatever their times.
-    pub(crate) last: Option<u32>,
-    /// One of each hour.
-    pub(crate) hourly: Option<u32>,
-    /// One of each day.
-    pub(crate) daily: Option<u32>,
-    /// One of each week, which begins on Monday.
-    pub(crate) weekly: Option<u32>,
-    /// One of each month.
-    pub(crate) monthly: Option<u32>,
-    /// One of each quarter.
-    pub(crate) quarterly: Option<u32>,
-    /// One of each year.
-    pub(crate) yearly: Option<u32>,
-    /// All that are not older.
-    pub(crate) within: Option<Span>,
 }
 
 /// Programs that run around a job, each with its arguments; no shell is involved.

@@ -39,7 +39,7 @@ env = { TOKEN = "${TOKEN:-none}" }
 [jobs.nightly]
 sources = ["db", "cache", "kv", "app", "media", "report"]
 schedule = "0 2 * * *"
-retention = { daily = 7, weekly = 4, monthly = 12, yearly = 3, within = "30d" }
+timeout = "4h"
 "#;
 
 fn variables(name: &str) -> Option<String> {

@@ -24,7 +24,7 @@ use crate::backup::batch::Batch;
 use crate::backup::name;
 use crate::backup::packer::Packer;
 use crate::backup::produce::Produced;
-use crate::backup::request::{BackupRequest, COMPONENTS_AT_ONCE_MAX, ComponentRequest, Input};
+use crate::backup::request::{BackupRequest, COMPONENTS_AT_ONCE_MAX, ComponentRequest, Input, ShrinkLimit};
 use crate::backup::stream::Outlet;
 use crate::backup::upload::Uploader;
 use crate::budget::{Budget, IN_FLIGHT_LEN_MAX};
@@ -180,7 +180,8 @@ impl Repository {
         assembler.finish().await
     }
 
-    /// Refuses a component that is suspiciously smaller than in the newest snapshot that holds it whole, or warns.
+    /// Refuses a component that is suspiciously smaller than in the newest snapshot that holds it whole, or warns; one
+    /// that has nothing left, such as a disk that is not mounted, is refused unless that is expected.
     async fn check_size(
         &self,
         run: &Run<'_>,
@@ -188,16 +189,21 @@ impl Repository {
         root: &TreeRoot,
         produced: &mut Produced,
     ) -> Result<(), EngineError> {
-        let Some(limit) = component.shrink else { return Ok(()) };
-        let name = component.component_name();
-        let Some(before) = self.newest_len(run.request, &name).await? else { return Ok(()) };
         let now = root.content_len;
+        let is_gone = now == 0 && !component.allow_empty;
+        let limit = match component.shrink {
+            Some(limit) => limit,
+            None if is_gone => ShrinkLimit { percent_max: 99, refuses: true },
+            None => return Ok(()),
+        };
+        let name = component.component_name();
+        let Some(before) = self.newest_len(run.request, component, &produced.roots).await? else { return Ok(()) };
         let floor = u128::from(before) * u128::from(100 - limit.percent_max.min(100)) / 100;
-        if u128::from(now) >= floor {
+        if u128::from(now) >= floor && !(is_gone && before > 0) {
             return Ok(());
         }
         let error = EngineError::Shrunk { name, before, now, percent_max: limit.percent_max };
-        if limit.refuses {
+        if limit.refuses || is_gone {
             return Err(error);
         }
         produced.warnings.push(error.to_string());

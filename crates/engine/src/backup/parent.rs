@@ -67,21 +67,10 @@ impl Repository {
         component: &ComponentRequest,
         roots: &[Vec<u8>],
     ) -> Result<Option<SnapshotInfo>, EngineError> {
-        let name = component.component_name();
         let remembered = self.cache.note(&note_of(request, component, roots));
-        let mut newest = None;
-        for (info, at) in self.own_snapshots(request, &name).await? {
-            let body = info.snapshot.body.as_ref().and_then(|body| body.components.get(at));
-            let is_same_job = match body {
-                Some(body) => body.roots == roots,
-                None => remembered.as_deref() == Some(&info.id.0),
-            };
-            if is_same_job {
-                return Ok(Some(info));
-            }
-            newest = newest.or(Some(info));
-        }
-        Ok(newest)
+        let found = self.own_snapshots(request, &component.component_name()).await?;
+        let same = found.iter().find(|(info, at)| is_same_job(info, *at, roots, remembered.as_deref()));
+        Ok(same.or(found.first()).map(|(info, _)| info.clone()))
     }
 
     /// Snapshots of the same host and source with something in the component, which this very key signed, newest first,
@@ -102,14 +91,17 @@ impl Repository {
         Ok(fits.collect())
     }
 
-    /// Bytes of the component in the newest snapshot that holds it whole.
+    /// Bytes of the component in the newest snapshot of the same roots that holds it whole.
     pub(crate) async fn newest_len(
         &self,
         request: &BackupRequest,
-        component: &str,
+        component: &ComponentRequest,
+        roots: &[Vec<u8>],
     ) -> Result<Option<u64>, EngineError> {
-        let found = self.own_snapshots(request, component).await?;
-        let mut whole = found.iter().filter_map(|(info, at)| info.snapshot.structure.components.get(*at));
+        let remembered = self.cache.note(&note_of(request, component, roots));
+        let found = self.own_snapshots(request, &component.component_name()).await?;
+        let same = found.iter().filter(|(info, at)| is_same_job(info, *at, roots, remembered.as_deref()));
+        let mut whole = same.filter_map(|(info, at)| info.snapshot.structure.components.get(*at));
         let newest = whole.find(|component| component.state == ComponentState::Complete);
         Ok(newest.map(|component| component.content_len))
     }
@@ -222,6 +214,14 @@ impl Parent {
             todo.extend(pages_in(&structure.children));
         }
         Ok(true)
+    }
+}
+
+/// Whether a snapshot's component is of these roots, as far as this key or this host can tell.
+fn is_same_job(info: &SnapshotInfo, at: usize, roots: &[Vec<u8>], remembered: Option<&[u8]>) -> bool {
+    match info.snapshot.body.as_ref().and_then(|body| body.components.get(at)) {
+        Some(body) => body.roots == roots,
+        None => remembered == Some(&info.id.0),
     }
 }
 

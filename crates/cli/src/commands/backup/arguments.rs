@@ -15,6 +15,7 @@ use store::Location;
 
 use crate::context::{Context, temporary_cache_folders};
 use crate::error::CommandError;
+use crate::human;
 use crate::words::size;
 
 const EXAMPLES: &str = "\
@@ -164,7 +165,7 @@ impl BackupArgs {
                 shrink: None,
             }],
             at_once: 1,
-            host: snapshot.host.clone().unwrap_or_else(host_name),
+            host: snapshot.host.clone().unwrap_or_else(human::host_name),
             source: snapshot.source.clone(),
             tags: snapshot.tag.clone(),
             description: snapshot.description.clone(),
@@ -210,8 +211,4 @@ impl FilesArgs {
             forbidden,
         })
     }
-}
-
-fn host_name() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
