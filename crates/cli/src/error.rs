@@ -87,6 +87,14 @@ pub(crate) enum CommandError {
     SourceSetting { what: String, why: String },
     #[error("the {what} hook {program} {end}")]
     Hook { what: &'static str, program: String, end: String },
+    #[error("the snapshot has no component {name}")]
+    ComponentUnknown { name: String, known: String },
+    #[error("a component of kind {kind} cannot be restored to {place}")]
+    PlaceUnfit { kind: String, place: String },
+    #[error("the component holds {count} dumps, and only one goes into one database")]
+    SeveralDumps { count: usize },
+    #[error("{place} lacks {what}; nothing was restored")]
+    TargetLacks { place: String, what: String },
     #[error("there is no configuration")]
     ConfigMissing,
     #[error("configuration {} is there already", .path.display())]

@@ -63,6 +63,14 @@ fn of_own(error: &CommandError) -> Option<String> {
         CommandError::JobUnknown { known, .. } => return Some(format!("the configuration has: {known}")),
         CommandError::JobTimeout { .. } => "run it again: what was uploaded is reused; or give it more time",
         CommandError::SourceSetting { .. } => "correct the configuration, and check it with: backstay config check",
+        CommandError::ComponentUnknown { known, .. } => return Some(format!("it has: {known}")),
+        CommandError::PlaceUnfit { .. } => {
+            "restore it to a folder with --target; --to takes postgres://… for dumps, a folder for Redis, - for stdout"
+        }
+        CommandError::SeveralDumps { .. } => {
+            "leave the database out of the URL to restore each under its own name, or restore to a folder with --target"
+        }
+        CommandError::TargetLacks { .. } => "create them there first; roles are in globals.sql if they were backed up",
         CommandError::ConfigMissing => "write one with: backstay config init",
         CommandError::ConfigExists { .. } => "name another file with --output, or edit that one",
         CommandError::Unconfirmed { .. } => "run it again with --yes to carry out this plan",

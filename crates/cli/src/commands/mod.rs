@@ -15,6 +15,7 @@ mod key;
 mod ls;
 mod man;
 mod restore;
+mod restore_to;
 mod run;
 mod selection;
 mod snapshot_document;

@@ -3,7 +3,7 @@
 //! Invariant: with `--delete`, what would be removed is shown first, and removed only with `--yes`.
 //! Never here: writing files.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use serde::Serialize;
 use source::sink::OwnerPolicy;
 use tokio::time::sleep;
 
+use crate::commands::restore_to;
 use crate::commands::selection::SelectionArgs;
 use crate::context::Context;
 use crate::error::{CommandError, Outcome};
@@ -27,7 +28,7 @@ Examples:
   backstay restore latest --target /tmp/restored
   backstay restore latest:/etc/nginx --target /tmp/nginx --verify
   backstay restore --at '2026-11-19 14:30' --host web1 --target /srv/web1
-  backstay restore latest:/srv/www --target /srv/www --delete --dry-run";
+  backstay restore latest db --source nightly --to postgres://postgres@db2.example/shop";
 
 /// How long an interrupted restore may go on to end in good order. Dropping it loses nothing that the next one would
 /// not find out: what is in the target is compared.
@@ -40,9 +41,20 @@ const ENDING_FOR: Duration = Duration::from_secs(2);
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct RestoreArgs {
+    #[command(flatten)]
+    selection: SelectionArgs,
+
+    /// Only this component of a snapshot of several
+    #[arg(value_name = "COMPONENT")]
+    component: Option<String>,
+
     /// Where to: a directory, made if it is missing
-    #[arg(short, long, value_name = "DIR")]
-    target: PathBuf,
+    #[arg(short, long, value_name = "DIR", required_unless_present = "to")]
+    target: Option<PathBuf>,
+
+    /// Into a server, or laid out for one: postgres://HOST/DATABASE, a folder for Redis, - for stdout
+    #[arg(long, value_name = "PLACE", conflicts_with = "target")]
+    to: Option<String>,
 
     /// Restore only what matches, as in .gitignore, against paths in the snapshot
     #[arg(long, value_name = "PATTERN", help_heading = "What is restored")]
@@ -75,9 +87,13 @@ pub(crate) struct RestoreArgs {
     /// Say what would be done, and do nothing
     #[arg(short = 'n', long)]
     dry_run: bool,
+}
 
-    #[command(flatten)]
-    selection: SelectionArgs,
+impl RestoreArgs {
+    /// Where to; clap asks for it unless there is a `--to`.
+    fn target(&self) -> &Path {
+        self.target.as_deref().unwrap_or(Path::new(""))
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -121,10 +137,17 @@ struct Document {
 pub(crate) async fn run(args: &RestoreArgs, ctx: &Context) -> Result<Outcome, CommandError> {
     let repository = ctx.open_repository().await?;
     let snapshot = ctx.unless_interrupted(args.selection.select(&repository, ctx)).await?;
+    let snapshot = match &args.component {
+        Some(component) => restore_to::only(&snapshot, component)?,
+        None => snapshot,
+    };
+    if let Some(place) = &args.to {
+        return ctx.unless_interrupted(restore_to::run(&repository, &snapshot, place, ctx)).await;
+    }
     if args.delete && !args.yes && !args.dry_run {
         let plan = restore(args, ctx, &repository, &snapshot, true).await?;
         tell(args, ctx, &snapshot, &plan, true)?;
-        return Err(CommandError::Unconfirmed { target: args.target.clone() });
+        return Err(CommandError::Unconfirmed { target: args.target().to_owned() });
     }
     let report = restore(args, ctx, &repository, &snapshot, args.dry_run).await?;
     tell(args, ctx, &snapshot, &report, args.dry_run)
@@ -155,7 +178,7 @@ impl RestoreArgs {
     fn request(&self, dry_run: bool) -> RestoreRequest {
         RestoreRequest {
             path: self.selection.path().to_vec(),
-            target: self.target.clone(),
+            target: self.target().to_owned(),
             overwrite: match self.overwrite {
                 OverwriteArg::Always => Overwrite::Always,
                 OverwriteArg::IfChanged => Overwrite::IfChanged,
@@ -243,7 +266,7 @@ fn summary(snapshot: &SnapshotInfo, report: &RestoreReport) -> String {
 fn document(args: &RestoreArgs, snapshot: &SnapshotInfo, report: &RestoreReport, is_dry_run: bool) -> Document {
     Document {
         snapshot_id: snapshot.id.to_string(),
-        target: args.target.display().to_string(),
+        target: args.target().display().to_string(),
         is_dry_run,
         entry_count: report.entry_count,
         content_len: report.content_len,

@@ -85,6 +85,19 @@ async fn postgres_dump(config: &PostgresConfig) -> Result<Input, CommandError> {
     Ok(events("postgres", move || dump::dump(request.clone())))
 }
 
+/// A Postgres server to restore into, and the database if the URL names one.
+pub(crate) struct PostgresTarget {
+    pub(crate) server: dump::Server,
+    pub(crate) database: Option<String>,
+}
+
+/// The server of a URL; its password comes from the environment or a password file, as libpq finds them.
+pub(crate) fn postgres_target(url: &str) -> Result<PostgresTarget, CommandError> {
+    let settings = libpq::settings(url)?;
+    let database = libpq::value(&settings, "dbname").map(str::to_owned);
+    Ok(PostgresTarget { server: libpq::dump_server(&settings, None), database })
+}
+
 async fn base_backup(config: &PostgresPhysicalConfig) -> Result<Input, CommandError> {
     let settings = libpq::settings(&config.url)?;
     let secret = secrets::read(&config.password, &config.password_file, &config.password_command).await?;
