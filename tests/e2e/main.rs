@@ -15,6 +15,7 @@ mod model;
 mod moved;
 mod postgres;
 mod reader;
+mod recovery_point;
 mod resumed;
 mod roles;
 mod s3;

@@ -15,7 +15,7 @@ use pack::{ComponentState, SnapshotState};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use crate::commands::snapshot_document::state_word;
+use crate::commands::snapshot_document::{component_word, state_word};
 use crate::config::JobConfig;
 use crate::context::Context;
 use crate::error::{CommandError, Outcome};
@@ -254,14 +254,6 @@ fn summary(job: &str, report: &BackupReport, is_dry_run: bool) -> String {
         }
         None if is_dry_run => format!("job {job}: dry run, {protected} would be protected, nothing was stored"),
         None => format!("job {job}: nothing was committed"),
-    }
-}
-
-const fn component_word(state: ComponentState) -> &'static str {
-    match state {
-        ComponentState::Complete => "complete",
-        ComponentState::Partial => "partial",
-        ComponentState::Failed => "failed",
     }
 }
 
