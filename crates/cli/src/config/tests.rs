@@ -43,7 +43,7 @@ timeout = "4h"
 "#;
 
 fn variables(name: &str) -> Option<String> {
-    (name == "DB_PASSWORD").then(|| "it's $ecret \"${DB_PASSWORD}".to_owned())
+    (name == "DB_PASSWORD").then(|| "it's $hidden \"${DB_PASSWORD}".to_owned())
 }
 
 fn parse(text: &str) -> Result<Config, Vec<String>> {
@@ -54,11 +54,11 @@ fn parse(text: &str) -> Result<Config, Vec<String>> {
 fn whole_configuration_is_read_and_variables_are_filled_in_once() {
     let config = parse(WHOLE).expect("has no mistake");
     let Some(SourceConfig::Postgres(db)) = config.sources.get("db") else { panic!("{config:?}") };
-    assert_eq!(db.password.as_ref().map(|password| password.0.as_str()), Some("it's $ecret \"${DB_PASSWORD}"));
+    assert_eq!(db.password.as_ref().map(|password| password.0.as_str()), Some("it's $hidden \"${DB_PASSWORD}"));
     assert_eq!((db.shrink.percent_max, config.sources.len()), (50, 6));
     let Some(SourceConfig::Sqlite(app)) = config.sources.get("app") else { panic!("{config:?}") };
     assert_eq!(app.lock_timeout.map(|span| span.0.as_secs()), Some(90));
-    assert!(!format!("{config:?}").contains("ecret"), "secrets are not shown");
+    assert!(!format!("{config:?}").contains("hidden"), "secrets are not shown");
 }
 
 #[test]
