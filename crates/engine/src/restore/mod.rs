@@ -12,6 +12,7 @@
 //! when nothing of it writes any more. An unfinished file has not got its times yet, so that the next restore compares it.
 //! Never here: how the target is written (see `source::sink`).
 
+mod compare;
 mod filter;
 mod finish;
 mod plan;
