@@ -89,7 +89,9 @@ fn of_engine(error: &EngineError) -> Option<String> {
         EngineError::NoEntry { snapshot, .. } | EngineError::NotAFile { snapshot, .. } => {
             return Some(format!("list what there is with: backstay ls {snapshot}"));
         }
-        EngineError::Lost { .. } => "find out what else is damaged with: backstay check --read-data",
+        EngineError::Lost { .. } | EngineError::EntriesLost { .. } => {
+            "find out what else is damaged with: backstay check --read-data"
+        }
         EngineError::Producer { .. } => "make the command work on its own first; what it wrote to stderr is above",
         EngineError::EmptyStream { .. } => "if nothing is what you expect, add --allow-empty",
         EngineError::TargetFull { .. } => "free some space there and run the same command again: what is right is kept",

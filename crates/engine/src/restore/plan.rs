@@ -11,7 +11,7 @@ use pack::manifest::{ChildKind, Entry, EntryKind};
 use source::blocking;
 use source::entry::EntryPath;
 
-use crate::entries::{FullEntry, leaves_of};
+use crate::entries::{FullEntry, content_of};
 use crate::fetch::Fetcher;
 use crate::restore::compare::{UsersOwn, holds_all};
 use crate::restore::reads::{Wanted, plan_reads, read_run};
@@ -123,17 +123,17 @@ impl Planner {
                 return Ok(());
             }
         }
-        let file = Arc::new(FilePlan::new(path, full.entry, self.compare_only));
+        let file = Arc::new(FilePlan::new(path, full.entry.clone(), self.compare_only));
         if links > 1 {
             self.first_names.insert(inode, (Arc::clone(&file.name), links - 1));
         }
-        let mut leaves = leaves_of(self.fetcher.clone(), full.children);
+        let mut leaves = content_of(self.fetcher.clone(), full);
         let (mut offset, mut piece_count) = (0, 0);
         loop {
             let leaf = match self.restoring.unless_stopped(leaves.try_next()).await {
                 Ok(Some(leaf)) => leaf,
                 Ok(None) => break,
-                Err(error @ EngineError::Lost { .. }) => {
+                Err(error) if error.kind() == Kind::Damaged => {
                     file.fail(&self.restoring, &error.to_string());
                     break;
                 }
@@ -168,7 +168,7 @@ impl Planner {
             (UsersOwn::Alike(open), Some(namer)) => Arc::new((open, namer)),
             _ => return Ok(Some(false)),
         };
-        let (mut offset, mut leaves) = (0, leaves_of(self.fetcher.clone(), full.children.clone()));
+        let (mut offset, mut leaves) = (0, content_of(self.fetcher.clone(), full.clone()));
         loop {
             let batch = self.restoring.unless_stopped(leaves.by_ref().take(COMPARE_BATCH).try_collect::<Vec<_>>());
             let batch = match batch.await {
