@@ -13,6 +13,7 @@ mod jobs;
 mod lease;
 mod model;
 mod moved;
+mod pages;
 mod postgres;
 mod reader;
 mod recovery_point;

@@ -209,6 +209,102 @@ async fn removed_key_opens_no_more_and_the_others_go_on() {
     assert!(listed.iter().any(|key| key.revoked && key.role == Role::Reader), "it is shown as removed: {listed:?}");
 }
 
+/// The exchange keys that an epoch is granted to.
+async fn granted(site: &Site, epoch: u32) -> Vec<seal::ExchangePublic> {
+    let config = pack::Config::decode(&site.memory.get(names::CONFIG).await.expect("is there")).expect("decodes");
+    let bytes = site.memory.get(&names::epoch(epoch)).await.expect("is there");
+    let epoch = pack::Epoch::decode(&bytes, config.owner, config.repository).expect("decodes");
+    epoch.grants.iter().map(|grant| grant.exchange).collect()
+}
+
+/// Every key slot, by the start of its name.
+async fn slots(site: &Site) -> Vec<(String, pack::Slot, bytes::Bytes)> {
+    let config = pack::Config::decode(&site.memory.get(names::CONFIG).await.expect("is there")).expect("decodes");
+    let mut slots = Vec::new();
+    for name in names_of(&site.memory, names::KEYS).await {
+        let bytes = site.memory.get(&name).await.expect("is there");
+        slots.push((name, pack::Slot::decode(&bytes, config.owner, config.repository).expect("decodes"), bytes));
+    }
+    slots
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn removing_a_key_removes_every_slot_of_it_and_grants_to_none() {
+    let (site, owner) = all_roles().await;
+    // Without the right to delete, a changed password leaves two slots of one key.
+    let faulty = Arc::new(FaultyStore::new(site.store()));
+    faulty.inject(Trigger::next().of(Verb::Delete).always(), Fault::Deny);
+    let reader = site.open_as("reader", faulty, "reader").await.expect("opens");
+    assert!(reader.change_password(password("another"), COST).await.is_err(), "the old slot stays");
+    drop(reader);
+    let readers: Vec<_> =
+        slots(&site).await.into_iter().filter(|slot| slot.1.certificate.role == Role::Reader).collect();
+    let [(first, slot, _), (second, ..)] = readers.as_slice() else { panic!("two slots: {readers:?}") };
+    owner.remove_key(names::last(first)).await.expect("removes");
+    drop(owner);
+    let left = names_of(&site.memory, names::KEYS).await;
+    assert!(!left.contains(first) && !left.contains(second), "both slots are gone: {left:?}");
+    assert!(!granted(&site, 2).await.contains(&slot.certificate.exchange), "the new epoch is not granted to the key");
+    assert_eq!(granted(&site, 2).await.len(), 3, "but to all others");
+    for who in ["reader", "another"] {
+        let gone = site.open_as(who, site.store(), who).await;
+        assert!(matches!(gone, Err(EngineError::WrongKey { .. })), "{who}: {gone:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slot_of_a_removed_key_that_was_put_back_is_granted_no_later_epoch() {
+    let (site, owner) = all_roles().await;
+    let other_owner = owner.add_key(Role::Owner, password("second"), "second", COST).await.expect("adds");
+    let removed: Vec<_> = slots(&site).await;
+    let removed: Vec<_> = removed
+        .into_iter()
+        .filter(|(name, slot, _)| slot.certificate.role == Role::Reader || names::last(name) == other_owner)
+        .collect();
+    assert_eq!(removed.len(), 2);
+    let mut owner = owner;
+    for (name, ..) in &removed {
+        owner.remove_key(names::last(name)).await.expect("removes");
+        drop(owner);
+        owner = open(&site, "owner", "owner").await;
+    }
+    for (name, _, bytes) in &removed {
+        site.memory.put_new(name, vec![bytes.clone()]).await.expect("puts back");
+    }
+    assert_eq!(owner.rotate().await.expect("rotates"), 4);
+    drop(owner);
+    let owner = open(&site, "owner", "owner").await;
+    let writer = owner.keys().await.expect("lists").into_iter().find(|key| key.role == Role::Writer).expect("is there");
+    owner.remove_key(&writer.id).await.expect("removes");
+    for epoch in [4, 5] {
+        let granted = granted(&site, epoch).await;
+        for (name, slot, _) in &removed {
+            assert!(!granted.contains(&slot.certificate.exchange), "epoch {epoch} is granted to {name}");
+        }
+        assert_eq!(granted.len(), 7 - epoch as usize, "all others have epoch {epoch}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn owner_removes_an_old_slot_of_its_own_key_and_goes_on() {
+    let (site, owner) = all_roles().await;
+    drop(owner);
+    let faulty = Arc::new(FaultyStore::new(site.store()));
+    faulty.inject(Trigger::next().of(Verb::Delete).always(), Fault::Deny);
+    let owner = site.open_as("owner", faulty, "owner").await.expect("opens");
+    assert!(owner.change_password(password("another"), COST).await.is_err(), "the old slot stays");
+    drop(owner);
+    let owner = open(&site, "another", "owner").await;
+    let own = owner.keys().await.expect("lists").into_iter().filter(|key| key.role == Role::Owner);
+    let [old] = own.filter(|key| !key.is_current).collect::<Vec<_>>().try_into().expect("one other");
+    owner.remove_key(&old.id).await.expect("removes");
+    drop(owner);
+    let gone = site.open_as("owner", site.store(), "none").await;
+    assert!(matches!(gone, Err(EngineError::WrongKey { .. })), "{gone:?}");
+    let owner = open(&site, "another", "owner").await;
+    site.backup(&owner).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_removed_writer_writes_later_is_not_believed() {
     let (site, owner) = all_roles().await;

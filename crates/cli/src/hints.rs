@@ -102,7 +102,9 @@ fn of_engine(error: &EngineError) -> Option<String> {
         EngineError::NoEntry { snapshot, .. } | EngineError::NotAFile { snapshot, .. } => {
             return Some(format!("list what there is with: backstay ls {snapshot}"));
         }
-        EngineError::Lost { .. } => "find out what else is damaged with: backstay check --read-data",
+        EngineError::Lost { .. } | EngineError::EntriesLost { .. } => {
+            "find out what else is damaged with: backstay check --read-data"
+        }
         EngineError::Producer { .. } => "make the command work on its own first; what it wrote to stderr is above",
         EngineError::Shrunk { .. } => {
             "look whether the source is whole (is its disk mounted?); if it is meant to be so: --allow-empty, or shrink in the configuration"

@@ -168,6 +168,14 @@ pub enum EngineError {
         /// What was tried.
         reason: String,
     },
+    /// A page of a snapshot's entries cannot be had; the others can.
+    #[error("{from} is lost with entries that follow it: {source}")]
+    EntriesLost {
+        /// The first path in the page, escaped.
+        from: String,
+        /// Why.
+        source: Box<EngineError>,
+    },
     /// The producer of a stream failed; nothing was committed.
     #[error("{command} {end}; nothing was committed")]
     Producer {
@@ -221,6 +229,7 @@ impl EngineError {
                 seal::ErrorKind::Invalid => Kind::Invalid,
                 seal::ErrorKind::Bug => Kind::Bug,
             },
+            Self::EntriesLost { source, .. } => source.kind(),
             Self::Lost { .. } | Self::RolledBack { .. } => Kind::Damaged,
             Self::NothingWhole { source, .. } => source.kind(),
             Self::BaseLost { .. } | Self::DeclaredDead => Kind::Retry,

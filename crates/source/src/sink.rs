@@ -38,7 +38,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 pub use file::SinkFile;
-pub use look::Existing;
+pub use look::{Existing, is_zero};
 pub use metadata::OwnerPolicy;
 
 use crate::entry::{EntryKind, EntryPath};

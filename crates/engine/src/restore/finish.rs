@@ -6,7 +6,7 @@
 //!
 //! Invariant: memory holds the names of one directory, and the directories listed beside the path to it.
 //! Invariant: only directories that were listed whole are cleaned: not those above what was backed up, nor such as stand for
-//! a mount or a folder that was not entered; and nothing at all by a partial snapshot.
+//! a mount or a folder that was not entered; nothing at all by a partial snapshot, and nothing after a page that is lost.
 //! Invariant: the target's own metadata is set only if the restore made it: `/tmp` stays what it is.
 //! Never here: content.
 
@@ -20,10 +20,10 @@ use pack::manifest::{Entry, EntryKind};
 use source::blocking;
 use source::entry::EntryPath;
 
-use crate::EngineError;
 use crate::backup::entry::metadata_of;
 use crate::entries::FullEntry;
 use crate::restore::{Restoring, panicked};
+use crate::{EngineError, Kind};
 
 /// Directories handled in one blocking job.
 const BATCH: usize = 256;
@@ -52,7 +52,18 @@ async fn clean_all(
     mut entries: BoxStream<'static, Result<FullEntry, EngineError>>,
 ) -> Result<(), EngineError> {
     let mut cleaner = Cleaner::new(Arc::clone(restoring), prefix);
-    while let Some(FullEntry { entry, .. }) = restoring.unless_stopped(entries.try_next()).await? {
+    loop {
+        let entry = match restoring.unless_stopped(entries.try_next()).await {
+            Ok(Some(full)) => full.entry,
+            Ok(None) => break,
+            // What follows may have lost names that the target rightly has.
+            Err(error) if error.kind() == Kind::Damaged => {
+                let what = format!("nothing more is deleted, as the snapshot's list is not whole: {error}");
+                restoring.problems.add(String::from("."), what, true);
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
         match restoring.filter.place(prefix, &entry) {
             None => cleaner.may_clean_top = entry.is_whole,
             Some(Ok(path)) => cleaner.take(&path, &entry).await?,
@@ -71,7 +82,14 @@ async fn set_metadata(
 ) -> Result<(), EngineError> {
     let (mut batch, mut strict, mut top) = (Vec::new(), BTreeMap::new(), None);
     let mut present = Vec::new();
-    while let Some(FullEntry { entry, .. }) = restoring.unless_stopped(entries.try_next()).await? {
+    loop {
+        let entry = match restoring.unless_stopped(entries.try_next()).await {
+            Ok(Some(full)) => full.entry,
+            Ok(None) => break,
+            // It was named when its entries should have been restored.
+            Err(error) if error.kind() == Kind::Damaged => continue,
+            Err(error) => return Err(error),
+        };
         let Some(place) = restoring.filter.place(prefix, &entry) else {
             top = Some(entry);
             continue;

@@ -7,11 +7,13 @@
 //! ```
 //!
 //! Invariant: everything stays beneath the target, whatever the manifest says; the sink sees to that, not the names.
-//! Invariant: a lost chunk is a problem of the files that need it; everything else is restored.
+//! Invariant: a lost chunk is a problem of the files that need it, and a lost page one of the entries in it; everything else
+//! is restored.
 //! Invariant: once stopped, nothing more is begun, what is being written ends with its chunk, and the restore returns only
 //! when nothing of it writes any more. An unfinished file has not got its times yet, so that the next restore compares it.
 //! Never here: how the target is written (see `source::sink`).
 
+mod compare;
 mod filter;
 mod finish;
 mod plan;
@@ -39,7 +41,7 @@ use crate::repository::Repository;
 use crate::restore::filter::Filter;
 use crate::restore::plan::Planner;
 use crate::restore::write::Tally;
-use crate::{EngineError, Progress, SnapshotInfo};
+use crate::{EngineError, Kind, Progress, SnapshotInfo};
 
 /// What every part of a restore needs.
 pub(crate) struct Restoring {
@@ -178,19 +180,33 @@ async fn restore_all(
 ) -> Result<(), EngineError> {
     let scope = Scope::new(&restoring.request.path);
     let components = &snapshot.snapshot.structure.components;
-    let mut found = false;
+    let (mut found, mut lost) = (false, None);
     for component in components {
         let prefix = if components.len() > 1 { component.name.as_bytes() } else { &[] };
         let mut planner = Planner::new(Arc::clone(restoring), fetcher.clone(), prefix, compare_only);
         let mut entries = entries_of(fetcher.clone(), component.root, scope.clone());
-        while let Some(full) = restoring.unless_stopped(entries.try_next()).await? {
-            found = true;
-            planner.take(full).await?;
+        loop {
+            match restoring.unless_stopped(entries.try_next()).await {
+                Ok(Some(full)) => {
+                    found = true;
+                    planner.take(full).await?;
+                }
+                Ok(None) => break,
+                Err(error) if error.kind() == Kind::Damaged => {
+                    if !compare_only {
+                        restoring.entries_lost(&component.name, &error);
+                    }
+                    lost = lost.or(Some(error));
+                }
+                Err(error) => return Err(error),
+            }
         }
         planner.finish().await?;
     }
-    if found || restoring.request.path.is_empty() {
-        return Ok(());
+    match lost {
+        Some(error) if !found => return Err(error),
+        None if !found && !restoring.request.path.is_empty() => {}
+        _ => return Ok(()),
     }
     let path = source::entry::escaped(&restoring.request.path).to_string();
     Err(EngineError::NoEntry { path, snapshot: snapshot.id.to_string() })
@@ -220,6 +236,18 @@ impl Restoring {
     /// Between two chunks or entries: goes on unless the restore ends.
     pub(crate) fn go_on(&self) -> Result<(), EngineError> {
         if self.stop.is_cancelled() { Err(EngineError::Interrupted) } else { Ok(()) }
+    }
+
+    /// Notes a page of entries that cannot be had.
+    fn entries_lost(&self, component: &str, error: &EngineError) {
+        let (path, what) = match error {
+            EngineError::EntriesLost { from, source } => {
+                (from.clone(), format!("is lost with entries that follow it: {source}"))
+            }
+            error => (component.to_owned(), error.to_string()),
+        };
+        self.progress.add_problem();
+        self.problems.add(path, what, true);
     }
 
     /// Removes files that were begun and that a next restore would take for the user's.

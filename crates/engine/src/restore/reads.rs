@@ -9,12 +9,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use pack::manifest::{Child, ChildKind};
-use pack::names;
+use pack::{PackError, names};
 use store::StoreError;
 use store::index_cache::{PackInfo, Place};
 
-use crate::EngineError;
 use crate::fetch::{Fetcher, open_blob_into};
+use crate::{EngineError, Kind};
 
 /// Plaintext of one run, in bytes.
 pub(crate) const RUN_PLAIN_LEN_MAX: u64 = 4 << 20;
@@ -161,7 +161,8 @@ async fn read_once<T: Send + 'static>(fetcher: &Fetcher, run: Run<T>) -> Result<
                 let bytes = opened.as_ref().zip(place).and_then(|(opened, place)| {
                     let range = place.offset as usize..(place.offset + place.len) as usize;
                     let bytes = (range.end <= opened.len()).then(|| opened.slice(range))?;
-                    let is_right = namer.as_ref().is_none_or(|namer| namer.name(&bytes) == wanted.leaf.id);
+                    let is_right = bytes.len() as u64 == wanted.leaf.len;
+                    let is_right = is_right && namer.as_ref().is_none_or(|namer| namer.name(&bytes) == wanted.leaf.id);
                     is_right.then(|| if is_sparse { Bytes::copy_from_slice(&bytes) } else { bytes })
                 });
                 (wanted, bytes)
@@ -196,8 +197,12 @@ fn slice_of(pack: &PackInfo, row: u32, start: u64, sealed: &Bytes) -> Option<Byt
 /// The slow way: every copy, one after the other. A store that fails is an error; a lost chunk is a finding.
 async fn again(fetcher: &Fetcher, leaf: &Child) -> Result<Result<Bytes, EngineError>, EngineError> {
     match fetcher.chunk(leaf.id).await {
-        Ok(bytes) => Ok(Ok(bytes)),
-        Err(error @ EngineError::Lost { .. }) => Ok(Err(error)),
+        Ok(bytes) if bytes.len() as u64 == leaf.len => Ok(Ok(bytes)),
+        Ok(_) => {
+            let what = "it is not as long as the page says that names it";
+            Ok(Err(EngineError::object(format!("chunk {}", leaf.id))(PackError::Inconsistent { what })))
+        }
+        Err(error) if error.kind() == Kind::Damaged => Ok(Err(error)),
         Err(error) => Err(error),
     }
 }

@@ -4,7 +4,6 @@
 //! Invariant: a full target ends the restore; any other trouble with one entry is a problem of that entry.
 //! Never here: waiting; all of this runs on the pool or on blocking threads.
 
-use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -16,6 +15,7 @@ use source::sink::SinkFile;
 
 use crate::EngineError;
 use crate::backup::entry::metadata_of;
+use crate::restore::compare::holds;
 use crate::restore::plan::has_bytes;
 use crate::restore::reads::{Found, Wanted};
 use crate::restore::{Overwrite, RestoreReport, Restoring};
@@ -50,6 +50,21 @@ impl Tally {
 pub(crate) struct FirstName {
     path: EntryPath,
     failed: AtomicBool,
+    /// Something unknown that nothing may overwrite came to lie there meanwhile.
+    is_users: AtomicBool,
+}
+
+impl FirstName {
+    pub(crate) const fn new(path: EntryPath) -> Self {
+        Self { path, failed: AtomicBool::new(false), is_users: AtomicBool::new(false) }
+    }
+
+    /// Why nothing can be linked to it.
+    fn obstacle(&self) -> Option<&'static str> {
+        let is = |flag: &AtomicBool| flag.load(Ordering::Acquire);
+        let is_users = is(&self.is_users).then_some("was left alone");
+        is(&self.failed).then_some("could not be restored").or(is_users)
+    }
 }
 
 /// A file being restored.
@@ -98,7 +113,7 @@ pub(crate) struct Piece {
 
 impl FilePlan {
     pub(crate) fn new(path: EntryPath, entry: Entry, compare_only: bool) -> Self {
-        let name = Arc::new(FirstName { path, failed: AtomicBool::new(false) });
+        let name = Arc::new(FirstName::new(path));
         let (left, begun) = (AtomicUsize::new(1), AtomicBool::new(false));
         Self { name, entry, compare_only, left, begun, state: Mutex::default() }
     }
@@ -144,7 +159,8 @@ impl FilePlan {
     fn open(&self, restoring: &Restoring) -> Result<Option<SinkFile>, SourceError> {
         let EntryKind::File { len } = self.entry.kind else { return Ok(None) };
         if !self.begun.load(Ordering::Acquire) && self.is_left_alone(restoring, len)? {
-            restoring.tally.skipped.fetch_add(1, Ordering::Relaxed);
+            restoring.skip_one();
+            self.name.is_users.store(restoring.request.overwrite == Overwrite::Never, Ordering::Release);
             return Ok(None);
         }
         if let Some(parent) = self.name.path.parent() {
@@ -278,16 +294,13 @@ impl Restoring {
         let mut bytes = Vec::new();
         let read = match there {
             There::LeftAlone => return Right::LeftAlone,
-            // A hole costs nothing to write; when comparing, the length of the file vouches for it.
-            There::ToCompare(_) if piece.leaf.kind == ChildKind::Hole => return Right::Yes,
+            There::ToCompare(open) => {
+                return if holds(open, piece.tag.offset, &piece.leaf, namer) { Right::Yes } else { Right::No };
+            }
             There::Some(len) if end <= *len && piece.leaf.kind == ChildKind::Chunk => {
                 bytes.resize(piece.leaf.len as usize, 0);
                 file.with_file(self, |open| open.read_at(piece.tag.offset, &mut bytes)).ok().flatten()
                     == Some(bytes.len())
-            }
-            There::ToCompare(open) => {
-                bytes.resize(piece.leaf.len as usize, 0);
-                open.read_exact_at(&mut bytes, piece.tag.offset).is_ok()
             }
             _ => false,
         };
@@ -338,7 +351,7 @@ impl Restoring {
                     self.note_all(problems);
                     self.count(entry);
                 }
-                Ok(None) => drop(self.tally.skipped.fetch_add(1, Ordering::Relaxed)),
+                Ok(None) => self.skip_one(),
                 Err(error) => self.failed(&path.to_string(), &error)?,
             }
         }
@@ -381,8 +394,8 @@ impl Restoring {
     pub(crate) fn link_all(&self, links: &[(Arc<FirstName>, EntryPath)]) -> Result<(), EngineError> {
         for (first, path) in links {
             self.go_on()?;
-            if first.failed.load(Ordering::Acquire) {
-                let broken = format!("is a further name of {}, which could not be restored", first.path);
+            if let Some(obstacle) = first.obstacle() {
+                let broken = format!("is a further name of {}, which {obstacle}", first.path);
                 self.progress.add_problem();
                 self.problems.add(path.to_string(), broken, true);
                 continue;
@@ -392,7 +405,7 @@ impl Restoring {
                     self.tally.entries.fetch_add(1, Ordering::Relaxed);
                     self.progress.add_entries(1);
                 }
-                Ok(false) => drop(self.tally.skipped.fetch_add(1, Ordering::Relaxed)),
+                Ok(false) => self.skip_one(),
                 Err(error) => self.failed(&path.to_string(), &error)?,
             }
         }
@@ -407,6 +420,11 @@ impl Restoring {
             self.target.create_dir_all(&parent)?;
         }
         self.target.hard_link(first, path).map(|()| true)
+    }
+
+    /// Counts one entry whose place stays as it is.
+    pub(crate) fn skip_one(&self) {
+        self.tally.skipped.fetch_add(1, Ordering::Relaxed);
     }
 
     fn count(&self, entry: &Entry) {

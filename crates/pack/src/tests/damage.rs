@@ -218,3 +218,16 @@ fn a_sealed_trailer_that_expands_without_end_is_an_error() {
     let error = read_trailer(&sealed.expect("seals"), index_keys, REPOSITORY);
     assert_eq!(error, Err(PackError::Inconsistent { what: "a table is too long" }));
 }
+
+#[test]
+fn chunk_longer_than_a_blob_and_body_with_a_length_are_refused() {
+    use crate::manifest::{Child, PageKind, Structure};
+    let id = seal::ChunkId::from_bytes([1; 20]);
+    let longest = seal::BLOB_PLAIN_LEN_MAX as u64;
+    let decoded =
+        |kind, child| Structure::decode(&Structure { kind, children: vec![child] }.encode().expect("encodes"));
+    assert!(decoded(PageKind::Content, Child::chunk(id, longest)).is_ok());
+    assert!(decoded(PageKind::Content, Child::chunk(id, longest + 1)).is_err());
+    assert!(decoded(PageKind::Entries, Child::body(id)).is_ok());
+    assert!(decoded(PageKind::Entries, Child { len: 1, ..Child::body(id) }).is_err());
+}

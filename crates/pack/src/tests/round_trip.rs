@@ -235,7 +235,7 @@ prop_compose! {
         let kind = [PageKind::Entries, PageKind::Directory, PageKind::Content][kind];
         let child = |(child, id, len)| match child % 3 {
             _ if kind == PageKind::Directory => Child::page(id, len),
-            0 => Child::chunk(id, len),
+            0 => Child::chunk(id, len % (seal::BLOB_PLAIN_LEN_MAX as u64 + 1)),
             1 => Child::hole(len),
             _ => Child::page(id, len),
         };
