@@ -113,7 +113,7 @@ impl Repository {
         let condemned = writer.see_condemned().await?;
         self.recover_journal(&condemned).await?;
         let index = self.load_index_without(&condemned).await?;
-        let is_careful = !condemned.is_empty();
+        let is_careful = !condemned.is_empty() || !index.is_plain();
         let id = writer.id;
         let ran = self.run_component(request, index, is_careful, started_at, progress, cancel).await?;
         let (structure, body) = self.describe(request, &ran, id, started_at);
