@@ -22,8 +22,10 @@ use pack::PackId;
 use seal::RepositoryId;
 use store::index_cache::{CacheError, CacheOptions, IndexCache};
 
-/// Packs that only a removed key vouches for or that a check found damaged.
+/// Packs that only a removed key vouches for.
 const DISTRUSTED: &str = "distrusted-packs";
+/// Packs that a check found damaged.
+const DAMAGED: &str = "damaged-packs";
 /// Warnings that are kept for documents.
 const WARNINGS_MAX: usize = 100;
 
@@ -34,9 +36,18 @@ pub(crate) struct HostCache {
     current: RwLock<Arc<IndexCache>>,
     /// Temporary folders that were not tried yet.
     spare: Mutex<VecDeque<PathBuf>>,
-    distrusted: Mutex<HashSet<PackId>>,
+    distrusted: Mutex<Distrusted>,
     has_failed: AtomicBool,
     warnings: Mutex<Vec<String>>,
+}
+
+/// Packs that serve to read and are not offered for deduplication.
+#[derive(Default)]
+struct Distrusted {
+    /// Only a removed key vouches for them.
+    late: HashSet<PackId>,
+    /// A check found them damaged.
+    damaged: HashSet<PackId>,
 }
 
 impl HostCache {
@@ -64,8 +75,8 @@ impl HostCache {
             warnings: Mutex::default(),
         };
         warning.into_iter().for_each(|warning| opened.warn(warning));
-        let note = opened.note(DISTRUSTED).unwrap_or_default();
-        opened.distrusted_now().extend(note.as_chunks::<32>().0.iter().map(|id| PackId(*id)));
+        let (late, damaged) = (opened.packs_in(DISTRUSTED), opened.packs_in(DAMAGED));
+        *opened.distrusted_now() = Distrusted { late, damaged };
         Ok(opened)
     }
 
@@ -117,10 +128,12 @@ impl HostCache {
 
     /// Packs that serve to read and are not offered for deduplication.
     pub(crate) fn distrusted(&self) -> HashSet<PackId> {
-        self.distrusted_now().clone()
+        let all = self.distrusted_now();
+        all.late.union(&all.damaged).copied().collect()
     }
 
-    /// Takes packs as not to be offered for deduplication, at once and by later runs on this host.
+    /// Takes packs that only a removed key vouches for as not to be offered for deduplication, at once and by later runs
+    /// on this host.
     ///
     /// # Errors
     ///
@@ -128,10 +141,35 @@ impl HostCache {
     pub(crate) fn distrust(&self, packs: &[PackId], cache: &IndexCache) -> Result<(), CacheError> {
         let note: Vec<u8> = {
             let mut all = self.distrusted_now();
-            all.extend(packs);
-            all.iter().flat_map(|id| id.0).collect()
+            all.late.extend(packs);
+            note_of(&all.late)
         };
         if packs.is_empty() { Ok(()) } else { cache.put_note(DISTRUSTED, &note) }
+    }
+
+    /// Takes in what a check found: packs that are damaged, packs that were found damaged once and are whole now, and
+    /// distrusted packs that nothing names any more. Says so if later runs on this host will not know.
+    pub(crate) fn settle_distrust(
+        &self,
+        damaged: &HashSet<PackId>,
+        whole: &HashSet<PackId>,
+        unnamed: &HashSet<PackId>,
+    ) {
+        let (late, all_damaged) = {
+            let mut all = self.distrusted_now();
+            all.late.retain(|id| !unnamed.contains(id));
+            all.damaged.retain(|id| !unnamed.contains(id) && !whole.contains(id));
+            all.damaged.extend(damaged);
+            (note_of(&all.late), note_of(&all.damaged))
+        };
+        let put = |name: &str, note: &[u8]| {
+            let before = self.note(name).unwrap_or_default();
+            before == note || self.remember(name, note)
+        };
+        let is_remembered = put(DAMAGED, &all_damaged) & put(DISTRUSTED, &late);
+        if !is_remembered || (self.now().is_private() && !damaged.is_empty()) {
+            self.warn("which packs are damaged could not be remembered: this host may use them again".into());
+        }
     }
 
     /// Tells something that everybody should know, unless it was told already.
@@ -148,9 +186,20 @@ impl HostCache {
         self.warnings.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn distrusted_now(&self) -> MutexGuard<'_, HashSet<PackId>> {
+    fn packs_in(&self, note: &str) -> HashSet<PackId> {
+        self.note(note).unwrap_or_default().as_chunks::<32>().0.iter().map(|id| PackId(*id)).collect()
+    }
+
+    fn distrusted_now(&self) -> MutexGuard<'_, Distrusted> {
         self.distrusted.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Packs as they are remembered: their ids, sorted, so that the same packs make the same note.
+fn note_of(packs: &HashSet<PackId>) -> Vec<u8> {
+    let mut ids: Vec<_> = packs.iter().map(|id| id.0).collect();
+    ids.sort_unstable();
+    ids.concat()
 }
 
 /// An empty cache for this process alone in the first place that takes one, and what to tell about it.

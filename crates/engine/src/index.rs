@@ -249,14 +249,6 @@ impl Repository {
         applied.await?
     }
 
-    /// Remembers packs as not to be offered for deduplication by this host.
-    pub(crate) fn distrust(&self, packs: &[PackId]) -> Result<(), EngineError> {
-        if self.cache.allow(self.cache.distrust(packs, &self.cache.now())).is_none() {
-            self.cache.warn("which packs are damaged could not be remembered: this host may use them again".into());
-        }
-        Ok(())
-    }
-
     /// Every pack in the store, with its length, as the listing shows them.
     pub(crate) fn listed_packs(&self) -> impl Stream<Item = Result<(PackId, u64), EngineError>> + '_ {
         let listed = self.store.list(names::PACKS).map_err(EngineError::from);
