@@ -1,7 +1,8 @@
 //! What this host keeps of a repository, and how to go on when it cannot.
 //!
 //! ```text
-//! open ── the folder cannot be used, or fails while the index is read ── warn ─► a temporary cache, gone with us
+//! open ── another process has it ── warn ─► a private cache, gone with us
+//!      ── the folder cannot be used, or fails while the index is read ── warn ─► a temporary cache, gone with us
 //! remember, keep ── fails while an operation runs ── warn, once ─► go on; what is known stays readable
 //! ```
 //!
@@ -59,7 +60,10 @@ impl HostCache {
     pub(crate) fn open(options: CacheOptions, repository: RepositoryId) -> Result<Self, CacheError> {
         let mut spare = VecDeque::from(options.temporary.clone());
         let (cache, warning) = match IndexCache::open(&options, repository) {
-            Ok(cache) => (cache, None),
+            Ok(cache) => {
+                let warning = cache.is_private().then(|| beside_another(&options));
+                (cache, warning)
+            }
             Err(error) => {
                 let (cache, warning) = temporary(&mut spare, options.memory_len, repository, error)?;
                 (cache, Some(warning))
@@ -202,6 +206,16 @@ fn note_of(packs: &HashSet<PackId>) -> Vec<u8> {
     ids.concat()
 }
 
+/// What to tell when another process has the cache.
+fn beside_another(options: &CacheOptions) -> String {
+    format!(
+        "another command uses the index cache in {}; this one goes on with an empty one of its own: it reads the index \
+         anew, cannot notice what vanished from the repository, and remembers nothing of what it finds: run one command \
+         at a time, or give each a cache folder of its own",
+        options.folder.display()
+    )
+}
+
 /// An empty cache for this process alone in the first place that takes one, and what to tell about it.
 fn temporary(
     spare: &mut VecDeque<PathBuf>,
@@ -270,6 +284,40 @@ mod tests {
             "it is gone with its process"
         );
         assert_eq!(std::fs::read_to_string(folder.path().join("cache")).unwrap(), "a file");
+    }
+
+    #[test]
+    fn cache_that_another_process_holds_is_told_and_so_is_what_cannot_be_remembered() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = HostCache::open(options(folder.path()), REPOSITORY).unwrap();
+        let second = HostCache::open(options(folder.path()), REPOSITORY).unwrap();
+        assert!(first.warnings().is_empty(), "{:?}", first.warnings());
+        let [warning] = second.warnings().try_into().unwrap();
+        assert!(warning.contains("another command uses") && warning.contains("remembers nothing"), "{warning}");
+        let (damaged, none) = (HashSet::from([PackId([7; 32])]), HashSet::new());
+        first.settle_distrust(&damaged, &none, &none);
+        assert!(first.warnings().is_empty(), "{:?}", first.warnings());
+        second.settle_distrust(&damaged, &none, &none);
+        assert!(second.warnings().last().is_some_and(|last| last.contains("damaged could not be remembered")));
+    }
+
+    #[test]
+    fn damaged_packs_are_remembered_until_they_are_whole_or_unnamed_and_late_ones_until_they_are_unnamed() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = || HostCache::open(options(folder.path()), REPOSITORY).unwrap();
+        let of = |ids: &[u8]| ids.iter().map(|id| PackId([*id; 32])).collect::<HashSet<_>>();
+        let host = open();
+        host.distrust(&[PackId([1; 32]), PackId([2; 32])], &host.now()).unwrap();
+        host.settle_distrust(&of(&[2, 3, 4, 5]), &of(&[]), &of(&[]));
+        drop(host);
+        let host = open();
+        assert_eq!(host.distrusted(), of(&[1, 2, 3, 4, 5]));
+        // Being whole says nothing of who vouches for a pack.
+        host.settle_distrust(&of(&[3]), &of(&[1, 2, 4]), &of(&[5]));
+        assert_eq!(host.distrusted(), of(&[1, 2, 3]));
+        host.settle_distrust(&of(&[]), &of(&[]), &of(&[1, 2, 3]));
+        drop(host);
+        assert_eq!(open().distrusted(), of(&[]));
     }
 
     #[test]

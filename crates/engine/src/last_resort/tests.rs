@@ -1,3 +1,7 @@
+//! The last resort on repositories of a few small packs, whose order in the cache is known.
+//!
+//! Never here: restores as users see them (see `tests/e2e/moved.rs`).
+
 use std::path::Path;
 
 use seal::KdfCost;
