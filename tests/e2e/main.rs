@@ -23,4 +23,5 @@ mod s3;
 mod segments;
 mod streams;
 mod tidy;
+mod unread;
 mod vanished;

@@ -33,6 +33,8 @@ pub(crate) struct Index {
     usable: Arc<PackSet>,
     /// Packs that this operation stored and named itself.
     own: Arc<RwLock<PackSet>>,
+    /// Whether the packs that were listed, those that are named and the usable ones are the same.
+    is_plain: bool,
 }
 
 impl Index {
@@ -71,6 +73,12 @@ impl Index {
     /// Whether a pack was listed with its right length when the index was read.
     pub(crate) fn is_listed(&self, pack: PackNo) -> bool {
         self.usable.contains(pack)
+    }
+
+    /// Whether every named pack may be used and every listed pack is named. Otherwise something that snapshots refer to
+    /// may be lost: a pack is missing, has another length, is condemned or distrusted, or a segment is gone.
+    pub(crate) const fn is_plain(&self) -> bool {
+        self.is_plain
     }
 
     /// Every usable pack.
@@ -125,15 +133,18 @@ impl Repository {
     ) -> Result<Index, EngineError> {
         let reads = Arc::clone(&cache);
         let named = self.offload.start(move || reads.named_packs(&segments)).await??;
-        let mut usable = PackSet::new();
-        let listed = self.listed_packs().try_filter(|(id, _)| std::future::ready(!unusable.contains(id)));
-        let mut batches = std::pin::pin!(listed.try_chunks(BATCH));
-        while let Some(batch) = batches.try_next().await.map_err(|error| error.1)? {
+        let (mut usable, mut listed_count) = (PackSet::new(), 0);
+        let mut batches = std::pin::pin!(self.listed_packs().try_chunks(BATCH));
+        while let Some(mut batch) = batches.try_next().await.map_err(|error| error.1)? {
+            listed_count += batch.len();
+            batch.retain(|(id, _)| !unusable.contains(id));
             let reads = Arc::clone(&cache);
             let numbers = self.offload.start(move || reads.numbers_of_length(&batch)).await??;
             usable.extend(numbers.into_iter().flatten().filter(|number| named.contains(*number)));
         }
-        Ok(Index { cache, host: Arc::clone(&self.cache), usable: Arc::new(usable), own: Arc::default() })
+        let is_plain = usable.len() == named.len() && usable.len() == listed_count;
+        let (host, usable) = (Arc::clone(&self.cache), Arc::new(usable));
+        Ok(Index { cache, host, usable, own: Arc::default(), is_plain })
     }
 
     /// The cache with every listed segment applied, and these segments. One that fails gives way to a temporary one.
@@ -236,14 +247,6 @@ impl Repository {
             Ok(Ok(()))
         });
         applied.await?
-    }
-
-    /// Remembers packs as not to be offered for deduplication by this host.
-    pub(crate) fn distrust(&self, packs: &[PackId]) -> Result<(), EngineError> {
-        if self.cache.allow(self.cache.distrust(packs, &self.cache.now())).is_none() {
-            self.cache.warn("which packs are damaged could not be remembered: this host may use them again".into());
-        }
-        Ok(())
     }
 
     /// Every pack in the store, with its length, as the listing shows them.

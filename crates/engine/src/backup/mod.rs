@@ -96,7 +96,7 @@ impl Repository {
         let condemned = writer.see_condemned().await?;
         self.recover_journal(&condemned).await?;
         let index = self.load_index_without(&condemned).await?;
-        let (id, is_careful) = (writer.id, !condemned.is_empty());
+        let (id, is_careful) = (writer.id, !condemned.is_empty() || !index.is_plain());
         let run = Run { request, index, is_careful, progress, cancel };
         let mut ran = self.run_components(&run).await?;
         ran.refuse_if_nothing(request)?;

@@ -11,7 +11,7 @@
 //! Invariant: a file is unchanged only if length, mtime, ctime and inode agree, both times are older than the parent's
 //! start by more than the clock's grain, and it was read whole then.
 //! Invariant: content is reused unread only if every chunk and page that its entry names is in a pack which exists and is
-//! not condemned; below pages of content too, if a condemned list was in sight.
+//! not condemned; below pages of content too, unless every named pack can be used and every listed one is named.
 //! Never here: deciding which snapshot is the parent's parent.
 
 use std::collections::VecDeque;
@@ -54,7 +54,7 @@ pub(crate) struct Parent {
     /// The next entries, with whether all that they name was found.
     ahead: VecDeque<Known>,
     fetcher: Fetcher,
-    /// A condemned list was in sight: look every chunk up before it is reused.
+    /// Something may be lost or condemned: look every chunk up before it is reused.
     is_careful: bool,
 }
 
@@ -195,15 +195,17 @@ impl Parent {
         Ok(!self.ahead.is_empty())
     }
 
-    /// Looks up every chunk and every page below `children`, reading the pages from the store.
+    /// Looks up every chunk and every page below `children`, reading the pages from the store. What cannot be told
+    /// counts as gone: it is then read at the source.
     async fn all_there(&self, children: &[Child]) -> Result<bool, EngineError> {
         let mut todo: Vec<ChunkId> = pages_in(children).collect();
         while let Some(page) = todo.pop() {
             let structure = match self.fetcher.chunk(page).await {
-                Ok(bytes) => Structure::decode(&bytes).map_err(EngineError::object(format!("page {page}")))?,
-                Err(error) if error.kind() == Kind::Damaged => return Ok(false),
+                Ok(bytes) => Structure::decode(&bytes).ok(),
+                Err(error) if error.kind() == Kind::Damaged || matches!(error, EngineError::Cache(_)) => None,
                 Err(error) => return Err(error),
             };
+            let Some(structure) = structure else { return Ok(false) };
             let index = self.fetcher.index.clone();
             let below = structure.children.iter().filter(|child| child.kind != ChildKind::Hole);
             let ids: Vec<_> = below.map(|child| child.id).collect();

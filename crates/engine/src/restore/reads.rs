@@ -14,6 +14,8 @@ use store::StoreError;
 use store::index_cache::{PackInfo, Place};
 
 use crate::fetch::{Fetcher, open_blob_into};
+use crate::last_resort::Table;
+use crate::trailers::Trailers;
 use crate::{EngineError, Kind};
 
 /// Plaintext of one run, in bytes.
@@ -55,7 +57,8 @@ pub(crate) async fn plan_reads<T: Send + 'static>(
     let planned = fetcher.offload.start(move || {
         let chunks = wanted.iter().filter(|wanted| wanted.leaf.kind == ChildKind::Chunk);
         let ids: Vec<_> = chunks.map(|wanted| wanted.leaf.id).collect();
-        let mut places = finder.find(&ids)?.into_iter();
+        let index = finder.newest();
+        let mut places = finder.find(&index, &ids)?.into_iter();
         let mut found: Vec<_> = wanted
             .into_iter()
             .map(|wanted| {
@@ -66,7 +69,7 @@ pub(crate) async fn plan_reads<T: Send + 'static>(
         found.sort_by_key(|(_, place)| place.map(|place| (place.pack, place.blob, place.offset)));
         let mut runs: Vec<Run<T>> = Vec::new();
         for (wanted, place) in found {
-            let pack = place.map(|place| finder.pack(place.pack)).transpose()?;
+            let pack = place.map(|place| finder.pack(&index, place)).transpose()?;
             join(&mut runs, wanted, place, pack);
         }
         Ok(runs)
@@ -137,7 +140,8 @@ async fn read_once<T: Send + 'static>(fetcher: &Fetcher, run: Run<T>) -> Result<
         Err(error @ StoreError::NotFound { .. }) => {
             let place = blobs.first().and_then(|blob| blob.wanted.first()).and_then(|(_, place)| *place);
             if let Some(place) = place {
-                fetcher.missed(place, &error).await?;
+                // Planned reads are of listed packs only, but for those that trailers told of.
+                fetcher.missed(Table::of(place, &pack), !Trailers::is_own(place.pack), &error).await?;
             }
             return Ok(Outcome::Gone(wanted_of(blobs)));
         }
