@@ -20,5 +20,6 @@ mod roles;
 mod s3;
 mod segments;
 mod streams;
+mod target;
 mod tidy;
 mod vanished;

@@ -50,6 +50,6 @@ pub use keyring::{Credential, Keyring};
 pub use keys::{KeyInfo, KeyStatus};
 pub use progress::{Progress, ProgressView};
 pub use repository::{OpenOptions, Repository};
-pub use restore::{Overwrite, RestoreReport, RestoreRequest};
+pub use restore::{Foreseen, Overwrite, RestoreReport, RestoreRequest};
 pub use snapshots::{Selector, SnapshotFilter, SnapshotInfo};
 pub use stats::RepositoryStats;

@@ -95,8 +95,8 @@ impl Target {
         })
     }
 
-    /// Whether something of another kind that has an entry's name is removed (a directory with all that is in
-    /// it). By default it is not, and the call fails with [`SourceError::Occupied`].
+    /// Whether something of another kind that has an entry's name is removed: never a directory with something in it.
+    /// Where it is not, the call fails with [`SourceError::Occupied`].
     #[must_use]
     pub fn replace_other_kinds(mut self, replace: bool) -> Self {
         self.replace_other_kinds = replace;
@@ -157,7 +157,7 @@ impl Target {
 
     /// Makes `path` a further name of what `existing` names in this target.
     ///
-    /// Anything but a directory that has the name is replaced; a directory too if other kinds are.
+    /// Anything but a directory that has the name is replaced; an empty directory too if other kinds are.
     ///
     /// # Errors
     ///
@@ -253,19 +253,22 @@ impl Target {
             created => return created.map_err(|error| self.failed(path.as_bytes(), action, error)),
         }
         match self.existing(path)? {
-            Some(there) if alike(&there.kind) => self.remove(path)?,
+            Some(there) if alike(&there.kind) => self.unlink(path)?,
             Some(there) => self.make_way(path, &there.kind)?,
             None => {}
         }
         create().map_err(|error| self.failed(path.as_bytes(), action, error))
     }
 
-    /// Removes what has an entry's name and is of another kind, if that is wanted.
+    /// Removes what has an entry's name and is of another kind, if that is wanted and nothing is in it.
     fn make_way(&self, path: &EntryPath, found: &EntryKind) -> Result<(), SourceError> {
-        if self.replace_other_kinds {
-            return self.remove(path);
+        let occupied = |found| Err(SourceError::Occupied { path: self.shown(path.as_bytes()), found });
+        match (self.replace_other_kinds, found) {
+            (false, found) => occupied(found.noun()),
+            (true, EntryKind::Directory) if !self.remove_if_empty(path)? => occupied("directory that is not empty"),
+            (true, EntryKind::Directory) => Ok(()),
+            (true, _) => self.unlink(path),
         }
-        Err(SourceError::Occupied { path: self.shown(path.as_bytes()), found: found.noun() })
     }
 
     fn parent_of(&self, path: &EntryPath) -> Result<Arc<OwnedFd>, SourceError> {

@@ -189,6 +189,9 @@ fn tell(
         if report.problems.iter().any(|problem| problem.message.starts_with("owner of ")) && !geteuid().is_root() {
             ctx.ui.hint(hints::OWNERS);
         }
+        if !args.delete && report.problems.iter().any(|problem| problem.message.contains("that is not empty")) {
+            ctx.ui.hint(hints::IN_THE_WAY);
+        }
         if is_dry_run {
             tell_deletions(report, ctx);
         }

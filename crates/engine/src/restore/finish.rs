@@ -30,6 +30,16 @@ const BATCH: usize = 256;
 /// Deleted entries that a report names, as a count.
 const DELETED_NAMED_MAX: u64 = 1000;
 
+impl Restoring {
+    /// Counts what was removed, or would be, and names it if it is among the first.
+    pub(crate) fn note_deleted(&self, path: &EntryPath) {
+        let before = self.tally.deleted.fetch_add(1, Ordering::Relaxed);
+        if before < DELETED_NAMED_MAX {
+            self.deleted.lock().unwrap_or_else(PoisonError::into_inner).push(path.to_string());
+        }
+    }
+}
+
 /// Cleans directories if that was asked for, then sets their metadata.
 pub(crate) async fn directories(
     restoring: &Arc<Restoring>,
@@ -229,12 +239,7 @@ fn clean(restoring: &Restoring, directory: Option<&EntryPath>, names: &HashSet<V
         let path = directory.map_or_else(|| EntryPath::try_from(name.clone()), |directory| directory.join(&name));
         let remove = |path| if is_plan { Ok(path) } else { restoring.target.remove(&path).map(|()| path) };
         match path.and_then(remove) {
-            Ok(path) => {
-                let before = restoring.tally.deleted.fetch_add(1, Ordering::Relaxed);
-                if before < DELETED_NAMED_MAX {
-                    restoring.deleted.lock().unwrap_or_else(PoisonError::into_inner).push(path.to_string());
-                }
-            }
+            Ok(path) => restoring.note_deleted(&path),
             Err(error) => restoring.failed(&source::entry::escaped(&name).to_string(), &error)?,
         }
     }

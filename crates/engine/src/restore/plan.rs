@@ -162,7 +162,11 @@ impl Planner {
         self.file_count = 0;
         self.open_file_count = 0;
         let pieces = std::mem::take(&mut self.pieces);
-        let pieces = self.without_right_ones(pieces).await?;
+        let mut pieces = self.without_right_ones(pieces).await?;
+        if self.restoring.request.dry_run {
+            let (wanted, restoring) = (std::mem::take(&mut pieces), Arc::clone(&self.restoring));
+            blocking::run(move || restoring.foresee_pieces(wanted)).await.map_err(panicked)??;
+        }
         let runs = plan_reads(&self.fetcher, pieces).await?;
         let (fetcher, restoring) = (self.fetcher.clone(), Arc::clone(&self.restoring));
         let written = futures::stream::iter(runs)

@@ -1,0 +1,88 @@
+//! What a restore finds in its target: things in the way, a target of its own or the user's, and what a dry run says of it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use harness::binary::{Host, Run as _, shell};
+
+/// A host whose newest snapshot has `tree` with a file, a link, a pipe and a file with two names.
+fn host_with_kinds() -> (Host, PathBuf) {
+    let host = Host::with_repository();
+    let tree = host.path("tree");
+    fs::create_dir(&tree).expect("a folder");
+    shell(
+        &tree,
+        "echo file >file; ln -s file link; mkfifo pipe; echo linked >one; ln one two; mkdir dir; echo x >dir/x",
+    );
+    host.back_up(&[&tree]);
+    (host, tree)
+}
+
+/// A restore of `tree` itself.
+fn restore_of(host: &Host, tree: &Path, target: &Path, options: &[&str]) -> Command {
+    let mut command = host.backstay(["restore", &format!("latest:{}", tree.display()), "--target"]);
+    command.arg(target).args(options);
+    command
+}
+
+/// What lies in a folder, without the folder's own times.
+fn names_in(folder: &Path) -> String {
+    shell(folder, "find . -mindepth 1 -printf '%p:%y:%l ' | tr ' ' '\n' | LC_ALL=C sort | tr '\n' ' '")
+}
+
+#[test]
+fn full_directory_in_the_way_of_something_else_is_a_problem_and_stays() {
+    let (host, tree) = host_with_kinds();
+    let target = host.path("target");
+    for name in ["file", "link", "pipe", "two"] {
+        fs::create_dir_all(target.join(name).join("deep")).expect("a folder");
+        fs::write(target.join(name).join("deep/precious"), "x").expect("a file");
+    }
+    let before = names_in(&target);
+    let problems =
+        ["target/file is in the way: a directory that is not empty", "target/link is in", "target/pipe is in"];
+    let restore = |options: &[&str]| restore_of(&host, &tree, &target, options).run();
+    restore(&["--dry-run"]).expect_code(1).says(&problems).says(&["target/two is in the way"]);
+    assert_eq!(names_in(&target), before, "a dry run changed something");
+    let report = restore(&["--json"]).expect_code(1).json();
+    assert_eq!((report["problem_count"].as_u64(), report["deleted_count"].as_u64()), (Some(4), Some(0)), "{report}");
+    restore(&[]).expect_code(1).says(&problems).says(&["hint:", "--delete"]);
+    for name in ["file", "link", "pipe", "two"] {
+        assert!(target.join(name).join("deep/precious").exists(), "{name} was deleted");
+    }
+    assert_eq!(fs::read_to_string(target.join("one")).expect("the rest is restored"), "linked\n");
+}
+
+#[test]
+fn full_directory_in_the_way_goes_with_delete_after_the_plan_named_it() {
+    let (host, tree) = host_with_kinds();
+    let target = host.path("target");
+    for name in ["file", "link", "pipe", "two", "extra"] {
+        fs::create_dir_all(target.join(name)).expect("a folder");
+        fs::write(target.join(name).join("old"), "x").expect("a file");
+    }
+    let before = names_in(&target);
+    let restore = |options: &[&str]| restore_of(&host, &tree, &target, options).run();
+    let plan =
+        ["would delete extra", "would delete file", "would delete link", "would delete pipe", "would delete two"];
+    for (options, code) in [(&["--delete"][..], 2), (&["--delete", "--dry-run"], 0)] {
+        let ran = restore(options).expect_code(code).says(&plan).says(&["5 entries would be deleted"]);
+        assert_eq!(ran.stderr.matches("would delete ").count(), 5, "{ran}");
+        assert_eq!(names_in(&target), before, "a plan changed something");
+    }
+    let report = restore(&["--delete", "--yes", "--json"]).expect_code(0).json();
+    assert_eq!(report["deleted_count"], 5, "{report}");
+    assert_eq!(names_in(&target), names_in(&tree));
+}
+
+#[test]
+fn empty_directory_and_lone_file_make_way_for_what_the_snapshot_has() {
+    let (host, tree) = host_with_kinds();
+    let target = host.path("target");
+    fs::create_dir_all(target.join("file")).expect("a folder");
+    fs::create_dir_all(target.join("two")).expect("a folder");
+    fs::write(target.join("dir"), "a file").expect("a file");
+    restore_of(&host, &tree, &target, &[]).run().expect_code(0);
+    assert_eq!(names_in(&target), names_in(&tree));
+}
