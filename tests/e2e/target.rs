@@ -1,10 +1,12 @@
 //! What a restore finds in its target: things in the way, a target of its own or the user's, and what a dry run says of it.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use harness::binary::{Host, Run as _, shell};
+use harness::binary::{Host, Run as _, is_root, set_mode, shell};
+use harness::listing::{assert_same, listing_of};
 
 /// A host whose newest snapshot has `tree` with a file, a link, a pipe and a file with two names.
 fn host_with_kinds() -> (Host, PathBuf) {
@@ -85,4 +87,53 @@ fn empty_directory_and_lone_file_make_way_for_what_the_snapshot_has() {
     fs::write(target.join("dir"), "a file").expect("a file");
     restore_of(&host, &tree, &target, &[]).run().expect_code(0);
     assert_eq!(names_in(&target), names_in(&tree));
+}
+
+#[test]
+fn directory_that_becomes_the_target_gives_it_its_metadata_also_where_the_target_was_there() {
+    let (host, tree) = host_with_kinds();
+    shell(&tree, "chmod 2710 .; setfattr -n user.note -v here .; touch -d 2001-02-03 .");
+    if is_root() {
+        shell(&tree, "chown 12345:54321 .; chmod 2710 .");
+    }
+    host.back_up(&[&tree]);
+    let expected = listing_of(&tree);
+    for name in ["new", "there", "interrupted"] {
+        let target = host.path(name);
+        if name != "new" {
+            fs::create_dir(&target).expect("a folder");
+            set_mode(&target, if name == "there" { 0o755 } else { 0o700 });
+        }
+        for _ in 0..2 {
+            restore_of(&host, &tree, &target, &["--verify"]).run().expect_code(0);
+            assert_same(&listing_of(&target), &expected);
+        }
+    }
+    let never = host.path("never");
+    fs::create_dir(&never).expect("a folder");
+    set_mode(&never, 0o755);
+    restore_of(&host, &tree, &never, &["--overwrite", "never"]).run().expect_code(0);
+    assert_eq!(fs::metadata(&never).expect("the target").mode() & 0o7777, 0o755, "what is there is left alone");
+}
+
+#[test]
+fn target_that_a_restore_makes_is_for_its_owner_only() {
+    let (host, _) = host_with_kinds();
+    let target = host.path("above/target");
+    host.backstay(["restore", "latest", "--target"]).arg(&target).run().expect_code(0);
+    let mode = |path: &Path| fs::metadata(path).expect("a folder").mode() & 0o7777;
+    assert_eq!(mode(&target), 0o700);
+    assert_eq!(mode(&host.path("above")), 0o755, "what leads there is made as usual");
+}
+
+#[test]
+fn file_of_a_snapshot_goes_into_the_target_and_a_file_is_no_target() {
+    let (host, tree) = host_with_kinds();
+    let of = format!("latest:{}", tree.join("file").display());
+    let into = |target: &Path| host.backstay(["restore", &of, "--target"]).arg(target).run();
+    into(&host.path("one")).expect_code(0);
+    assert_eq!(fs::read_to_string(host.path("one/file")).expect("the file"), "file\n");
+    let refused = into(&host.write("occupied", "mine")).expect_code(2);
+    refused.says(&["occupied is a file, not a directory", "hint:", "folder"]);
+    assert_eq!(fs::read_to_string(host.path("occupied")).expect("the file"), "mine");
 }

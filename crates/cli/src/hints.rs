@@ -181,6 +181,9 @@ fn of_source(error: &SourceError) -> Option<String> {
         SourceError::Target { .. } | SourceError::Write { .. } => {
             "check the target's permissions and free space, or name another --target"
         }
+        SourceError::TargetKind { .. } => {
+            "name a folder with --target, new or there: a file goes into it under its own name"
+        }
         SourceError::NoOpenat2 { .. } => "restore on Linux 5.6 or later, or outside of this container",
         SourceError::Occupied { .. } => "move it away, or restore to an empty folder",
         SourceError::BehindLink { .. } => "remove the symbolic link, or restore to an empty folder",

@@ -28,6 +28,7 @@ mod remove;
 use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -65,16 +66,20 @@ pub struct Target {
 }
 
 impl Target {
-    /// Opens the directory at `dir`, created with its parents if it is missing. `dir` itself may be reached
-    /// through symbolic links: it is the operator's choice.
+    /// Opens the directory at `dir`, created with its parents if it is missing: then for its owner only. `dir` itself may
+    /// be reached through symbolic links: it is the operator's choice.
     ///
     /// # Errors
     ///
-    /// [`SourceError::Target`] if it cannot be opened or may not be written to; [`SourceError::NoOpenat2`] if the kernel cannot keep
+    /// [`SourceError::TargetKind`] if it is something else; [`SourceError::Target`] if it cannot be opened or may not be written to; [`SourceError::NoOpenat2`] if the kernel cannot keep
     /// writes beneath it, as before Linux 5.6.
     pub fn open(dir: &Path) -> Result<Self, SourceError> {
         let failed = |source| SourceError::Target { target: dir.to_owned(), source };
-        std::fs::create_dir_all(dir).map_err(failed)?;
+        create_private(dir).map_err(|error| match std::fs::metadata(dir) {
+            Ok(there) if there.is_file() => SourceError::TargetKind { target: dir.to_owned(), found: "file" },
+            Ok(there) if !there.is_dir() => SourceError::TargetKind { target: dir.to_owned(), found: "special file" },
+            _ => failed(error),
+        })?;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let top = openat(CWD, dir, flags, Mode::empty()).map_err(|error| failed(error.into()))?;
         match open_beneath(top.as_fd(), b".", flags, Mode::empty()) {
@@ -323,6 +328,17 @@ impl Target {
     fn shown(&self, path: &[u8]) -> PathBuf {
         use std::os::unix::ffi::OsStrExt as _;
         self.path.join(std::ffi::OsStr::from_bytes(path))
+    }
+}
+
+/// Makes a directory that only its owner enters, and those above it as anybody would make them.
+fn create_private(dir: &Path) -> io::Result<()> {
+    if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        std::fs::create_dir_all(parent)?;
+    }
+    match std::fs::DirBuilder::new().mode(MODE_PRIVATE_DIR.as_raw_mode()).create(dir) {
+        Err(_) if dir.is_dir() => Ok(()),
+        made => made,
     }
 }
 

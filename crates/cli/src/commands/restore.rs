@@ -35,12 +35,13 @@ const ENDING_FOR: Duration = Duration::from_secs(2);
 
 /// Restore a snapshot, or one path of it, to a directory
 ///
-/// A whole snapshot is restored below the target with the paths that it has; a path of it is restored as the target
-/// itself. What is there already is compared, and only what differs is written.
+/// A whole snapshot is restored below the target with the paths that it has. Of a path, a directory becomes the target
+/// itself, with its owner and permissions; anything else goes into the target under its own name. What is there already
+/// is compared, and only what differs is written.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct RestoreArgs {
-    /// Where to: a directory, made if it is missing
+    /// Where to: a directory, made if it is missing, then for its owner only
     #[arg(short, long, value_name = "DIR")]
     target: PathBuf,
 

@@ -14,6 +14,7 @@ use source::entry::EntryPath;
 use crate::EngineError;
 use crate::entries::{FullEntry, leaves_of};
 use crate::fetch::Fetcher;
+use crate::restore::finish::verify_top;
 use crate::restore::reads::{Wanted, plan_reads, read_run};
 use crate::restore::write::{FilePlan, FirstName, Piece};
 use crate::restore::{Restoring, panicked};
@@ -72,6 +73,9 @@ impl Planner {
             return Ok(());
         }
         let path = match self.restoring.filter.place(&self.prefix, &full.entry) {
+            None if self.compare_only && self.prefix.is_empty() => {
+                return verify_top(&self.restoring, full.entry).await;
+            }
             None => return Ok(()),
             Some(Ok(path)) => path,
             Some(Err(error)) => {
