@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use harness::binary::{Host, Run as _, is_root, set_mode, shell};
+use harness::binary::{Host, Run as _, binary, is_root, set_mode, shell};
 use harness::listing::{assert_same, listing_of};
 
 /// A host whose newest snapshot has `tree` with a file, a link, a pipe and a file with two names.
@@ -136,4 +136,56 @@ fn file_of_a_snapshot_goes_into_the_target_and_a_file_is_no_target() {
     let refused = into(&host.write("occupied", "mine")).expect_code(2);
     refused.says(&["occupied is a file, not a directory", "hint:", "folder"]);
     assert_eq!(fs::read_to_string(host.path("occupied")).expect("the file"), "mine");
+}
+
+#[test]
+fn latest_with_a_path_is_the_newest_snapshot_that_has_the_path() {
+    let (host, tree) = host_with_kinds();
+    let short = |snapshot: &serde_json::Value| snapshot["id"].as_str().expect("an id")[..8].to_owned();
+    let older = short(&host.snapshots()[0]);
+    let mut dump = host.backstay(["backup", "--name", "dump.sql", "--command", "--", "echo", "a dump"]);
+    dump.run().expect_code(0);
+    let newest = short(&host.snapshots()[1]);
+    let note = format!("file is not in the newest snapshot, {newest} (");
+    let path = tree.join("file").display().to_string();
+    let read = host.backstay(["cat", &format!("latest:{path}")]).run().expect_code(0);
+    assert_eq!(read.text(), "file\n");
+    let taken = format!("taking {older} (");
+    read.says(&[&note, &taken]);
+    host.backstay(["ls", "--at", "now", &format!(":{path}")]).run().expect_code(0).says(&[&note, &taken]);
+    let target = host.path("target");
+    restore_of(&host, &tree, &target, &[]).run().expect_code(0).says(&["is not in the newest snapshot", &older]);
+    assert_eq!(names_in(&target), names_in(&tree));
+    let dump = host.backstay(["cat", "latest:dump.sql"]).run().expect_code(0);
+    assert!(!dump.stderr.contains("newest"), "{dump}");
+    for reference in ["latest:/no/where", &format!("{newest}:{path}")] {
+        host.backstay(["cat", reference]).run().expect_code(2).says(&["there is no", &newest]);
+    }
+    let of_dump = host.backstay(["cat", &format!("latest:{path}"), "--source", "dump.sql"]).run().expect_code(2);
+    of_dump.says(&["there is no", &newest]);
+}
+
+#[test]
+fn restore_by_an_ordinary_user_gives_them_everything_and_says_so_once() {
+    if !is_root() {
+        return;
+    }
+    let (host, tree) = host_with_kinds();
+    let own = host.path("backstay");
+    fs::copy(binary(), &own).expect("the host's folder is writable");
+    shell(&host.path(""), "mkdir targets; chown -R 65534:65534 .");
+    let restore = |name: &str, options: &[&str]| {
+        let restore = restore_of(&host, &tree, &host.path("targets").join(name), options);
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&own).args(restore.get_args());
+        command.envs(restore.get_envs().filter_map(|(name, value)| Some((name, value?)))).run()
+    };
+    let ran = restore("quiet", &["--verify"]).expect_code(0).says(&["all that was restored belongs to you"]);
+    assert!(!ran.stderr.contains("problem") && !ran.stderr.contains("owner of"), "{ran}");
+    let owners = shell(&host.path("targets/quiet"), "find . -printf '%U:%G\n' | sort -u");
+    assert_eq!(owners, "65534:65534\n");
+    assert_eq!(names_in(&host.path("targets/quiet")), names_in(&tree));
+    restore("asked", &["--owner", "name"]).expect_code(1).says(&["owner of", "hint:", "--owner none"]);
+    let none = restore("none", &["--owner", "none"]).expect_code(0);
+    assert!(!none.stderr.contains("belongs to you"), "it was asked for: {none}");
 }

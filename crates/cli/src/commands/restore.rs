@@ -33,6 +33,10 @@ Examples:
 /// not find out: what is in the target is compared.
 const ENDING_FOR: Duration = Duration::from_secs(2);
 
+/// What an ordinary user is told who did not name an owner.
+const OWNED: &str =
+    "all that was restored belongs to you: only root can give files to their owners (--owner name tries)";
+
 /// Restore a snapshot, or one path of it, to a directory
 ///
 /// A whole snapshot is restored below the target with the paths that it has. Of a path, a directory becomes the target
@@ -57,9 +61,9 @@ pub(crate) struct RestoreArgs {
     #[arg(long, value_enum, default_value = "always", help_heading = "What is restored")]
     overwrite: OverwriteArg,
 
-    /// Whom restored files belong to
-    #[arg(long, value_enum, default_value = "name", help_heading = "What is restored")]
-    owner: OwnerArg,
+    /// Whom restored files belong to [default: name for root, none for others]
+    #[arg(long, value_enum, help_heading = "What is restored")]
+    owner: Option<OwnerArg>,
 
     /// Also remove what the snapshot does not have, within the directories that it has; needs --yes
     #[arg(long, help_heading = "What is restored")]
@@ -153,6 +157,12 @@ async fn restore(
 }
 
 impl RestoreArgs {
+    /// Only root can give files away, so others are taken to want none of that unless they say so.
+    fn owner(&self) -> OwnerArg {
+        let default = if geteuid().is_root() { OwnerArg::Name } else { OwnerArg::None };
+        self.owner.unwrap_or(default)
+    }
+
     fn request(&self, dry_run: bool) -> RestoreRequest {
         RestoreRequest {
             path: self.selection.path().to_vec(),
@@ -165,7 +175,7 @@ impl RestoreArgs {
             delete: self.delete,
             include: self.include.clone(),
             exclude: self.exclude.clone(),
-            owners: match self.owner {
+            owners: match self.owner() {
                 OwnerArg::Name => OwnerPolicy::ByName,
                 OwnerArg::Number => OwnerPolicy::ByNumber,
                 OwnerArg::None => OwnerPolicy::Keep,
@@ -192,6 +202,9 @@ fn tell(
         }
         if !args.delete && report.problems.iter().any(|problem| problem.message.contains("that is not empty")) {
             ctx.ui.hint(hints::IN_THE_WAY);
+        }
+        if args.owner.is_none() && args.owner() == OwnerArg::None && !is_dry_run {
+            ctx.ui.note(OWNED);
         }
         if is_dry_run {
             tell_deletions(report, ctx);
