@@ -22,6 +22,7 @@ mod roles;
 mod s3;
 mod segments;
 mod streams;
+mod target;
 mod tidy;
 mod unread;
 mod vanished;

@@ -25,6 +25,10 @@ pub(crate) const AFTER_UNCLEAR: &str = "run the same check again when the store 
 /// After a restore that could not give files to their owners.
 pub(crate) const OWNERS: &str = "only root can give files away: run as root, or add --owner none";
 
+/// After a restore that met directories where the snapshot has something else.
+pub(crate) const IN_THE_WAY: &str =
+    "move away what is in the way, or look with --delete what a restore would remove for it";
+
 /// The next step, if there is one.
 pub(crate) fn hint(error: &CommandError) -> Option<String> {
     let specific = match error {
@@ -195,6 +199,9 @@ fn of_source(error: &SourceError) -> Option<String> {
         SourceError::Spawn { .. } => "check that the command is installed and in PATH",
         SourceError::Target { .. } | SourceError::Write { .. } => {
             "check the target's permissions and free space, or name another --target"
+        }
+        SourceError::TargetKind { .. } => {
+            "name a folder with --target, new or there: a file goes into it under its own name"
         }
         SourceError::NoOpenat2 { .. } => "restore on Linux 5.6 or later, or outside of this container",
         SourceError::Occupied { .. } => "move it away, or restore to an empty folder",

@@ -174,6 +174,14 @@ pub enum SourceError {
         /// What the system said.
         source: io::Error,
     },
+    /// What is to be restored to is no directory.
+    #[error("target {} is a {found}, not a directory", shown(.target))]
+    TargetKind {
+        /// The target.
+        target: PathBuf,
+        /// What it is.
+        found: &'static str,
+    },
     /// A symbolic link stands where a directory of the target should be: what is behind it was not touched.
     #[error("{} is behind a symbolic link, which is never followed", shown(.path))]
     BehindLink {
@@ -260,6 +268,7 @@ impl SourceError {
             | Self::PathInvalid { .. }
             | Self::NotAFile { .. }
             | Self::NoOpenat2 { .. }
+            | Self::TargetKind { .. }
             | Self::BehindLink { .. }
             | Self::Occupied { .. }
             | Self::MountPoint { .. } => ErrorKind::Invalid,

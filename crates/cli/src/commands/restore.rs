@@ -34,10 +34,15 @@ Examples:
 /// not find out: what is in the target is compared.
 const ENDING_FOR: Duration = Duration::from_secs(2);
 
+/// What an ordinary user is told who did not name an owner.
+const OWNED: &str =
+    "all that was restored belongs to you: only root can give files to their owners (--owner name tries)";
+
 /// Restore a snapshot, or one path of it, to a directory
 ///
-/// A whole snapshot is restored below the target with the paths that it has; a path of it is restored as the target
-/// itself. What is there already is compared, and only what differs is written.
+/// A whole snapshot is restored below the target with the paths that it has. Of a path, a directory becomes the target
+/// itself, with its owner and permissions; anything else goes into the target under its own name. What is there already
+/// is compared, and only what differs is written.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct RestoreArgs {
@@ -48,7 +53,7 @@ pub(crate) struct RestoreArgs {
     #[arg(value_name = "COMPONENT")]
     component: Option<String>,
 
-    /// Where to: a directory, made if it is missing
+    /// Where to: a directory, made if it is missing, then for its owner only
     #[arg(short, long, value_name = "DIR", required_unless_present = "to")]
     target: Option<PathBuf>,
 
@@ -68,9 +73,9 @@ pub(crate) struct RestoreArgs {
     #[arg(long, value_enum, default_value = "always", help_heading = "What is restored")]
     overwrite: OverwriteArg,
 
-    /// Whom restored files belong to
-    #[arg(long, value_enum, default_value = "name", help_heading = "What is restored")]
-    owner: OwnerArg,
+    /// Whom restored files belong to [default: name for root, none for others]
+    #[arg(long, value_enum, help_heading = "What is restored")]
+    owner: Option<OwnerArg>,
 
     /// Also remove what the snapshot does not have, within the directories that it has; needs --yes
     #[arg(long, help_heading = "What is restored")]
@@ -175,6 +180,12 @@ async fn restore(
 }
 
 impl RestoreArgs {
+    /// Only root can give files away, so others are taken to want none of that unless they say so.
+    fn owner(&self) -> OwnerArg {
+        let default = if geteuid().is_root() { OwnerArg::Name } else { OwnerArg::None };
+        self.owner.unwrap_or(default)
+    }
+
     fn request(&self, dry_run: bool) -> RestoreRequest {
         RestoreRequest {
             path: self.selection.path().to_vec(),
@@ -187,7 +198,7 @@ impl RestoreArgs {
             delete: self.delete,
             include: self.include.clone(),
             exclude: self.exclude.clone(),
-            owners: match self.owner {
+            owners: match self.owner() {
                 OwnerArg::Name => OwnerPolicy::ByName,
                 OwnerArg::Number => OwnerPolicy::ByNumber,
                 OwnerArg::None => OwnerPolicy::Keep,
@@ -211,6 +222,12 @@ fn tell(
         tell_problems(&report.problems, report.problem_count, &ctx.ui);
         if report.problems.iter().any(|problem| problem.message.starts_with("owner of ")) && !geteuid().is_root() {
             ctx.ui.hint(hints::OWNERS);
+        }
+        if !args.delete && report.problems.iter().any(|problem| problem.message.contains("that is not empty")) {
+            ctx.ui.hint(hints::IN_THE_WAY);
+        }
+        if args.owner.is_none() && args.owner() == OwnerArg::None && !is_dry_run {
+            ctx.ui.note(OWNED);
         }
         if is_dry_run {
             tell_deletions(report, ctx);

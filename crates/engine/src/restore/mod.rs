@@ -17,6 +17,7 @@ mod compare;
 mod filter;
 mod finish;
 mod plan;
+mod preview;
 pub(crate) mod reads;
 mod request;
 mod write;
@@ -32,7 +33,7 @@ use source::entry::EntryPath;
 use source::sink::Target;
 use tokio_util::sync::CancellationToken;
 
-pub use request::{Overwrite, RestoreReport, RestoreRequest};
+pub use request::{Foreseen, Overwrite, RestoreReport, RestoreRequest};
 
 use crate::backup::Problems;
 use crate::entries::{Scope, entries_of};
@@ -40,6 +41,7 @@ use crate::fetch::Fetcher;
 use crate::repository::Repository;
 use crate::restore::filter::Filter;
 use crate::restore::plan::Planner;
+use crate::restore::preview::Counts;
 use crate::restore::write::Tally;
 use crate::{EngineError, Kind, Progress, SnapshotInfo};
 
@@ -52,6 +54,8 @@ pub(crate) struct Restoring {
     pub(crate) filter: Filter,
     pub(crate) problems: Problems,
     pub(crate) tally: Tally,
+    /// Counters of a dry run.
+    pub(crate) counts: Counts,
     /// What was there and is not to be overwritten.
     pub(crate) left_alone: Mutex<HashSet<EntryPath>>,
     /// The first entries that were deleted, or would be.
@@ -85,7 +89,7 @@ impl Repository {
         let stop = cancel.child_token();
         // If the caller drops us, what runs on other threads ends too.
         let _stop_when_dropped = stop.clone().drop_guard();
-        if request.dry_run && !(request.delete && request.target.exists()) {
+        if request.dry_run && !request.target.exists() {
             return unless_stopped(&stop, self.plan_restore(snapshot, &request)).await;
         }
         let components = &snapshot.snapshot.structure.components;
@@ -103,6 +107,7 @@ impl Repository {
             filter,
             problems: Problems::default(),
             tally: Tally::default(),
+            counts: Counts::default(),
             left_alone: Mutex::default(),
             deleted: Mutex::default(),
             unfinished: Mutex::default(),
@@ -115,7 +120,7 @@ impl Repository {
         done
     }
 
-    /// Restores, or plans what is to be deleted besides.
+    /// Restores, or looks what that would do.
     async fn restore_to(
         &self,
         snapshot: &SnapshotInfo,
@@ -123,21 +128,15 @@ impl Repository {
         clock: Instant,
     ) -> Result<RestoreReport, EngineError> {
         let fetcher = restoring.unless_stopped(self.fetcher()).await?;
-        if restoring.request.dry_run {
-            finish_all(&fetcher, snapshot, restoring).await?;
-            let planned = restoring.unless_stopped(self.plan_restore(snapshot, &restoring.request)).await?;
-            let found = restoring.report(clock);
-            return Ok(RestoreReport { deleted_count: found.deleted_count, deleted: found.deleted, ..planned });
-        }
         restore_all(&fetcher, snapshot, restoring, false).await?;
         finish_all(&fetcher, snapshot, restoring).await?;
-        if restoring.request.verify {
+        if restoring.request.verify && !restoring.request.dry_run {
             restore_all(&fetcher, snapshot, restoring, true).await?;
         }
         Ok(restoring.report(clock))
     }
 
-    /// What a restore would do, without looking at content.
+    /// What a restore to a target that is not there would do.
     async fn plan_restore(
         &self,
         snapshot: &SnapshotInfo,
@@ -145,10 +144,11 @@ impl Repository {
     ) -> Result<RestoreReport, EngineError> {
         let filter = Filter::new(request)?;
         let fetcher = self.fetcher().await?;
-        let mut report = RestoreReport::default();
+        let (mut report, mut found) = (RestoreReport::default(), request.path.is_empty());
         for component in &snapshot.snapshot.structure.components {
             let mut entries = entries_of(fetcher.clone(), component.root, Scope::new(&request.path));
             while let Some(full) = entries.try_next().await? {
+                found = true;
                 if !filter.wants(&full.entry) {
                     continue;
                 }
@@ -156,7 +156,9 @@ impl Repository {
                 report.content_len += full.children.iter().map(|child| child.len).sum::<u64>();
             }
         }
-        Ok(report)
+        report.written_len = report.content_len;
+        report.foreseen.new_count = report.entry_count;
+        if found { Ok(report) } else { Err(no_entry(&request.path, snapshot)) }
     }
 }
 
@@ -208,8 +210,11 @@ async fn restore_all(
         None if !found && !restoring.request.path.is_empty() => {}
         _ => return Ok(()),
     }
-    let path = source::entry::escaped(&restoring.request.path).to_string();
-    Err(EngineError::NoEntry { path, snapshot: snapshot.id.to_string() })
+    Err(no_entry(&restoring.request.path, snapshot))
+}
+
+fn no_entry(path: &[u8], snapshot: &SnapshotInfo) -> EngineError {
+    EngineError::NoEntry { path: source::entry::escaped(path).to_string(), snapshot: snapshot.id.to_string() }
 }
 
 /// Waits for `work`, but not beyond `stop`. Only for work that may be dropped anywhere.
@@ -271,7 +276,8 @@ impl Restoring {
         let (problems, problem_count, _) = self.problems.take();
         let deleted = std::mem::take(&mut *self.deleted.lock().unwrap_or_else(PoisonError::into_inner));
         let seconds = clock.elapsed().as_secs_f64();
-        RestoreReport { problems, problem_count, deleted, seconds, ..self.tally.report() }
+        let foreseen = self.counts.foreseen();
+        RestoreReport { problems, problem_count, deleted, seconds, foreseen, ..self.tally.report() }
     }
 }
 

@@ -14,6 +14,7 @@ use source::entry::EntryPath;
 use crate::entries::{FullEntry, content_of};
 use crate::fetch::Fetcher;
 use crate::restore::compare::{UsersOwn, holds_all};
+use crate::restore::finish::verify_top;
 use crate::restore::reads::{Wanted, plan_reads, read_run};
 use crate::restore::write::{FilePlan, FirstName, Piece};
 use crate::restore::{Overwrite, Restoring, panicked};
@@ -73,6 +74,9 @@ impl Planner {
             return Ok(());
         }
         let path = match self.restoring.filter.place(&self.prefix, &full.entry) {
+            None if self.compare_only && self.prefix.is_empty() => {
+                return verify_top(&self.restoring, full.entry).await;
+            }
             None => return Ok(()),
             Some(Ok(path)) => path,
             Some(Err(error)) => {
@@ -200,7 +204,11 @@ impl Planner {
         self.file_count = 0;
         self.open_file_count = 0;
         let pieces = std::mem::take(&mut self.pieces);
-        let pieces = self.without_right_ones(pieces).await?;
+        let mut pieces = self.without_right_ones(pieces).await?;
+        if self.restoring.request.dry_run {
+            let (wanted, restoring) = (std::mem::take(&mut pieces), Arc::clone(&self.restoring));
+            blocking::run(move || restoring.foresee_pieces(wanted)).await.map_err(panicked)??;
+        }
         let runs = plan_reads(&self.fetcher, pieces).await?;
         let (fetcher, restoring) = (self.fetcher.clone(), Arc::clone(&self.restoring));
         let written = futures::stream::iter(runs)

@@ -17,6 +17,7 @@ use crate::EngineError;
 use crate::backup::entry::metadata_of;
 use crate::restore::compare::holds;
 use crate::restore::plan::has_bytes;
+use crate::restore::preview::Preview;
 use crate::restore::reads::{Found, Wanted};
 use crate::restore::{Overwrite, RestoreReport, Restoring};
 
@@ -28,7 +29,7 @@ pub(crate) struct Tally {
     written: AtomicU64,
     kept: AtomicU64,
     pub(crate) deleted: AtomicU64,
-    skipped: AtomicU64,
+    pub(crate) skipped: AtomicU64,
 }
 
 impl Tally {
@@ -48,7 +49,7 @@ impl Tally {
 
 /// A file's name, and what became of it, as its further names need it.
 pub(crate) struct FirstName {
-    path: EntryPath,
+    pub(crate) path: EntryPath,
     failed: AtomicBool,
     /// Something unknown that nothing may overwrite came to lie there meanwhile.
     is_users: AtomicBool,
@@ -70,13 +71,16 @@ impl FirstName {
 /// A file being restored.
 pub(crate) struct FilePlan {
     pub(crate) name: Arc<FirstName>,
-    entry: Entry,
+    pub(crate) entry: Entry,
     compare_only: bool,
     /// Pieces to come, and one more until all are planned.
     left: AtomicUsize,
     /// Whether it was opened for writing before: what is there then is ours.
     begun: AtomicBool,
     state: Mutex<State>,
+    /// In a dry run: what is there now, and whether any of its content differs.
+    pub(crate) preview: Mutex<Option<Preview>>,
+    pub(crate) differs: AtomicBool,
 }
 
 #[derive(Default)]
@@ -115,7 +119,8 @@ impl FilePlan {
     pub(crate) fn new(path: EntryPath, entry: Entry, compare_only: bool) -> Self {
         let name = Arc::new(FirstName::new(path));
         let (left, begun) = (AtomicUsize::new(1), AtomicBool::new(false));
-        Self { name, entry, compare_only, left, begun, state: Mutex::default() }
+        let (preview, differs) = (Mutex::default(), AtomicBool::new(false));
+        Self { name, entry, compare_only, left, begun, state: Mutex::default(), preview, differs }
     }
 
     pub(crate) fn expect_piece(&self) {
@@ -166,7 +171,7 @@ impl FilePlan {
         if let Some(parent) = self.name.path.parent() {
             restoring.target.create_dir_all(&parent)?;
         }
-        let file = restoring.target.create_file(&self.name.path, len)?;
+        let file = restoring.in_place_of_all(&self.name.path, || restoring.target.create_file(&self.name.path, len))?;
         self.begun.store(true, Ordering::Release);
         if restoring.request.overwrite == Overwrite::Never {
             restoring.unfinished.lock().unwrap_or_else(PoisonError::into_inner).insert(self.name.path.clone());
@@ -196,6 +201,9 @@ impl FilePlan {
         if self.compare_only || self.name.failed.load(Ordering::Acquire) {
             *self.state.lock().unwrap_or_else(PoisonError::into_inner) = State::Closed;
             return Ok(());
+        }
+        if restoring.request.dry_run {
+            return restoring.foresee_file(self);
         }
         let opened = self.with_file(restoring, |_| Ok(()));
         let state = std::mem::replace(&mut *self.state.lock().unwrap_or_else(PoisonError::into_inner), State::Closed);
@@ -279,6 +287,9 @@ impl Restoring {
             let fits = opened.filter(|open| open.metadata().is_ok_and(|metadata| metadata.len() == len));
             return Ok(fits.map_or(There::Nothing, There::ToCompare));
         }
+        if self.request.dry_run {
+            return self.look_only(file);
+        }
         if self.target.existing(&file.name.path)?.is_none() {
             return Ok(There::Nothing);
         }
@@ -287,6 +298,31 @@ impl Restoring {
             Some(0) => There::Nothing,
             Some(len_before) => There::Some(len_before),
         })
+    }
+
+    /// The same in a dry run. A file with further names would be made anew.
+    fn look_only(&self, file: &FilePlan) -> Result<There, SourceError> {
+        Ok(match self.preview_of(file)? {
+            Preview::New => There::Nothing,
+            Preview::Stays => There::LeftAlone,
+            Preview::Alike(there) if there.links > 1 => There::Nothing,
+            Preview::Alike(_) => {
+                self.target.open_for_comparing(&file.name.path)?.map_or(There::Nothing, There::ToCompare)
+            }
+        })
+    }
+
+    /// In a dry run: counts what would be written, which leaves nothing to do.
+    pub(crate) fn foresee_pieces(&self, pieces: Vec<Wanted<Piece>>) -> Result<(), EngineError> {
+        for Wanted { leaf, tag: Piece { file, .. } } in pieces {
+            file.differs.store(true, Ordering::Release);
+            if has_bytes(leaf.kind) {
+                self.tally.written.fetch_add(leaf.len, Ordering::Relaxed);
+            }
+            self.progress.add_len(leaf.len);
+            file.finish_if_done(self)?;
+        }
+        Ok(())
     }
 
     fn is_right(&self, file: &FilePlan, there: &There, piece: &Wanted<Piece>, namer: &ChunkNamer) -> Right {
@@ -341,6 +377,10 @@ impl Restoring {
     pub(crate) fn make_all(&self, entries: &[(EntryPath, Entry)]) -> Result<(), EngineError> {
         for (path, entry) in entries {
             self.go_on()?;
+            if self.request.dry_run {
+                self.foresee_simple(path, entry)?;
+                continue;
+            }
             let made = self.make(path, entry).and_then(|made| match entry.kind {
                 _ if !made => Ok(None),
                 EntryKind::Directory => Ok(Some(Vec::new())),
@@ -370,14 +410,37 @@ impl Restoring {
         }
         let kind = match &entry.kind {
             EntryKind::Directory => return self.target.create_dir(path).map(|_| true),
-            EntryKind::Symlink { target } => return self.target.create_symlink(path, target).map(|()| true),
+            EntryKind::Symlink { target } => {
+                return self.in_place_of_all(path, || self.target.create_symlink(path, target)).map(|()| true);
+            }
             EntryKind::Fifo => Wanted::Fifo,
             EntryKind::Socket => Wanted::Socket,
             EntryKind::CharDevice { major, minor } => Wanted::CharDevice { major: *major, minor: *minor },
             EntryKind::BlockDevice { major, minor } => Wanted::BlockDevice { major: *major, minor: *minor },
             EntryKind::File { .. } => return Ok(false),
         };
-        self.target.mknod(path, &kind).map(|()| true)
+        self.in_place_of_all(path, || self.target.mknod(path, &kind)).map(|()| true)
+    }
+
+    /// Makes an entry; a directory with something in it, which the sink leaves in the way, is removed first where the
+    /// restore deletes.
+    fn in_place_of_all<T>(
+        &self,
+        path: &EntryPath,
+        make: impl Fn() -> Result<T, SourceError>,
+    ) -> Result<T, SourceError> {
+        match make() {
+            Err(SourceError::Occupied { .. }) if self.may_remove_trees() => {}
+            made => return made,
+        }
+        self.target.remove(path)?;
+        self.note_deleted(path);
+        make()
+    }
+
+    /// Whether a directory may go with all that is in it because something else has its name.
+    pub(crate) fn may_remove_trees(&self) -> bool {
+        self.request.delete && self.request.overwrite != Overwrite::Never
     }
 
     /// Remembers a path of the user's that must not be touched again.
@@ -416,10 +479,13 @@ impl Restoring {
         if self.request.overwrite == Overwrite::Never && self.target.existing(path)?.is_some() {
             return Ok(false);
         }
+        if self.request.dry_run {
+            return self.foresee_link(first, path).map(|()| true);
+        }
         if let Some(parent) = path.parent() {
             self.target.create_dir_all(&parent)?;
         }
-        self.target.hard_link(first, path).map(|()| true)
+        self.in_place_of_all(path, || self.target.hard_link(first, path)).map(|()| true)
     }
 
     /// Counts one entry whose place stays as it is.
@@ -427,7 +493,7 @@ impl Restoring {
         self.tally.skipped.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn count(&self, entry: &Entry) {
+    pub(crate) fn count(&self, entry: &Entry) {
         self.tally.entries.fetch_add(1, Ordering::Relaxed);
         self.progress.add_entries(1);
         if let EntryKind::File { len } = entry.kind {
@@ -450,7 +516,7 @@ impl Restoring {
         self.problems.add(path.to_owned(), crate::backup::message(error), true);
     }
 
-    fn entry_failed(&self, file: &FilePlan, error: &SourceError) -> Result<(), EngineError> {
+    pub(crate) fn entry_failed(&self, file: &FilePlan, error: &SourceError) -> Result<(), EngineError> {
         if is_full(error) {
             return Err(EngineError::TargetFull { path: file.name.path.to_string() });
         }

@@ -142,6 +142,17 @@ fn another_kind_is_in_the_way_unless_it_is_to_be_replaced() {
     assert_eq!(content(&target, "thing/file"), b"x");
 
     let target = target.replace_other_kinds(true);
+    for refused in [
+        target.create_file(&path("thing"), 0).map(drop),
+        target.create_symlink(&path("thing"), b"x"),
+        target.mknod(&path("thing"), &EntryKind::Fifo),
+        target.hard_link(&path("thing/file"), &path("thing/with")),
+    ] {
+        assert!(matches!(refused, Err(SourceError::Occupied { found: "directory that is not empty", .. })));
+    }
+    assert_eq!(content(&target, "thing/file"), b"x");
+    target.remove(&path("thing/file")).unwrap();
+    target.remove(&path("thing/with")).unwrap();
     write(&target, "thing", b"now a file");
     target.create_symlink(&path("thing"), b"now a link").unwrap();
     target.mknod(&path("thing"), &EntryKind::Fifo).unwrap();
