@@ -274,7 +274,7 @@ impl Repository {
     }
 }
 
-/// Opens a segment and checks its name, its seal, and that the owner ever certified its signer.
+/// Opens a segment and checks its name, its seal, and that the owner ever certified its signer for what it says.
 pub(crate) fn open_segment(
     keyring: &crate::Keyring,
     id: SegmentId,
@@ -292,5 +292,12 @@ pub(crate) fn open_segment(
         }));
     }
     let segment = Segment::open(&frame, |epoch| keyring.index_key_of(epoch), keyring.repository).map_err(object())?;
+    let refuse = |what| Err(object()(pack::PackError::Inconsistent { what }));
+    if !keyring.is_of(&frame, segment.domain) {
+        return refuse("of another domain than its signer");
+    }
+    if !segment.replaces.is_empty() && !keyring.certifies(&frame, Writes::Collection) {
+        return refuse("replaces other segments, but its signer may only add some");
+    }
     Ok((segment, frame.signer))
 }

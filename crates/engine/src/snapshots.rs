@@ -215,6 +215,9 @@ impl Repository {
             Some((index, self.keyring.exchange_of(epoch).cloned()))
         };
         let snapshot = Snapshot::open(&frame, id, keys, repository)?;
+        if !self.keyring.is_of(&frame, snapshot.structure.domain) {
+            return Err(PackError::Inconsistent { what: "of another domain than its signer" });
+        }
         let trusted = self.keyring.believes(&frame, Writes::Content, info.modified_at);
         let (len, stored_at) = (info.len, info.modified_at.as_nanos());
         Ok(Some(SnapshotInfo { id, snapshot, len, stored_at, trusted, signer: frame.signer }))
@@ -222,7 +225,7 @@ impl Repository {
 
     /// Whether a collector that the owner ever vouched for declared this very writer dead. Anything else is no tombstone:
     /// a damaged or forged one must not hide a snapshot.
-    fn is_tombstone(&self, id: SnapshotId, bytes: &[u8]) -> bool {
+    pub(crate) fn is_tombstone(&self, id: SnapshotId, bytes: &[u8]) -> bool {
         let repository = self.config.repository;
         let Ok(frame) = Frame::decode(bytes, ObjectKind::Dead, repository) else { return false };
         let dead = Dead::open(&frame, |epoch| self.keyring.index_key_of(epoch), repository);
