@@ -8,7 +8,7 @@ use std::sync::Arc;
 use engine::{CatRequest, EngineError, Repository, SnapshotFilter};
 use futures::TryStreamExt as _;
 use harness::{
-    COST, Site, Tree, backup_request, check_all, names_of, password, restore_request, try_backup, try_restore,
+    COST, Forge, Site, Tree, backup_request, check_all, names_of, password, restore_request, try_backup, try_restore,
 };
 use pack::{Role, names};
 use store::Store as _;
@@ -381,4 +381,56 @@ async fn store_rolled_back_to_an_older_epoch_is_refused_by_who_saw_the_newer() {
     site.memory.delete(&names::epoch(2)).await.expect("deletes");
     let refused = site.open_as("owner", site.store(), "owner").await;
     assert!(matches!(refused, Err(EngineError::RolledBack { found: 1, seen: 2 })), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn segment_that_its_signer_may_not_write_is_named_and_passed_over() {
+    let (site, owner) = all_roles().await;
+    let writer = open(&site, "writer", "writer").await;
+    site.backup(&writer).await;
+    let own = names_of(&site.memory, names::INDEX).await.pop().expect("has one");
+    let own_id = pack::SegmentId::from_hex(names::last(&own)).expect("is an id");
+    for (who, may_replace) in [("writer", false), ("keeper", true), ("owner", true)] {
+        let forge = Forge::open(&site.memory, who).await;
+        let segment = forge.open_segment(&site.memory.get(&own).await.expect("is there"));
+        let replacing = pack::Segment { replaces: vec![own_id], ..segment.clone() };
+        let elsewhere = pack::Segment { domain: [7; 16], ..segment };
+        for (segment, is_allowed) in [(replacing, may_replace), (elsewhere, who == "owner")] {
+            let (name, bytes) = forge.segment(&segment);
+            site.memory.overwrite(&name, bytes).await;
+            let report = check_all(&owner).await.expect("checks");
+            let is_named = report.damages.iter().any(|damage| damage.object == name);
+            assert_eq!(is_named, !is_allowed, "{who}: {report:?}");
+            site.memory.delete(&name).await.expect("deletes");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn snapshot_of_another_domain_than_its_signer_is_damaged() {
+    let (site, owner) = all_roles().await;
+    let report = site.backup(&owner).await;
+    let id = report.snapshot.expect("was committed");
+    let found = site.snapshot(&owner, &report).await.snapshot;
+    let writer = Forge::open(&site.memory, "writer").await;
+    for (domain, is_right) in [([0; 16], true), ([7; 16], false)] {
+        let structure = pack::SnapshotStructure { domain, ..found.structure.clone() };
+        let (name, bytes) = writer.snapshot(&site.memory, &structure, found.body.as_ref().expect("is open")).await;
+        assert_eq!(name, names::snapshot(&id));
+        site.memory.overwrite(&name, bytes).await;
+        let report = check_all(&owner).await.expect("checks");
+        assert_eq!(report.damages.iter().any(|damage| damage.object == name), !is_right, "{report:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tombstone_is_shown_as_one_only_if_a_collector_signed_it() {
+    let (site, owner) = all_roles().await;
+    let id = pack::SnapshotId([9; 16]);
+    for (who, is_right) in [("writer", false), ("reader", false), ("keeper", true), ("owner", true)] {
+        let (name, bytes) = Forge::open(&site.memory, who).await.dead(id);
+        site.memory.overwrite(&name, bytes).await;
+        let shown = owner.object(&name).await;
+        assert_eq!(shown.as_ref().is_ok_and(|shown| shown.contains("tombstone")), is_right, "{who}: {shown:?}");
+    }
 }

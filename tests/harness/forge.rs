@@ -5,7 +5,8 @@
 
 use bytes::Bytes;
 use pack::{
-    Condemned, CondemnedId, Config, Dead, Forgotten, PackId, Protector, Segment, Signer, Slot, SnapshotId, names,
+    Condemned, CondemnedId, Config, Dead, Epoch, Forgotten, PackId, Protector, Segment, Signer, Slot, Snapshot,
+    SnapshotBody, SnapshotId, SnapshotStructure, names,
 };
 use seal::{IdentityKey, RepositoryId, Secret, key_from_password};
 use store::testing::MemoryStore;
@@ -53,6 +54,23 @@ impl Forge {
         let bytes = Bytes::from(config.encode(&self.identity).expect("encodes"));
         store.overwrite(names::CONFIG, bytes.clone()).await;
         store.overwrite(names::CONFIG_COPY, bytes).await;
+    }
+
+    /// A snapshot's object that says this.
+    pub async fn snapshot(
+        &self,
+        store: &MemoryStore,
+        structure: &SnapshotStructure,
+        body: &SnapshotBody,
+    ) -> (String, Bytes) {
+        let owner = Config::decode(&store.get(names::CONFIG).await.expect("is there")).expect("decodes").owner;
+        let epoch = store.get(&names::epoch(self.epoch)).await.expect("is there");
+        let epoch = Epoch::decode(&epoch, owner, self.repository).expect("decodes");
+        let (to, mut seed) = ((self.epoch, epoch.public), [0; 80]);
+        self.env.fill_random(&mut seed);
+        let salt = self.env.random_id();
+        let bytes = Snapshot::encode(structure, body, to, &self.index_key, salt, seed, &self.signer, self.repository);
+        (names::snapshot(&structure.id), bytes.expect("encodes").into())
     }
 
     /// A tombstone for `writer`: its name and bytes.

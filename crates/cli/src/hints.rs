@@ -138,6 +138,9 @@ fn of_cache(error: &CacheError) -> &'static str {
 fn of_object(error: &PackError) -> Option<&'static str> {
     match error {
         PackError::Version { .. } => Some("update backstay: this repository was written by a newer version"),
+        PackError::UnknownEpoch { .. } => {
+            Some("this key missed a rotation or was removed: use another key, or let the owner add this one again")
+        }
         PackError::Seal { .. } | PackError::Truncated { .. } | PackError::Hash | PackError::Inconsistent { .. } => {
             Some("find out what else is damaged with: backstay check --read-data")
         }

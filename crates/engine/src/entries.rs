@@ -299,3 +299,29 @@ pub(crate) fn leaves_of(fetcher: Fetcher, children: Vec<Child>) -> BoxStream<'st
     });
     runs.try_flatten().boxed()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn path_is_what_its_sort_key_was_made_of() {
+        for path in [b"a".as_slice(), b"a/b", b"a b/c/d.e"] {
+            assert_eq!(path_of(&sort_key(path)), path);
+        }
+    }
+
+    #[test]
+    fn page_that_differs_from_what_the_page_above_says_does_not_fit() {
+        let key = |path: &[u8]| sort_key(path);
+        let id = ChunkId::from_bytes([1; 20]);
+        let pending = Pending { id, level: 1, len: Some(10), first: Some(key(b"b")), end: Some(key(b"f")) };
+        let fits = |first: &[u8], last: &[u8], len| pending.fits(Some(&key(first)), Some(&key(last)), len).is_ok();
+        assert!(fits(b"b", b"e", 10));
+        assert!(fits(b"b", b"b", 10));
+        assert!(!fits(b"b", b"e", 11), "another length");
+        assert!(!fits(b"a", b"e", 10) && !fits(b"c", b"e", 10), "another first key");
+        assert!(!fits(b"b", b"f", 10) && !fits(b"b", b"g", 10), "entries of the next page");
+        assert!(pending.fits(None, None, 10).is_err(), "nothing in it");
+    }
+}

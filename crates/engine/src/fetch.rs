@@ -339,7 +339,7 @@ fn key_of(own: &mut Opener, keyring: &Keyring, seal: &SealRow, blob: &BlobRow) -
     {
         return Ok((key.clone(), pack::blob_binding(seal, blob.kind, blob.counter, keyring.repository)));
     }
-    let unknown = PackError::Inconsistent { what: "sealed in an epoch that this key does not know" };
+    let unknown = PackError::UnknownEpoch { epoch: seal.epoch };
     let index_key = keyring.index_key_of(seal.epoch).ok_or(unknown)?;
     let exchange = keyring.exchange_of(seal.epoch);
     let (key, binding) = open_blob_key(seal, blob, &index_key, exchange, keyring.repository)?;

@@ -260,24 +260,24 @@ impl Repository {
     /// The ids of the condemned lists and the packs that they name (W2).
     pub(crate) async fn read_condemned(&self) -> Result<(Vec<CondemnedId>, HashSet<PackId>), EngineError> {
         let (mut lists, mut packs) = (Vec::new(), HashSet::new());
-        for (info, bytes) in crate::repository::read_all(&self.store, names::CONDEMNED).await? {
-            let Some(id) = CondemnedId::from_hex(names::last(&info.name)) else { continue };
-            let repository = self.config.repository;
-            let frame =
-                Frame::decode(&bytes, ObjectKind::Condemned, repository).map_err(EngineError::object(&info.name))?;
-            let list = pack::Condemned::open(&frame, |epoch| self.keyring.index_key_of(epoch), repository)
-                .map_err(EngineError::object(&info.name))?;
+        let repository = self.config.repository;
+        let open = |_: &ObjectInfo, bytes: &[u8]| {
+            let frame = Frame::decode(bytes, ObjectKind::Condemned, repository)?;
+            let list = pack::Condemned::open(&frame, |epoch| self.keyring.index_key_of(epoch), repository)?;
             // Condemned is for ever, whatever became of the key that did it.
-            if list.list == id && self.keyring.certifies(&frame, Writes::Collection) {
-                lists.push(id);
-                packs.extend(list.packs);
-            }
+            Ok(self.keyring.certifies(&frame, Writes::Collection).then_some(list))
+        };
+        for (info, list) in crate::repository::open_all(&self.store, names::CONDEMNED, open).await? {
+            let list = list.map_err(EngineError::object(&info.name))?;
+            let Some(list) = list.filter(|list| info.name == names::condemned(&list.list)) else { continue };
+            lists.push(list.list);
+            packs.extend(list.packs);
         }
         Ok((lists, packs))
     }
 }
 
-/// Opens a segment and checks its name, its seal, and that the owner ever certified its signer.
+/// Opens a segment and checks its name, its seal, and that the owner ever certified its signer for what it says.
 pub(crate) fn open_segment(
     keyring: &crate::Keyring,
     id: SegmentId,
@@ -295,5 +295,12 @@ pub(crate) fn open_segment(
         }));
     }
     let segment = Segment::open(&frame, |epoch| keyring.index_key_of(epoch), keyring.repository).map_err(object())?;
+    let refuse = |what| Err(object()(pack::PackError::Inconsistent { what }));
+    if !keyring.is_of(&frame, segment.domain) {
+        return refuse("of another domain than its signer");
+    }
+    if !segment.replaces.is_empty() && !keyring.certifies(&frame, Writes::Collection) {
+        return refuse("replaces other segments, but its signer may only add some");
+    }
     Ok((segment, frame.signer))
 }

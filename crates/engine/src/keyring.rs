@@ -146,6 +146,11 @@ impl Keyring {
         }
     }
 
+    /// Whether the signer of an object of `domain` is of it.
+    pub(crate) fn is_of(&self, frame: &Frame<'_>, domain: [u8; 16]) -> bool {
+        frame.signer == self.secrets.owner || frame.domain() == Some(domain)
+    }
+
     /// An error that this role may not do something.
     pub(crate) const fn refuse(&self, what: &'static str) -> EngineError {
         EngineError::Role { role: self.role(), what }

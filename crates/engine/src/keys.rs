@@ -16,7 +16,7 @@ use crate::EngineError;
 use crate::init::{NewSlot, encode_slot};
 use crate::keyring::Credential;
 use crate::objects::{create, now, random, random_secret};
-use crate::repository::{Repository, read_all, read_slots};
+use crate::repository::{Repository, open_epochs, read_slots};
 
 /// One key of the repository.
 #[derive(Debug, Clone)]
@@ -243,11 +243,8 @@ impl Repository {
     }
 
     async fn read_epochs(&self) -> Result<Vec<Epoch>, EngineError> {
-        let objects = read_all(&self.store, names::EPOCHS).await?;
-        let decode = |(info, bytes): (store::ObjectInfo, bytes::Bytes)| {
-            Epoch::decode(&bytes, self.config.owner, self.config.repository).map_err(EngineError::object(info.name))
-        };
-        objects.into_iter().map(decode).collect()
+        let epochs = open_epochs(&self.store, &self.config).await?.into_iter();
+        epochs.map(|(info, epoch)| epoch.map_err(EngineError::object(info.name))).collect()
     }
 
     /// What each epoch still seals.

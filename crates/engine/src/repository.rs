@@ -1,7 +1,7 @@
 //! The repository: one store prefix, opened with one key.
 //!
-//! Opening reads the configuration, finds the slot that the password or key file opens, learns every epoch and every
-//! certificate, and compares with what this host saw before.
+//! Opening reads the configuration, finds the slot that the password or key file opens, learns every epoch and which
+//! keys were removed, and compares with what this host saw before. Certificates come with the objects that they vouch for.
 //!
 //! Invariant: nothing of the store is believed before its signature leads back to the owner whom the slot names.
 //! Never here: what is done with the repository; each verb has a file of its own.
@@ -23,6 +23,12 @@ use crate::offload::Offload;
 
 /// Requests at once where many small objects are read.
 pub(crate) const REQUESTS_MAX: usize = 16;
+/// Longer objects are read one at a time.
+const SHORT_OBJECT_LEN_MAX: u64 = 1 << 20;
+/// What a frame and its seal add to a record at most, in bytes.
+const FRAME_LEN_MAX: u64 = 4 << 10;
+/// The longest object of one record, in bytes.
+const RECORD_OBJECT_LEN_MAX: u64 = pack::codec::RECORD_LEN_MAX as u64 + FRAME_LEN_MAX;
 
 /// How a repository is opened.
 #[derive(Debug, Clone)]
@@ -131,21 +137,59 @@ pub(crate) async fn read_config(store: &SharedStore) -> Result<Config, EngineErr
     Err(damage.unwrap_or_else(|| EngineError::NoRepository { place: store.describe() }))
 }
 
-/// Reads every object below `prefix`, a few at a time. What vanishes meanwhile is left out.
-pub(crate) async fn read_all(store: &SharedStore, prefix: &str) -> Result<Vec<(ObjectInfo, Bytes)>, EngineError> {
-    let listed: Vec<_> = store.list(prefix).try_collect().await?;
-    let read = futures::stream::iter(listed)
-        .map(|info| async move {
-            match store.get(&info.name).await {
-                Ok(bytes) => Ok(Some((info, bytes))),
-                Err(StoreError::NotFound { .. }) => Ok(None),
-                Err(error) => Err(EngineError::from(error)),
-            }
-        })
-        .buffered(REQUESTS_MAX);
-    let mut objects: Vec<_> = read.try_filter_map(|object| async { Ok(object) }).try_collect().await?;
-    objects.sort_by(|one, other| one.0.name.cmp(&other.0.name));
-    Ok(objects)
+/// The objects below `prefix`, by name. What has no name of the format's is not ours.
+pub(crate) async fn list(store: &SharedStore, prefix: &str) -> Result<Vec<ObjectInfo>, EngineError> {
+    let known = store.list(prefix).try_filter(|info| std::future::ready(names::is_known(&info.name)));
+    let mut listed: Vec<_> = known.try_collect().await?;
+    listed.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok(listed)
+}
+
+/// Reads `listed` objects and shows each, short ones first and several at once, then long ones one by one: whoever may write
+/// could fill the memory of all hosts with them. What vanishes meanwhile is left out.
+pub(crate) async fn visit_all<T>(
+    listed: Vec<ObjectInfo>,
+    read: impl AsyncFn(&ObjectInfo) -> Result<Option<T>, EngineError>,
+    mut visit: impl FnMut(ObjectInfo, T) -> Result<(), EngineError>,
+) -> Result<(), EngineError> {
+    let (short, long): (Vec<_>, Vec<_>) = listed.into_iter().partition(|info| info.len <= SHORT_OBJECT_LEN_MAX);
+    let read = &read;
+    let read = |info: ObjectInfo| async move { Ok::<_, EngineError>((read(&info).await?, info)) };
+    let short = futures::stream::iter(short).map(read).buffered(REQUESTS_MAX);
+    let mut objects = std::pin::pin!(short.chain(futures::stream::iter(long).then(read)));
+    while let Some((found, info)) = objects.try_next().await? {
+        found.map_or(Ok(()), |found| visit(info, found))?;
+    }
+    Ok(())
+}
+
+/// Reads an object that is one record, unless it is too long for that; none if it is gone.
+async fn read_record(store: &SharedStore, info: &ObjectInfo) -> Result<Option<Result<Bytes, PackError>>, EngineError> {
+    if info.len > RECORD_OBJECT_LEN_MAX {
+        return Ok(Some(Err(PackError::TooLong { len: info.len, len_max: RECORD_OBJECT_LEN_MAX })));
+    }
+    match store.get(&info.name).await {
+        Ok(bytes) => Ok(Some(Ok(bytes))),
+        Err(StoreError::NotFound { .. }) => Ok(None),
+        Err(error) => Err(EngineError::from(error)),
+    }
+}
+
+/// Shows what `open` makes of every object below `prefix`, which holds objects of one record each.
+pub(crate) async fn open_all<T>(
+    store: &SharedStore,
+    prefix: &str,
+    open: impl Fn(&ObjectInfo, &[u8]) -> Result<T, PackError>,
+) -> Result<Vec<(ObjectInfo, Result<T, PackError>)>, EngineError> {
+    let mut opened = Vec::new();
+    let visit = |info: ObjectInfo, read: Result<Bytes, PackError>| {
+        let found = read.and_then(|bytes| open(&info, &bytes));
+        opened.push((info, found));
+        Ok(())
+    };
+    visit_all(list(store, prefix).await?, async |info| read_record(store, info).await, visit).await?;
+    opened.sort_by(|one, other| one.0.name.cmp(&other.0.name));
+    Ok(opened)
 }
 
 async fn open_keyring(
@@ -169,27 +213,40 @@ async fn open_keyring(
         let secrets = grant.open(&keyring.secrets.exchange, config.repository).map_err(EngineError::object(&name))?;
         keyring.epochs.insert(grant.epoch, secrets);
     }
-    for (info, bytes) in read_all(store, names::EPOCHS).await? {
-        let name = info.name;
-        let epoch = Epoch::decode(&bytes, config.owner, config.repository).map_err(EngineError::object(&name))?;
-        if name != names::epoch(epoch.number) {
-            let what = "an epoch lies under the name of another";
-            return Err(EngineError::object(name)(PackError::Inconsistent { what }));
-        }
-        keyring.learn(&epoch, info.modified_at).map_err(EngineError::object(&name))?;
+    for (info, epoch) in open_epochs(store, config).await? {
+        let learnt = epoch.and_then(|epoch| keyring.learn(&epoch, info.modified_at));
+        learnt.map_err(EngineError::object(&info.name))?;
     }
     Ok(keyring)
 }
 
+/// Every epoch, in their order.
+pub(crate) async fn open_epochs(
+    store: &SharedStore,
+    config: &Config,
+) -> Result<Vec<(ObjectInfo, Result<Epoch, PackError>)>, EngineError> {
+    let open = |info: &ObjectInfo, bytes: &[u8]| {
+        let epoch = Epoch::decode(bytes, config.owner, config.repository)?;
+        if info.name == names::epoch(epoch.number) {
+            Ok(epoch)
+        } else {
+            Err(PackError::Inconsistent { what: "an epoch lies under the name of another" })
+        }
+    };
+    open_all(store, names::EPOCHS, open).await
+}
+
 /// Every key slot that the owner signed. Others are passed over: anybody who may write could put them there.
 pub(crate) async fn read_slots(store: &SharedStore, config: &Config) -> Result<Vec<(String, Slot)>, EngineError> {
+    let open = |info: &ObjectInfo, bytes: &[u8]| {
+        let slot = Slot::decode(bytes, config.owner, config.repository)?;
+        if info.name == names::key_slot(bytes) { Ok(slot) } else { Err(PackError::Hash) }
+    };
     let mut slots = Vec::new();
-    for (info, bytes) in read_all(store, names::KEYS).await? {
-        let name = info.name;
-        match Slot::decode(&bytes, config.owner, config.repository) {
-            Ok(slot) if name == names::key_slot(&bytes) => slots.push((name, slot)),
-            Ok(_) => tracing::warn!("{name} is not named after its content and is passed over"),
-            Err(error) => tracing::warn!("{name} {error} and is passed over"),
+    for (info, slot) in open_all(store, names::KEYS, open).await? {
+        match slot {
+            Ok(slot) => slots.push((info.name, slot)),
+            Err(error) => tracing::warn!("{} {error} and is passed over", info.name),
         }
     }
     Ok(slots)

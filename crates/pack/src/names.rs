@@ -6,6 +6,7 @@
 //! ```
 //!
 //! Invariant: names are ASCII, show no content, and are never reused.
+//! Invariant: whatever lists objects leaves out names of other forms ([`is_known`]).
 //! Never here: reading a listing.
 
 use crate::{CondemnedId, PackId, SegmentId, SnapshotId};
@@ -90,6 +91,32 @@ pub fn lease(id: &SnapshotId, k: u32) -> String {
 #[must_use]
 pub fn condemned(id: &CondemnedId) -> String {
     format!("{CONDEMNED}/{id}")
+}
+
+/// Whether an object of this name is one of the format's. Others may lie beside: they are nobody's business.
+#[must_use]
+pub fn is_known(name: &str) -> bool {
+    let parts: Vec<&str> = name.split('/').collect();
+    match parts.as_slice() {
+        [CONFIG | CONFIG_COPY] => true,
+        [KEYS | INDEX, id] => is_hex(id, 64),
+        [EPOCHS, number] => is_number(number, 10),
+        [PACKS, folder, id] => is_hex(id, 64) && id.get(..2) == Some(folder),
+        [SNAPSHOTS | FORGOTTEN | CONDEMNED, id] => is_hex(id, 32),
+        [WRITERS, id, "announced" | "seen"] => is_hex(id, 32),
+        [WRITERS, id, lease] => {
+            is_hex(id, 32) && lease.strip_prefix("lease-").is_some_and(|renewal| is_number(renewal, 6))
+        }
+        _ => false,
+    }
+}
+
+fn is_hex(text: &str, len: usize) -> bool {
+    text.len() == len && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+fn is_number(text: &str, len: usize) -> bool {
+    text.len() == len && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// The last part of a name.

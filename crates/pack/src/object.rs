@@ -243,8 +243,7 @@ pub fn read_trailer(
     repository: RepositoryId,
 ) -> Result<Trailer, PackError> {
     let epoch = seal::record_epoch(sealed).map_err(PackError::seal("the trailer"))?;
-    let key =
-        index_key(epoch).ok_or(PackError::Inconsistent { what: "sealed in an epoch that this key does not know" })?;
+    let key = index_key(epoch).ok_or(PackError::UnknownEpoch { epoch })?;
     let plain = open_record(sealed, &key, repository, ObjectKind::Trailer).map_err(PackError::seal("the trailer"))?;
     let mut cursor = Cursor::new(&plain, "a trailer");
     let packed_len = cursor.u32()? as usize;

@@ -122,8 +122,9 @@ impl Repository {
     /// Reads every snapshot as the store has it, and keeps what it names.
     async fn check_snapshots(&self, report: &mut CheckReport) -> Result<Vec<SnapshotRoots>, EngineError> {
         let mut found = Vec::new();
-        let visit = |name: String, read| match read {
+        let visit = |name: String, read: Result<crate::SnapshotInfo, pack::PackError>| match read {
             Ok(info) => found.push(SnapshotRoots::of(info)),
+            Err(error) if error.kind() == seal::ErrorKind::Invalid => report.unclear(format!("{name} {error}")),
             Err(error) => report.damage(&name, &format!("{error}")),
         };
         self.visit_snapshots(Origin::Store, visit).await?;

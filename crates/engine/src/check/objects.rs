@@ -4,10 +4,11 @@
 
 use std::collections::HashSet;
 
-use pack::{Epoch, Slot, names};
+use pack::{PackError, Slot, names};
+use store::ObjectInfo;
 
 use super::report::CheckReport;
-use crate::repository::{Repository, read_all};
+use crate::repository::{Repository, open_all, open_epochs};
 use crate::{EngineError, Kind};
 
 impl Repository {
@@ -28,21 +29,20 @@ impl Repository {
     /// Key slots and epochs. A damaged one may have been any key's.
     pub(super) async fn check_keys(&self, report: &mut CheckReport) -> Result<(), EngineError> {
         let (owner, repository) = (self.config.owner, self.config.repository);
-        for (info, bytes) in read_all(&self.store, names::KEYS).await? {
-            match Slot::decode(&bytes, owner, repository) {
-                Ok(_) if info.name == names::key_slot(&bytes) => {}
-                Ok(_) => report.damage(&info.name, "is not named after its content"),
-                Err(error) => report.damage(&info.name, &error.to_string()),
-            }
+        let open = |info: &ObjectInfo, bytes: &[u8]| {
+            Slot::decode(bytes, owner, repository)?;
+            if info.name == names::key_slot(bytes) { Ok(()) } else { Err(PackError::Hash) }
+        };
+        for (info, slot) in open_all(&self.store, names::KEYS, open).await? {
+            slot.unwrap_or_else(|error| report.damage(&info.name, &error.to_string()));
         }
         let mut there = HashSet::new();
-        for (info, bytes) in read_all(&self.store, names::EPOCHS).await? {
-            match Epoch::decode(&bytes, owner, repository) {
-                Ok(epoch) if info.name == names::epoch(epoch.number) => drop(there.insert(epoch.number)),
-                Ok(_) => report.damage(&info.name, "is another epoch than its name says"),
+        for (info, epoch) in open_epochs(&self.store, &self.config).await? {
+            there.extend(names::last(&info.name).parse::<u32>());
+            match epoch {
+                Ok(epoch) => drop(there.insert(epoch.number)),
                 Err(error) => report.damage(&info.name, &error.to_string()),
             }
-            there.extend(names::last(&info.name).parse::<u32>());
         }
         let known = self.keyring.epochs.keys().chain(&there).max().copied().unwrap_or(0);
         for number in (1..=known).filter(|number| !there.contains(number)) {

@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use futures::{StreamExt, TryStreamExt};
+use futures::StreamExt;
 use pack::{PackEntry, PackError, PackId, SegmentId, names};
 use store::index_cache::{IndexCache, PackNo, PackSet};
 use store::{ObjectInfo, StoreError};
@@ -76,7 +76,7 @@ impl Repository {
         report: &mut CheckReport,
     ) -> Result<Named, EngineError> {
         for _ in 0..LISTINGS_MAX {
-            let listed: Vec<ObjectInfo> = self.store.list(names::INDEX).try_collect().await?;
+            let listed: Vec<ObjectInfo> = crate::repository::list(&self.store, names::INDEX).await?;
             let mut reads = futures::stream::iter(listed)
                 .map(|info| async move { (self.read_segment(cache, &info).await, info) })
                 .buffered(SEGMENTS_AT_ONCE);
@@ -91,6 +91,9 @@ impl Repository {
                         named.late.extend(packs.iter().filter(|pack| pack.number.is_none()).map(|pack| pack.id));
                     }
                     Err(EngineError::Store(StoreError::NotFound { .. })) => has_vanished = true,
+                    Err(error @ EngineError::Object { .. }) if error.kind() == crate::Kind::Invalid => {
+                        report.unclear(error)
+                    }
                     Err(error @ EngineError::Object { .. }) => wrong.push((info.name, detail(&error))),
                     Err(error) => return Err(error),
                 }
