@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use engine::{CatRequest, EngineError, Repository, SnapshotFilter};
+use engine::{BackupRequest, CatRequest, EngineError, Repository, SnapshotFilter};
 use futures::TryStreamExt as _;
 use harness::{
     COST, Forge, Site, Tree, backup_request, check_all, names_of, password, restore_request, try_backup, try_restore,
@@ -323,6 +323,28 @@ async fn what_a_removed_writer_writes_later_is_not_believed() {
     let latest = owner.select(&engine::Selector::Latest, &SnapshotFilter::default()).await.expect("selects");
     assert_eq!(Some(latest.id), before.snapshot);
     site.backup(&owner).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn segment_of_a_removed_writer_changes_nothing_about_packs_that_others_vouch_for() {
+    let (site, owner) = all_roles().await;
+    let forge = Forge::open(&site.memory, "writer").await;
+    site.backup(&owner).await;
+    let key = owner.keys().await.expect("lists").into_iter().find(|key| key.role == Role::Writer).expect("is there");
+    owner.remove_key(&key.id).await.expect("removes");
+    for name in names_of(&site.memory, names::INDEX).await {
+        let mut segment = forge.open_segment(&site.memory.get(&name).await.expect("is there"));
+        for chunk in segment.packs.iter_mut().flat_map(|pack| &mut pack.trailer.chunks) {
+            chunk.0 = seal::ChunkId::from_bytes([7; seal::CHUNK_ID_LEN]);
+        }
+        let (name, bytes) = forge.segment(&segment);
+        site.memory.put_new(&name, vec![bytes]).await.expect("puts");
+    }
+    drop(owner);
+    // Whoever reads the index for the first time sees all segments at once.
+    let fresh = open(&site, "owner", "fresh").await;
+    let forced = BackupRequest { force: true, ..backup_request(&site.tree()) };
+    assert_eq!(site.backup_of(&fresh, forced).await.new_len, 0, "what is known is neither hidden nor distrusted");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::{BackupReport, BackupRequest, EngineError, Input};
-use harness::{Dice, Forge, Site, Tree, backup_request, check_all, names_of, try_backup};
+use harness::{Dice, Forge, Site, SwappingStore, Tree, backup_request, check_all, names_of, try_backup};
 use pack::{PackId, names};
 use source::command::CommandLine;
 use store::testing::{Fault, FaultyStore, Trigger, Verb};
@@ -129,6 +129,23 @@ async fn what_a_killed_run_named_in_its_first_segment_is_not_uploaded_again() {
         let snapshot = site.snapshot(&repository, &report).await;
         site.assert_restores(&repository, &snapshot, &Tree::read(&site.tree()), cache).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn segment_that_vanishes_after_a_bad_read_is_looked_for_in_a_new_listing() {
+    let site = site_of_small_packs().await;
+    let repository = site.open("cache").await;
+    site.backup_of(&repository, tree_request(&site)).await;
+    let segment = names_of(&site.memory, names::INDEX).await.pop().expect("has segments");
+    let swapping = SwappingStore::new(site.memory.clone(), &segment, Vec::new()).after(1);
+    let swapping = Arc::new(swapping);
+    let faulty = Arc::new(FaultyStore::new(swapping.clone()));
+    let repository = site.open_as("owner", faulty.clone(), "fresh").await.expect("opens");
+    faulty.inject(Trigger::next().of(Verb::Get).naming(&segment), Fault::ReadWrong);
+    let checked = check_all(&repository).await;
+    assert!(swapping.has_swapped());
+    let damages = checked.expect("goes on with the other segments").damages;
+    assert!(damages.iter().all(|damage| damage.object == names::INDEX), "{damages:?}");
 }
 
 /// Opens with a cache that a dropped run may hold for a moment still.

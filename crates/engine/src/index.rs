@@ -24,6 +24,24 @@ const LISTINGS_MAX: usize = 10;
 /// Listed packs that are looked up at once.
 const BATCH: usize = 4096;
 
+/// Whose segments are applied.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Signers {
+    /// Those of keys that had not been removed when the segment was written.
+    Believed,
+    All,
+}
+
+/// What became of a segment.
+enum Applied {
+    /// It was applied, or passed over.
+    Done,
+    /// It is not there any more.
+    Gone,
+    /// A removed key signed it, and it waits for those of others.
+    Late,
+}
+
 /// The index as of one moment. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Index {
@@ -188,50 +206,76 @@ impl Repository {
         })
     }
 
-    /// Reads and applies segments; true if one of them is gone.
+    /// Reads and applies segments; true if one of them is gone. The first one that names a pack says what is in it: so
+    /// older ones go first, and those of removed keys last.
     async fn apply_segments(
         &self,
         cache: &Arc<IndexCache>,
-        missing: Vec<(SegmentId, ObjectInfo)>,
+        mut missing: Vec<(SegmentId, ObjectInfo)>,
     ) -> Result<bool, EngineError> {
+        missing.sort_by_key(|(id, info)| (info.modified_at, *id));
         let mut reads = futures::stream::iter(missing)
             .map(|(id, info)| async move {
                 let read = self.store.get(&info.name).await;
                 (id, info, read)
             })
             .buffered(REQUESTS_MAX / 4);
-        let mut vanished = false;
+        let (mut vanished, mut late) = (false, Vec::new());
         while let Some((id, info, read)) = reads.next().await {
-            let mut applied = match read {
-                Ok(bytes) => self.apply_segment(cache, id, info.clone(), bytes).await?,
-                Err(StoreError::NotFound { .. }) => {
-                    vanished = true;
-                    continue;
-                }
-                Err(error) => return Err(error.into()),
-            };
-            if applied.as_ref().is_err_and(|error| error.kind() == Kind::Damaged) {
-                // A bad read is not a bad object.
-                let again = self.store.get(&info.name).await?;
-                applied = self.apply_segment(cache, id, info, again).await?;
+            match self.apply_read(cache, id, &info, read, Signers::Believed).await? {
+                Applied::Done => {}
+                Applied::Gone => vanished = true,
+                Applied::Late => late.push((id, info)),
             }
-            if let Err(error) = applied {
-                tracing::warn!("{error}; the segment is passed over");
-            }
+        }
+        for (id, info) in late {
+            let read = self.store.get(&info.name).await;
+            let applied = self.apply_read(cache, id, &info, read, Signers::All).await?;
+            vanished |= matches!(applied, Applied::Gone);
         }
         Ok(vanished)
     }
 
-    /// Opens and applies a segment. If its signer had been removed when it was written, its packs serve to read and are
-    /// not offered for deduplication, nor may a parent's content in them be reused: a backup then stores again what its
-    /// source still has.
+    /// Applies a segment that was read, and reads it once more if it is damaged: a bad read is not a bad object.
+    async fn apply_read(
+        &self,
+        cache: &Arc<IndexCache>,
+        id: SegmentId,
+        info: &ObjectInfo,
+        read: Result<Bytes, StoreError>,
+        signers: Signers,
+    ) -> Result<Applied, EngineError> {
+        let mut read = read;
+        let mut is_again = false;
+        loop {
+            let bytes = match read {
+                Ok(bytes) => bytes,
+                Err(StoreError::NotFound { .. }) => return Ok(Applied::Gone),
+                Err(error) => return Err(error.into()),
+            };
+            match self.apply_segment(cache, id, info.clone(), bytes, signers).await? {
+                Ok(applied) => return Ok(applied),
+                Err(error) if is_again || error.kind() != Kind::Damaged => {
+                    tracing::warn!("{error}; the segment is passed over");
+                    return Ok(Applied::Done);
+                }
+                Err(_) => read = self.store.get(&info.name).await,
+            }
+            is_again = true;
+        }
+    }
+
+    /// Opens and applies a segment. If its signer had been removed when it was written, the packs that no other segment
+    /// names serve to read and are not offered for deduplication, nor may a parent's content in them be reused: a backup
+    /// then stores again what its source still has.
     async fn apply_segment(
         &self,
         cache: &Arc<IndexCache>,
         id: SegmentId,
         info: ObjectInfo,
         bytes: Bytes,
-    ) -> Result<Result<(), EngineError>, EngineError> {
+        signers: Signers,
+    ) -> Result<Result<Applied, EngineError>, EngineError> {
         let (keyring, cache, host) = (self.keyring.clone(), Arc::clone(cache), Arc::clone(&self.cache));
         let applied = self.offload.start(move || {
             let (segment, signer) = match open_segment(&keyring, id, &info, &bytes) {
@@ -239,12 +283,17 @@ impl Repository {
                 Err(error) => return Ok(Err(error)),
             };
             if keyring.is_late(signer, info.modified_at) {
+                if signers == Signers::Believed {
+                    return Ok(Ok(Applied::Late));
+                }
                 // First: once it is applied, nobody looks at its signer again.
                 let packs: Vec<_> = segment.packs.iter().map(|pack| pack.id).collect();
-                host.distrust(&packs, &cache)?;
+                let numbers = cache.pack_numbers(&packs)?;
+                let unknown = packs.into_iter().zip(numbers).filter(|(_, number)| number.is_none());
+                host.distrust(&unknown.map(|(pack, _)| pack).collect::<Vec<_>>(), &cache)?;
             }
             cache.apply(id, &segment)?;
-            Ok(Ok(()))
+            Ok(Ok(Applied::Done))
         });
         applied.await?
     }

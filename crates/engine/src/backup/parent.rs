@@ -202,7 +202,7 @@ impl Parent {
         while let Some(page) = todo.pop() {
             let structure = match self.fetcher.chunk(page).await {
                 Ok(bytes) => Structure::decode(&bytes).ok(),
-                Err(error) if error.kind() == Kind::Damaged || matches!(error, EngineError::Cache(_)) => None,
+                Err(error) if is_untold(&error) => None,
                 Err(error) => return Err(error),
             };
             let Some(structure) = structure else { return Ok(false) };
@@ -250,6 +250,12 @@ fn pages_in(children: &[Child]) -> impl Iterator<Item = ChunkId> + '_ {
     children.iter().filter(|child| child.kind == ChildKind::Page).map(|child| child.id)
 }
 
+/// Whether a page that could not be read may be done without: it is lost, or where it lies cannot be looked up. A store
+/// that fails is something else.
+fn is_untold(error: &EngineError) -> bool {
+    error.kind() == Kind::Damaged || matches!(error, EngineError::Cache(_))
+}
+
 fn is_unchanged(then: &Entry, now: &Entry, parent_started_at: i64) -> bool {
     let is_old = |time: Time| {
         let nanos = i128::from(time.secs) * 1_000_000_000 + i128::from(time.nanos);
@@ -262,4 +268,21 @@ fn is_unchanged(then: &Entry, now: &Entry, parent_started_at: i64) -> bool {
         && then.inode == now.inode
         && is_old(now.modified_at)
         && is_old(now.changed_at)
+}
+
+#[cfg(test)]
+mod tests {
+    use store::index_cache::CacheError;
+
+    use super::*;
+
+    #[test]
+    fn page_that_is_lost_or_cannot_be_looked_up_ends_no_backup_and_a_failing_store_does() {
+        let lost = EngineError::Lost { chunk: "id".into(), reason: "gone".into() };
+        let unknown = EngineError::Cache(CacheError::Stopped { path: "cache".into() });
+        let source = store::Reason::cause("a reason");
+        let full = store::StoreError::Full { name: "packs/id".into(), store: "a store".into(), source };
+        assert!(is_untold(&lost) && is_untold(&unknown));
+        assert!(!is_untold(&EngineError::Store(full)) && !is_untold(&EngineError::Interrupted));
+    }
 }
