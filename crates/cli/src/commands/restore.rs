@@ -22,6 +22,11 @@ use crate::human;
 use crate::problems::{ProblemDocument, documents, tell_problems};
 use crate::watch::Watch;
 
+/// Written out: clap would show options that come from the environment as if they were required.
+const USAGE: &str = "\
+backstay restore [OPTIONS] --target <DIR> SNAPSHOT[:PATH]
+       backstay restore [OPTIONS] --target <DIR> --at TIME [:PATH]";
+
 const EXAMPLES: &str = "\
 Examples:
   backstay restore latest --target /tmp/restored
@@ -43,7 +48,7 @@ const OWNED: &str =
 /// itself, with its owner and permissions; anything else goes into the target under its own name. What is there already
 /// is compared, and only what differs is written.
 #[derive(Debug, Args)]
-#[command(after_long_help = EXAMPLES)]
+#[command(after_long_help = EXAMPLES, override_usage = USAGE)]
 pub(crate) struct RestoreArgs {
     /// Where to: a directory, made if it is missing, then for its owner only
     #[arg(short, long, value_name = "DIR")]
