@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use harness::binary::{Host, Run as _, noise, set_mode};
+use harness::binary::{Host, Run as _, noise, set_mode, shell};
 
 /// Changes a byte in the middle of the first object of a folder of the repository.
 fn flip(host: &Host, folder: &str) {
@@ -30,7 +30,10 @@ fn backup_with_a_removed_key_is_told_that_the_key_was_removed() {
         let keys = keys.as_array().expect("a list").iter();
         keys.filter(|key| key["role"] == "writer").filter_map(|key| key["id"].as_str()).next().map(str::to_owned)
     };
+    shell(&host.repository(), "cp -a keys ../kept");
     host.backstay(["key", "remove", &of_writer(&listed).expect("the writer's key")]).run().expect_code(0);
+    // As in a store that lets nobody delete.
+    shell(&host.repository(), "cp -an ../kept/. keys");
     let by_writer = |words: &[&str]| {
         let mut command = host.backstay(words);
         command.env_remove("BACKSTAY_PASSWORD_FILE").arg("--key-file").arg(&key).run()
