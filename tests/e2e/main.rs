@@ -1,5 +1,6 @@
 //! End-to-end tests: one binary, one module per subject.
 
+mod advice;
 mod bad_input;
 mod cache;
 mod check;

@@ -113,6 +113,8 @@ pub(crate) enum CommandError {
     Folder { path: PathBuf, action: &'static str, source: io::Error },
     #[error("this restore removes from {} what the snapshot does not have; nothing was done", .target.display())]
     Unconfirmed { target: PathBuf },
+    #[error("--name is for a stream, and without --command what follows -- are files")]
+    NotACommand,
     #[error("standard output cannot be written")]
     Stdout { source: io::Error },
     /// Whoever read our output has seen enough.

@@ -19,6 +19,10 @@ const REPORT: &str = "this is a bug; please report it with the output of the sam
 pub(crate) const AFTER_DAMAGE: &str =
     "back up what is affected again from this host: what is still at its source heals the repository";
 
+/// After a check that found objects damaged which no backup makes again.
+pub(crate) const AFTER_LOSS: &str =
+    "what is damaged besides packs and index is not made again by a backup: bring those objects back from a copy";
+
 /// After a check that could not look at everything.
 pub(crate) const AFTER_UNCLEAR: &str = "run the same check again when the store answers; -v tells more";
 
@@ -61,6 +65,7 @@ fn of_own(error: &CommandError) -> Option<String> {
         CommandError::SnapshotTwice => "beside --at give only the path, as :PATH, or nothing",
         CommandError::SnapshotUnnamed => "name one by `latest`, by the start of its id, or by --at TIME",
         CommandError::PathUnnamed => "name it after a colon, such as latest:/etc/hosts",
+        CommandError::NotACommand => "add --command before -- to back up what the command prints",
         CommandError::CacheUnknown { .. } => "list the caches with: backstay cache info",
         CommandError::CachePlace => "name a folder with --cache-dir or BACKSTAY_CACHE_DIR",
         CommandError::RestoreInterrupted => "run the same command again to go on where it stopped",
@@ -98,6 +103,9 @@ fn of_engine(error: &EngineError) -> Option<String> {
         EngineError::NotEmpty { .. } => "name an empty location, such as a new folder or prefix",
         EngineError::WrongKey { .. } => "check which password or key file belongs to this repository",
         EngineError::Role { role, .. } => role_hint(*role),
+        EngineError::KeyRemoved { .. } => {
+            "use another key, or let the owner add a new one with: backstay key add; if no key works, run: backstay check"
+        }
         EngineError::RolledBack { .. } => {
             "if the store was restored from a copy on purpose, run: backstay cache clear; if not, find out who did it"
         }

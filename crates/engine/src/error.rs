@@ -75,12 +75,18 @@ pub enum EngineError {
         what: &'static str,
     },
     /// The key's role does not allow this.
-    #[error("a {role} key cannot {what}")]
+    #[error("{} {role} key cannot {what}", article(*.role))]
     Role {
         /// The role of the key in use.
         role: pack::Role,
         /// What was asked.
         what: &'static str,
+    },
+    /// The key was granted no part of the newest epoch.
+    #[error("this {role} key cannot use the newest epoch: the key was removed, or the epoch's object is damaged")]
+    KeyRemoved {
+        /// The role of the key in use.
+        role: pack::Role,
     },
     /// The store shows older keys than this host has seen: it was rolled back, or is another repository.
     #[error("the repository shows key epoch {found}, but this host has seen epoch {seen}: it was rolled back")]
@@ -256,6 +262,10 @@ impl EngineError {
         let object = object.into();
         move |source| Self::Object { object, source }
     }
+}
+
+fn article(role: pack::Role) -> &'static str {
+    if role == pack::Role::Owner { "an" } else { "a" }
 }
 
 fn store_kind(error: &StoreError) -> Kind {

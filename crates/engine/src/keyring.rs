@@ -79,8 +79,7 @@ impl Keyring {
 
     /// The index key of the newest epoch.
     pub(crate) fn index_key(&self) -> Result<Secret, EngineError> {
-        self.index_key_of(self.epoch())
-            .ok_or_else(|| self.refuse("use the newest epoch: the key was removed, or the epoch's object is damaged"))
+        self.index_key_of(self.epoch()).ok_or_else(|| EngineError::KeyRemoved { role: self.role() })
     }
 
     /// The public key that new data is sealed to, with the number of its epoch.

@@ -14,6 +14,11 @@ use crate::context::Context;
 use crate::error::{CommandError, Outcome};
 use crate::human::{self, escaped};
 
+/// Written out: clap would show options that come from the environment as if they were required.
+const USAGE: &str = "\
+backstay ls [OPTIONS] SNAPSHOT[:PATH]
+       backstay ls [OPTIONS] --at TIME [:PATH]";
+
 const EXAMPLES: &str = "\
 Examples:
   backstay ls latest
@@ -29,7 +34,7 @@ const NANOS_PER_SEC: i64 = 1_000_000_000;
 ///
 /// With --json, one object a line.
 #[derive(Debug, Args)]
-#[command(after_long_help = EXAMPLES)]
+#[command(after_long_help = EXAMPLES, override_usage = USAGE)]
 pub(crate) struct LsArgs {
     /// Show mode, owner, group, length and time as well
     #[arg(short, long)]

@@ -23,6 +23,12 @@ use crate::human;
 use crate::problems::{ProblemDocument, documents, tell_problems};
 use crate::watch::Watch;
 
+/// Written out: clap would show options that come from the environment as if they were required.
+const USAGE: &str = "\
+backstay restore [OPTIONS] --target <DIR> SNAPSHOT[:PATH] [COMPONENT]
+       backstay restore [OPTIONS] --target <DIR> --at TIME [:PATH]
+       backstay restore [OPTIONS] --to <PLACE> SNAPSHOT COMPONENT";
+
 const EXAMPLES: &str = "\
 Examples:
   backstay restore latest --target /tmp/restored
@@ -44,7 +50,7 @@ const OWNED: &str =
 /// itself, with its owner and permissions; anything else goes into the target under its own name. What is there already
 /// is compared, and only what differs is written.
 #[derive(Debug, Args)]
-#[command(after_long_help = EXAMPLES)]
+#[command(after_long_help = EXAMPLES, override_usage = USAGE)]
 pub(crate) struct RestoreArgs {
     #[command(flatten)]
     selection: SelectionArgs,

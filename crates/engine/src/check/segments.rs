@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use futures::StreamExt;
+use futures::{StreamExt, TryStreamExt};
 use pack::{PackEntry, PackError, PackId, SegmentId, names};
 use store::index_cache::{IndexCache, PackNo, PackSet};
 use store::{ObjectInfo, StoreError};

@@ -186,6 +186,9 @@ impl BackupArgs {
             command.env_hidden.push("BACKSTAY_PASSWORD".into());
             return Ok(Input::Command { name, command });
         }
+        if self.name.is_some() {
+            return Err(CommandError::NotACommand);
+        }
         // `backup -- -x` names a file.
         let roots = self.paths.iter().cloned().chain(self.words.iter().map(PathBuf::from)).collect();
         Ok(Input::Files { roots, options: self.files.options(ctx)? })
