@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use engine::{BackupRequest, CatRequest, EngineError, Repository, SnapshotFilter};
+use engine::{CatRequest, EngineError, Repository, SnapshotFilter};
 use futures::TryStreamExt as _;
 use harness::{
     COST, Forge, Site, Tree, backup_request, check_all, names_of, password, restore_request, try_backup, try_restore,
@@ -343,7 +343,8 @@ async fn segment_of_a_removed_writer_changes_nothing_about_packs_that_others_vou
     drop(owner);
     // Whoever reads the index for the first time sees all segments at once.
     let fresh = open(&site, "owner", "fresh").await;
-    let forced = BackupRequest { force: true, ..backup_request(&site.tree()) };
+    let mut forced = backup_request(&site.tree());
+    forced.components[0].force = true;
     assert_eq!(site.backup_of(&fresh, forced).await.new_len, 0, "what is known is neither hidden nor distrusted");
 }
 

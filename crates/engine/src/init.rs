@@ -93,8 +93,11 @@ impl Repository {
             extension: Vec::new(),
         };
         let config = config.encode(&owner).map_err(bad(names::CONFIG))?;
-        put(&store, &names::epoch(1), epoch.encode(&owner, repository).map_err(bad("epochs"))?).await?;
-        put(&store, &name, slot).await?;
+        let epoch = epoch.encode(&owner, repository).map_err(bad("epochs"))?;
+        for (name, bytes) in [(names::epoch(1), epoch), (name, slot)] {
+            put(&store, &names::copy_of(&name), bytes.clone()).await?;
+            put(&store, &name, bytes).await?;
+        }
         put(&store, names::CONFIG_COPY, config.clone()).await?;
         put(&store, names::CONFIG, config).await?;
         Self::open(store, env, request.credential, request.options).await

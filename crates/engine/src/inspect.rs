@@ -68,7 +68,7 @@ impl Repository {
                     "conditional_create": config.conditional_create,
                 }))
             }
-            names::KEYS => {
+            names::KEYS | names::KEYS_COPY => {
                 let slot = Slot::decode(bytes, self.config.owner, repository)?;
                 let grants = slot.grants.iter().map(|grant| grant.epoch).collect::<Vec<_>>();
                 Ok(json!({
@@ -77,7 +77,7 @@ impl Repository {
                     "protector": format!("{:?}", slot.protector), "grants": grants,
                 }))
             }
-            names::EPOCHS => {
+            names::EPOCHS | names::EPOCHS_COPY => {
                 let epoch = Epoch::decode(bytes, self.config.owner, repository)?;
                 let grants = epoch.grants.iter().map(|grant| grant.to.to_string()).collect::<Vec<_>>();
                 let revoked = epoch.revoked.iter().map(|revoked| revoked.identity.to_string()).collect::<Vec<_>>();

@@ -117,7 +117,7 @@ impl Repository {
             cost,
         };
         let (name, bytes) = encode_slot(&self.env, new, &credential, self.config.repository)?;
-        create(&*self.store, &name, bytes).await?;
+        self.create_twice(&name, bytes).await?;
         Ok(names::last(&name).to_owned())
     }
 
@@ -138,8 +138,8 @@ impl Repository {
             cost,
         };
         let (name, bytes) = encode_slot(&self.env, new, &credential, self.config.repository)?;
-        create(&*self.store, &name, bytes).await?;
-        self.store.delete(&self.keyring.slot).await?;
+        self.create_twice(&name, bytes).await?;
+        self.delete_twice(&self.keyring.slot).await?;
         Ok(names::last(&name).to_owned())
     }
 
@@ -170,7 +170,7 @@ impl Repository {
         let kept: Vec<_> = slots.iter().filter(|slot| !is_removed(slot)).map(|(_, slot)| slot.clone()).collect();
         self.new_epoch(&kept, removed).await?;
         for name in gone {
-            self.store.delete(name).await?;
+            self.delete_twice(name).await?;
         }
         Ok(names::last(name).to_owned())
     }
@@ -214,13 +214,28 @@ impl Repository {
         };
         let bytes =
             epoch.encode(self.keyring.identity(), self.config.repository).map_err(EngineError::object(&object))?;
-        if create(&*self.store, &object, bytes).await? {
+        if self.create_twice(&object, bytes).await? {
             Ok(number)
         } else {
             Err(EngineError::Request {
                 what: format!("somebody else began epoch {number} at the same time; try again"),
             })
         }
+    }
+
+    /// Creates an object and then its second copy; true if the object is ours.
+    async fn create_twice(&self, name: &str, bytes: Vec<u8>) -> Result<bool, EngineError> {
+        let is_ours = create(&*self.store, name, bytes.clone()).await?;
+        if is_ours {
+            create(&*self.store, &names::copy_of(name), bytes).await?;
+        }
+        Ok(is_ours)
+    }
+
+    /// Deletes an object after its second copy, which must not stand in for it.
+    async fn delete_twice(&self, name: &str) -> Result<(), EngineError> {
+        self.store.delete(&names::copy_of(name)).await?;
+        Ok(self.store.delete(name).await?)
     }
 
     /// The keys among `slots` that go on into a new epoch, each once: none that was removed, though a slot of it may

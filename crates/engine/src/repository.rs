@@ -199,7 +199,14 @@ async fn open_keyring(
     credential: Credential,
 ) -> Result<Keyring, EngineError> {
     let slots = read_slots(store, config).await?;
-    let (name, slot, secrets) = open_slot(store, offload, config, credential, &slots).await?;
+    let opened = match open_slot(store, offload, config, credential.clone(), &slots).await {
+        Err(EngineError::WrongKey { .. }) => {
+            let lost = lost_slots(store, config, &slots).await?;
+            open_slot(store, offload, config, credential, &lost).await
+        }
+        opened => opened,
+    };
+    let (name, slot, secrets) = opened?;
     let mut keyring = Keyring {
         repository: config.repository,
         certificate: slot.certificate.clone(),
@@ -213,43 +220,102 @@ async fn open_keyring(
         let secrets = grant.open(&keyring.secrets.exchange, config.repository).map_err(EngineError::object(&name))?;
         keyring.epochs.insert(grant.epoch, secrets);
     }
+    let mut learnt_count = 0;
     for (info, epoch) in open_epochs(store, config).await? {
+        learnt_count += 1;
         let learnt = epoch.and_then(|epoch| keyring.learn(&epoch, info.modified_at));
         learnt.map_err(EngineError::object(&info.name))?;
+    }
+    if learnt_count < keyring.epochs.keys().chain(keyring.publics.keys()).max().copied().unwrap_or(0) {
+        learn_lost_epochs(store, config, &mut keyring).await?;
     }
     Ok(keyring)
 }
 
-/// Every epoch, in their order.
+/// Learns those epochs of which only the second copy is left.
+async fn learn_lost_epochs(store: &SharedStore, config: &Config, keyring: &mut Keyring) -> Result<(), EngineError> {
+    for (info, epoch) in
+        open_all(store, names::EPOCHS_COPY, |info, bytes| open_epoch(config, &info.name, bytes)).await?
+    {
+        if let Some(epoch) = epoch.ok().filter(|epoch| !keyring.publics.contains_key(&epoch.number)) {
+            tracing::warn!("{} is missing; its second copy is used", names::epoch(epoch.number));
+            keyring.learn(&epoch, info.modified_at).map_err(EngineError::object(&info.name))?;
+        }
+    }
+    Ok(())
+}
+
+/// Every epoch, in their order; of one that is damaged or missing, the second copy if that is right.
 pub(crate) async fn open_epochs(
     store: &SharedStore,
     config: &Config,
 ) -> Result<Vec<(ObjectInfo, Result<Epoch, PackError>)>, EngineError> {
-    let open = |info: &ObjectInfo, bytes: &[u8]| {
-        let epoch = Epoch::decode(bytes, config.owner, config.repository)?;
-        if info.name == names::epoch(epoch.number) {
-            Ok(epoch)
-        } else {
-            Err(PackError::Inconsistent { what: "an epoch lies under the name of another" })
+    let mut epochs = open_all(store, names::EPOCHS, |info, bytes| open_epoch(config, &info.name, bytes)).await?;
+    for (info, epoch) in epochs.iter_mut().filter(|(_, epoch)| epoch.is_err()) {
+        if let Some(copy) = read_copy(store, &info.name).await?
+            && let Ok(right) = open_epoch(config, &info.name, &copy)
+        {
+            *epoch = Ok(right);
         }
-    };
-    open_all(store, names::EPOCHS, open).await
+    }
+    Ok(epochs)
+}
+
+/// Reads an epoch, whose number its name must be.
+pub(crate) fn open_epoch(config: &Config, name: &str, bytes: &[u8]) -> Result<Epoch, PackError> {
+    let epoch = Epoch::decode(bytes, config.owner, config.repository)?;
+    let is_named = name == names::epoch(epoch.number) || name == names::copy_of(&names::epoch(epoch.number));
+    if is_named { Ok(epoch) } else { Err(PackError::Inconsistent { what: "an epoch lies under the name of another" }) }
+}
+
+/// Reads a key slot, which is named after its bytes.
+pub(crate) fn open_slot_object(config: &Config, name: &str, bytes: &[u8]) -> Result<Slot, PackError> {
+    let slot = Slot::decode(bytes, config.owner, config.repository)?;
+    if names::last(name) == names::last(&names::key_slot(bytes)) { Ok(slot) } else { Err(PackError::Hash) }
+}
+
+/// The second copy of an object that is not right; none if there is none.
+async fn read_copy(store: &SharedStore, name: &str) -> Result<Option<Bytes>, EngineError> {
+    match store.get(&names::copy_of(name)).await {
+        Ok(bytes) => {
+            tracing::warn!("{name} is damaged; its second copy is used");
+            Ok(Some(bytes))
+        }
+        Err(StoreError::NotFound { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Every key slot that the owner signed. Others are passed over: anybody who may write could put them there.
 pub(crate) async fn read_slots(store: &SharedStore, config: &Config) -> Result<Vec<(String, Slot)>, EngineError> {
-    let open = |info: &ObjectInfo, bytes: &[u8]| {
-        let slot = Slot::decode(bytes, config.owner, config.repository)?;
-        if info.name == names::key_slot(bytes) { Ok(slot) } else { Err(PackError::Hash) }
-    };
     let mut slots = Vec::new();
-    for (info, slot) in open_all(store, names::KEYS, open).await? {
+    for (info, slot) in open_all(store, names::KEYS, |info, bytes| open_slot_object(config, &info.name, bytes)).await? {
+        let slot = match slot {
+            Ok(slot) => Ok(slot),
+            Err(error) => match read_copy(store, &info.name).await? {
+                Some(copy) => open_slot_object(config, &info.name, &copy),
+                None => Err(error),
+            },
+        };
         match slot {
             Ok(slot) => slots.push((info.name, slot)),
             Err(error) => tracing::warn!("{} {error} and is passed over", info.name),
         }
     }
     Ok(slots)
+}
+
+/// Slots of which only the second copy is left, under the names that they had.
+async fn lost_slots(
+    store: &SharedStore,
+    config: &Config,
+    known: &[(String, Slot)],
+) -> Result<Vec<(String, Slot)>, EngineError> {
+    let copies = open_all(store, names::KEYS_COPY, |info, bytes| open_slot_object(config, &info.name, bytes)).await?;
+    let named = copies
+        .into_iter()
+        .filter_map(|(info, slot)| Some((format!("{}/{}", names::KEYS, names::last(&info.name)), slot.ok()?)));
+    Ok(named.filter(|(name, _)| known.iter().all(|(other, _)| other != name)).collect())
 }
 
 /// Tries the credential on each slot of its kind.

@@ -141,7 +141,9 @@ fn keys(world: &mut World) {
             revoked: Vec::new(),
             extension: Vec::new(),
         };
-        world.put(&names::epoch(number), &epoch.encode(&world.owner, REPOSITORY).expect("encodes"));
+        let epoch = epoch.encode(&world.owner, REPOSITORY).expect("encodes");
+        world.put(&names::epoch(number), &epoch);
+        world.put(&names::copy_of(&names::epoch(number)), &epoch);
     }
 }
 
@@ -164,6 +166,7 @@ fn slot(world: &mut World, role: Role, identity: IdentityKey, protector: Protect
     };
     let bytes = slot.encode(&identity, REPOSITORY).expect("encodes");
     world.put(&names::key_slot(&bytes), &bytes);
+    world.put(&names::copy_of(&names::key_slot(&bytes)), &bytes);
     certificate
 }
 
