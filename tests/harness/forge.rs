@@ -104,9 +104,9 @@ impl Forge {
         Epoch::decode(&epoch, owner, self.repository).expect("decodes").public
     }
 
-    fn seed(&self) -> [u8; 80] {
-        let mut seed = [0; 80];
-        self.env.fill_random(&mut seed);
+    fn seed(&self) -> zeroize::Zeroizing<[u8; 80]> {
+        let mut seed = zeroize::Zeroizing::new([0; 80]);
+        self.env.fill_random(&mut *seed);
         seed
     }
 

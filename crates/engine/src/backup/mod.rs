@@ -45,7 +45,7 @@ use crate::backup::stream::Outlet;
 use crate::backup::upload::Uploader;
 use crate::budget::{Budget, IN_FLIGHT_LEN_MAX};
 use crate::index::Index;
-use crate::objects::{now, random};
+use crate::objects::{now, random, random_seed};
 use crate::repository::Repository;
 use crate::writer::Writer;
 use crate::{EngineError, Progress};
@@ -118,7 +118,7 @@ impl Repository {
         let ran = self.run_component(request, index, is_careful, started_at, progress, cancel).await?;
         let (structure, body) = self.describe(request, &ran, id, started_at);
         let (epoch, key) = (self.keyring.sealing()?, self.keyring.index_key()?);
-        let (salt, seed) = (random(&self.env), random(&self.env));
+        let (salt, seed) = (random(&self.env), random_seed(&self.env));
         let repository = self.config.repository;
         let object = Snapshot::encode(&structure, &body, epoch, &key, salt, seed, &self.keyring.signer(), repository)
             .map_err(EngineError::object(names::snapshot(&id)))?;
