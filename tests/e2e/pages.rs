@@ -6,8 +6,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use engine::{Kind, RestoreReport, RestoreRequest};
+use engine::{CatRequest, Kind, RestoreReport, RestoreRequest};
+use futures::TryStreamExt as _;
 use harness::{Forge, Site, Tree, fork, names_of, restore_request, try_restore};
+use pack::manifest::{Child, Entry, EntryKind, Time};
 use pack::{BlobKind, names};
 use store::Store as _;
 use store::testing::MemoryStore;
@@ -109,5 +111,71 @@ async fn nothing_is_deleted_that_a_lost_page_may_name() {
         let restored = scene.restore(at, &target, true).await;
         assert!(restored.is_err() || restored.is_ok_and(|report| report.problem_count > 0), "page {at}");
         assert_eq!(Tree::read(target.path()).files().count(), FILES, "page {at}: all are there");
+    }
+}
+
+/// A file of this name and length.
+fn file(name: &str, len: u64) -> Entry {
+    Entry {
+        path: name.into(),
+        kind: EntryKind::File { len },
+        mode: 0o644,
+        uid: 0,
+        gid: 0,
+        user: None,
+        group: None,
+        modified_at: Time::default(),
+        changed_at: Time::default(),
+        inode: 1,
+        device: 0,
+        links: 1,
+        xattrs: Vec::new(),
+        is_whole: true,
+        child_count: 0,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lengths_that_do_not_add_up_are_problems_of_their_files_and_give_no_zeros() {
+    const CONTENT: &[u8] = b"the only content";
+    const LEN: u64 = CONTENT.len() as u64;
+    let site = Site::new(1);
+    let repository = site.init(site.store(), "cache").await.expect("makes");
+    std::fs::write(site.tree().join("file"), CONTENT).expect("writes");
+    let report = site.backup(&repository).await;
+    let found = site.snapshot(&repository, &report).await.snapshot;
+    let forge = Forge::open(&site.memory, "owner").await;
+    let segment = names_of(&site.memory, names::INDEX).await.pop().expect("has one");
+    let segment = forge.open_segment(&site.memory.get(&segment).await.expect("is there"));
+    let chunks = segment.packs.iter().flat_map(|pack| &pack.trailer.chunks);
+    let (id, _) = *chunks.clone().find(|(_, len)| u64::from(*len) == LEN).expect("is stored");
+    let chunk = |len| vec![Child::chunk(id, len)];
+    let root = forge.pages(
+        &site.memory,
+        vec![
+            (file("chunk too long", LEN + 5), chunk(LEN + 5)),
+            (file("chunk too short", LEN - 1), chunk(LEN - 1)),
+            (file("right", LEN), chunk(LEN)),
+            (file("sum too large", LEN), vec![Child::chunk(id, LEN), Child::hole(1)]),
+            (file("sum too small", LEN + 5), chunk(LEN)),
+        ],
+    );
+    let root = root.await;
+    let mut structure = found.structure.clone();
+    structure.components[0].root = Some(root);
+    let (name, bytes) = forge.snapshot(&site.memory, &structure, found.body.as_ref().expect("is open")).await;
+    site.memory.overwrite(&name, bytes).await;
+    drop(repository);
+    let repository = site.open("another").await;
+    let snapshot = site.snapshot(&repository, &report).await;
+    let target = site.new_folder();
+    let report = try_restore(&repository, &snapshot, restore_request(b"", target.path())).await.expect("goes on");
+    let named: Vec<&str> = report.problems.iter().map(|problem| problem.path.as_str()).collect();
+    assert_eq!(report.problem_count, 4, "{:?}", report.problems);
+    assert!(!named.contains(&"right"), "{named:?}");
+    assert_eq!(std::fs::read(target.path().join("right")).expect("is restored"), CONTENT);
+    for name in ["right", "chunk too long", "chunk too short", "sum too large", "sum too small"] {
+        let content = repository.cat(&snapshot, CatRequest { path: name.into() }).await.expect("is there");
+        assert_eq!(content.try_collect::<Vec<_>>().await.is_ok(), name == "right", "{name}");
     }
 }

@@ -15,7 +15,7 @@ use seal::{ExchangeKey, IdentityKey, KdfCost, ObjectKind, open_record, record_ep
 use crate::EngineError;
 use crate::init::{NewSlot, encode_slot};
 use crate::keyring::Credential;
-use crate::objects::{create, now, random, random_secret};
+use crate::objects::{create, now, random_secret, random_seed};
 use crate::repository::{Repository, open_epochs, read_slots};
 
 /// One key of the repository.
@@ -197,7 +197,7 @@ impl Repository {
         let newest = self.read_epochs().await?.pop();
         let entitled = self.entitled(slots, newest.as_ref());
         let grants = entitled.into_iter().map(|to| {
-            let grant = Grant::seal(number, &secrets, to, random(&self.env), self.config.repository)?;
+            let grant = Grant::seal(number, &secrets, to, random_seed(&self.env), self.config.repository)?;
             Ok(EpochGrant { to: to.identity, exchange: to.exchange, grant })
         });
         let grants = grants.collect::<Result<Vec<_>, _>>().map_err(EngineError::object(&object))?;

@@ -40,7 +40,7 @@ pub use request::{
 };
 
 use crate::backup::component::Run;
-use crate::objects::{now, random};
+use crate::objects::{now, random, random_seed};
 use crate::repository::Repository;
 use crate::writer::Writer;
 use crate::{EngineError, Progress};
@@ -102,7 +102,7 @@ impl Repository {
         ran.refuse_if_nothing(request)?;
         let (structure, body) = self.describe(request, &ran, id, started_at);
         let (epoch, key) = (self.keyring.sealing()?, self.keyring.index_key()?);
-        let (salt, seed) = (random(&self.env), random(&self.env));
+        let (salt, seed) = (random(&self.env), random_seed(&self.env));
         let repository = self.config.repository;
         let object = Snapshot::encode(&structure, &body, epoch, &key, salt, seed, &self.keyring.signer(), repository)
             .map_err(EngineError::object(names::snapshot(&id)))?;

@@ -24,7 +24,7 @@ use crate::backup::request::COMPONENTS_AT_ONCE_MAX;
 use crate::backup::upload::Uploader;
 use crate::budget::Held;
 use crate::fetch::with_opener;
-use crate::objects::random;
+use crate::objects::{random, random_seed};
 use crate::offload::Pending;
 use crate::repository::Repository;
 
@@ -193,7 +193,7 @@ impl<'a> Packer<'a> {
     fn open_pack(&mut self, class: PackClass) -> Result<u64, EngineError> {
         let keyring = &self.repository.keyring;
         let (epoch, public) = keyring.sealing()?;
-        let seed = random(&self.repository.env);
+        let seed = random_seed(&self.repository.env);
         let seal = PackSeal::new(epoch, public, &keyring.index_key()?, seed, self.repository.config.repository)
             .map_err(EngineError::object("a new pack"))?;
         let builder = PackBuilder::new(class, &seal);
