@@ -189,3 +189,27 @@ fn restore_by_an_ordinary_user_gives_them_everything_and_says_so_once() {
     let none = restore("none", &["--owner", "none"]).expect_code(0);
     assert!(!none.stderr.contains("belongs to you"), "it was asked for: {none}");
 }
+
+#[test]
+fn links_pipes_and_sockets_with_several_names_come_back_as_one_also_a_second_time() {
+    let host = Host::with_repository();
+    let tree = host.path("tree");
+    fs::create_dir(&tree).expect("a folder");
+    shell(&tree, "mkdir a b; ln -s to a/link; mkfifo a/pipe lone; ln -P a/link b/link; ln a/pipe b/pipe; ln a/pipe z");
+    host.back_up(&[&tree]);
+    let (target, expected) = (host.path("target"), listing_of(&tree));
+    for _ in 0..2 {
+        restore_of(&host, &tree, &target, &["--verify"]).run().expect_code(0);
+        assert_same(&listing_of(&target), &expected);
+    }
+    let inode = |name: &str| fs::symlink_metadata(target.join(name)).expect("an entry").ino();
+    let before = (inode("lone"), inode("a/link"));
+    restore_of(&host, &tree, &target, &[]).run().expect_code(0);
+    assert_eq!((inode("lone"), inode("a/link")), before, "what is right is not made anew");
+    let never = host.path("never");
+    fs::create_dir_all(never.join("a/pipe")).expect("a folder");
+    fs::write(never.join("a/link"), "mine").expect("a file");
+    restore_of(&host, &tree, &never, &["--overwrite", "never"]).run().expect_code(0);
+    assert_eq!(fs::read_link(never.join("b/link")).expect("a link"), Path::new("to"), "linked to the user's own");
+    assert_eq!(shell(&never, "stat -c %F b/pipe a/link"), "fifo\nregular file\n");
+}

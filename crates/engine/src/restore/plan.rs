@@ -17,7 +17,7 @@ use crate::fetch::Fetcher;
 use crate::restore::finish::verify_top;
 use crate::restore::reads::{Wanted, plan_reads, read_run};
 use crate::restore::write::{FilePlan, FirstName, Piece};
-use crate::restore::{Restoring, panicked};
+use crate::restore::{Overwrite, Restoring, panicked};
 
 /// Pieces of one window.
 const WINDOW_PIECES: usize = 64 << 10;
@@ -91,6 +91,7 @@ impl Planner {
             return Ok(());
         }
         if is_simple {
+            self.expect_further_names(&full.entry, &path).await?;
             self.simple.push((path, full.entry));
             return if self.simple.len() >= SIMPLE_BATCH { self.make_simple().await } else { Ok(()) };
         }
@@ -112,6 +113,22 @@ impl Planner {
             self.first_names.remove(&inode);
         }
         true
+    }
+
+    /// A link, pipe or device may have further names as a file may; but none is linked to what is the user's own.
+    async fn expect_further_names(&mut self, entry: &Entry, path: &EntryPath) -> Result<(), EngineError> {
+        if entry.links < 2 || matches!(entry.kind, EntryKind::Directory) {
+            return Ok(());
+        }
+        if self.restoring.request.overwrite == Overwrite::Never {
+            let (restoring, place) = (Arc::clone(&self.restoring), path.clone());
+            let there = blocking::run(move || restoring.target.existing(&place)).await.map_err(panicked)?;
+            if !matches!(there, Ok(None)) {
+                return Ok(());
+            }
+        }
+        self.first_names.insert(inode_of(entry), (Arc::new(FirstName::new(path.clone())), entry.links - 1));
+        Ok(())
     }
 
     async fn file(&mut self, path: EntryPath, full: FullEntry) -> Result<(), EngineError> {

@@ -53,6 +53,12 @@ pub(crate) struct FirstName {
     failed: AtomicBool,
 }
 
+impl FirstName {
+    pub(crate) const fn new(path: EntryPath) -> Self {
+        Self { path, failed: AtomicBool::new(false) }
+    }
+}
+
 /// A file being restored.
 pub(crate) struct FilePlan {
     pub(crate) name: Arc<FirstName>,
@@ -102,7 +108,7 @@ pub(crate) struct Piece {
 
 impl FilePlan {
     pub(crate) fn new(path: EntryPath, entry: Entry, compare_only: bool) -> Self {
-        let name = Arc::new(FirstName { path, failed: AtomicBool::new(false) });
+        let name = Arc::new(FirstName::new(path));
         let (left, begun) = (AtomicUsize::new(1), AtomicBool::new(false));
         let (preview, differs) = (Mutex::default(), AtomicBool::new(false));
         Self { name, entry, compare_only, left, begun, state: Mutex::default(), preview, differs }
