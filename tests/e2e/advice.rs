@@ -99,3 +99,20 @@ fn cache_that_is_not_there_is_not_counted_as_cleared() {
     assert!(!again.stderr.contains("1 cache"), "{again}");
     assert!(Path::new(&file).exists());
 }
+
+#[test]
+fn listing_gives_the_bytes_of_a_link_that_is_no_text() {
+    let host = Host::with_repository();
+    host.write("tree/file", "x");
+    let tree = host.path("tree");
+    shell(&tree, r"ln -s $'to-\xff' odd; ln -s file plain");
+    host.back_up(&[&tree]);
+    let listed = host.backstay(["--json", "ls", "latest"]).run().expect_code(0);
+    let entry = |name: &str| {
+        let entries = listed.text().lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"));
+        let mut fitting = entries.filter(|entry| entry["path"].as_str().is_some_and(|path| path.ends_with(name)));
+        fitting.next().expect("an entry")
+    };
+    assert_eq!(entry("odd")["link_target_hex"], "746f2dff");
+    assert_eq!((&entry("plain")["link_target"], entry("plain").get("link_target_hex")), (&"file".into(), None));
+}

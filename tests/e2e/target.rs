@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use harness::binary::{Host, Run as _, binary, is_root, set_mode, shell};
+use harness::binary::{Host, Run as _, binary, is_root, noise, set_mode, shell};
 use harness::listing::{assert_same, listing_of};
 
 /// A host whose newest snapshot has `tree` with a file, a link, a pipe and a file with two names.
@@ -188,4 +188,69 @@ fn restore_by_an_ordinary_user_gives_them_everything_and_says_so_once() {
     restore("asked", &["--owner", "name"]).expect_code(1).says(&["owner of", "hint:", "--owner none"]);
     let none = restore("none", &["--owner", "none"]).expect_code(0);
     assert!(!none.stderr.contains("belongs to you"), "it was asked for: {none}");
+}
+
+#[test]
+fn links_pipes_and_sockets_with_several_names_come_back_as_one_also_a_second_time() {
+    let host = Host::with_repository();
+    let tree = host.path("tree");
+    fs::create_dir(&tree).expect("a folder");
+    shell(&tree, "mkdir a b; ln -s to a/link; mkfifo a/pipe lone; ln -P a/link b/link; ln a/pipe b/pipe; ln a/pipe z");
+    host.back_up(&[&tree]);
+    let (target, expected) = (host.path("target"), listing_of(&tree));
+    for _ in 0..2 {
+        restore_of(&host, &tree, &target, &["--verify"]).run().expect_code(0);
+        assert_same(&listing_of(&target), &expected);
+    }
+    let inode = |name: &str| fs::symlink_metadata(target.join(name)).expect("an entry").ino();
+    let before = (inode("lone"), inode("a/link"));
+    restore_of(&host, &tree, &target, &[]).run().expect_code(0);
+    assert_eq!((inode("lone"), inode("a/link")), before, "what is right is not made anew");
+    let never = host.path("never");
+    fs::create_dir_all(never.join("a/pipe")).expect("a folder");
+    fs::write(never.join("a/link"), "mine").expect("a file");
+    restore_of(&host, &tree, &never, &["--overwrite", "never"]).run().expect_code(0);
+    assert_eq!(fs::read_link(never.join("b/link")).expect("a link"), Path::new("to"), "linked to the user's own");
+    assert_eq!(shell(&never, "stat -c %F b/pipe a/link"), "fifo\nregular file\n");
+}
+
+#[test]
+fn dry_run_tells_what_would_be_written_kept_and_removed() {
+    let host = Host::with_repository();
+    for (name, len) in [("same", 300_000), ("edited", 2 << 20), ("missing", 100_000), ("mode", 10)] {
+        host.write(&format!("tree/{name}"), noise(name, len));
+    }
+    let tree = host.path("tree");
+    shell(&tree, "mkdir dir; ln -s same link; ln same second");
+    host.back_up(&[&tree]);
+    let target = host.path("target");
+    let figures = |options: &[&str]| {
+        let report = restore_of(&host, &tree, &target, &["--dry-run", "--json"]).args(options).run();
+        let report = report.expect_code(0).json();
+        let of = |name: &str| report[name].as_u64().expect("a number");
+        let counts = [of("new_count"), of("changed_count"), of("same_count"), of("skipped_count"), of("deleted_count")];
+        (counts, of("written_len"), of("kept_len"))
+    };
+    let all = 300_000 + (2 << 20) + 100_000 + 10;
+    assert_eq!(figures(&[]).0, [7 + 1, 0, 0, 0, 0], "the top counts where there is no target");
+    assert!(!target.exists(), "a dry run made its target");
+    restore_of(&host, &tree, &target, &[]).run().expect_code(0);
+    let (counts, written, kept) = figures(&["--delete"]);
+    // A file with several names is made anew: writing to it would change the others too.
+    assert_eq!((counts, written + kept), ([0, 1, 6, 0, 0], all));
+    let edit =
+        "printf X | dd of=edited bs=1 seek=1000000 conv=notrunc status=none; rm missing; chmod 400 mode; echo >extra";
+    shell(&target, edit);
+    let before = listing_of(&target);
+    let (counts, written, _) = figures(&["--delete"]);
+    assert_eq!(counts, [1, 3, 3, 0, 1]);
+    assert!((400_000..1_800_000).contains(&written), "{written}");
+    assert_eq!(figures(&["--overwrite", "never"]).0, [1, 0, 0, 6, 0]);
+    let told = restore_of(&host, &tree, &target, &["--dry-run", "-v", "--delete"]).run().expect_code(0);
+    let told = told.says(&["would change edited", "would write missing", "would change mode", "would delete extra"]);
+    let told = told.says(&["1 would be new, 3 changed, 3 are right already", "1 entry would be deleted"]);
+    assert!(!told.stderr.contains("second") && !told.stderr.contains(" dir\n"), "{told}");
+    assert_same(&listing_of(&target), &before);
+    let report = restore_of(&host, &tree, &target, &["--json"]).run().expect_code(0).json();
+    assert_eq!(report["written_len"].as_u64(), Some(written), "what was foreseen was done: {report}");
 }

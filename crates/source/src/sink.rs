@@ -178,7 +178,8 @@ impl Target {
         self.create_or_replace(path, "create hard link", create, |kind| *kind != EntryKind::Directory)
     }
 
-    /// Makes a named pipe, socket or device; one of the same kind that is there is replaced.
+    /// Makes a named pipe, socket or device. One that is there and equal is kept if this is its only name; else what is of
+    /// the same kind is replaced.
     ///
     /// # Errors
     ///
@@ -195,6 +196,9 @@ impl Target {
             }
         };
         let parent = self.parent_of(path)?;
+        if self.existing(path)?.is_some_and(|there| there.kind == *kind && there.links == 1) {
+            return Ok(());
+        }
         let create = || mknodat(&parent, path.name(), file_type, MODE_PRIVATE_FILE, device);
         self.create_or_replace(path, "create special file", create, |there| there.is_same_kind(kind))
     }

@@ -95,7 +95,7 @@ pub(crate) struct RestoreArgs {
     #[arg(long)]
     verify: bool,
 
-    /// Say what would be done, and do nothing
+    /// Compare with what is there and say what would be done, with -v entry by entry; do nothing
     #[arg(short = 'n', long)]
     dry_run: bool,
 }
@@ -136,6 +136,13 @@ struct Document {
     content_len: u64,
     written_len: u64,
     kept_len: u64,
+    /// Of a dry run: entries that would be made, changed, or are right already.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    new_count: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    changed_count: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    same_count: Option<u64>,
     deleted_count: u64,
     deleted: Vec<String>,
     skipped_count: u64,
@@ -255,11 +262,19 @@ fn tell_deletions(report: &RestoreReport, ctx: &Context) {
     }
 }
 
-/// `dry run of snapshot 1a2b3c4d: 41 entries, 190.7 MiB would be restored`.
+/// `dry run of snapshot 1a2b3c4d: 41 entries, 190.7 MiB; 3 would be new, 2 changed; 1.2 MiB would be written, …`.
 fn plan(snapshot: &SnapshotInfo, report: &RestoreReport) -> String {
     let entries = human::counted(report.entry_count, "entry", "entries");
+    let foreseen = &report.foreseen;
     let mut text = format!("dry run of snapshot {}: {entries}", human::short(&snapshot.id));
-    text.push_str(&format!(", {} would be restored", human::size(report.content_len)));
+    text.push_str(&format!(", {}", human::size(report.content_len)));
+    text.push_str(&format!("; {} would be new", human::count(foreseen.new_count)));
+    text.push_str(&format!(", {} changed", human::count(foreseen.changed_count)));
+    text.push_str(&format!(", {} are right already", human::count(foreseen.same_count)));
+    if report.skipped_count > 0 {
+        text.push_str(&format!(", {} left alone", human::count(report.skipped_count)));
+    }
+    text.push_str(&format!("; {} would be written", human::size(report.written_len)));
     if report.deleted_count > 0 {
         text.push_str(&format!(", {} would be deleted", human::counted(report.deleted_count, "entry", "entries")));
     }
@@ -295,6 +310,9 @@ fn document(args: &RestoreArgs, snapshot: &SnapshotInfo, report: &RestoreReport,
         content_len: report.content_len,
         written_len: report.written_len,
         kept_len: report.kept_len,
+        new_count: is_dry_run.then_some(report.foreseen.new_count),
+        changed_count: is_dry_run.then_some(report.foreseen.changed_count),
+        same_count: is_dry_run.then_some(report.foreseen.same_count),
         deleted_count: report.deleted_count,
         deleted: report.deleted.clone(),
         skipped_count: report.skipped_count,

@@ -145,12 +145,17 @@ impl Repository {
         let filter = Filter::new(request)?;
         let fetcher = self.fetcher().await?;
         let (mut report, mut found) = (RestoreReport::default(), request.path.is_empty());
-        for component in &snapshot.snapshot.structure.components {
+        let components = &snapshot.snapshot.structure.components;
+        for component in components {
+            let prefix = if components.len() > 1 { component.name.as_bytes() } else { &[] };
             let mut entries = entries_of(fetcher.clone(), component.root, Scope::new(&request.path));
             while let Some(full) = entries.try_next().await? {
                 found = true;
                 if !filter.wants(&full.entry) {
                     continue;
+                }
+                if let Some(Ok(path)) = filter.place(prefix, &full.entry) {
+                    tracing::info!("would write {path}");
                 }
                 report.entry_count += 1;
                 report.content_len += full.children.iter().map(|child| child.len).sum::<u64>();

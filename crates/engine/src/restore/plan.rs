@@ -92,6 +92,7 @@ impl Planner {
             return Ok(());
         }
         if is_simple {
+            self.expect_further_names(&full.entry, &path).await?;
             self.simple.push((path, full.entry));
             return if self.simple.len() >= SIMPLE_BATCH { self.make_simple().await } else { Ok(()) };
         }
@@ -113,6 +114,22 @@ impl Planner {
             self.first_names.remove(&inode);
         }
         true
+    }
+
+    /// A link, pipe or device may have further names as a file may; but none is linked to what is the user's own.
+    async fn expect_further_names(&mut self, entry: &Entry, path: &EntryPath) -> Result<(), EngineError> {
+        if entry.links < 2 || matches!(entry.kind, EntryKind::Directory) {
+            return Ok(());
+        }
+        if self.restoring.request.overwrite == Overwrite::Never {
+            let (restoring, place) = (Arc::clone(&self.restoring), path.clone());
+            let there = blocking::run(move || restoring.target.existing(&place)).await.map_err(panicked)?;
+            if !matches!(there, Ok(None)) {
+                return Ok(());
+            }
+        }
+        self.first_names.insert(inode_of(entry), (Arc::new(FirstName::new(path.clone())), entry.links - 1));
+        Ok(())
     }
 
     async fn file(&mut self, path: EntryPath, full: FullEntry) -> Result<(), EngineError> {
