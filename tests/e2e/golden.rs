@@ -123,7 +123,9 @@ fn what_a_key_of_a_writer_wrote_is_believed_by_its_certificate_alone() {
     let keys = host.backstay(["--json", "key", "list"]).run().expect_code(0).json();
     let writer = keys.as_array().and_then(|keys| keys.iter().find(|key| key["role"] == "writer")).expect("a writer");
     let slot = writer["id"].as_str().expect("an id");
-    fs::remove_file(host.repository().join(names::KEYS).join(slot)).expect("the writer's slot");
+    for folder in [names::KEYS, names::KEYS_COPY] {
+        fs::remove_file(host.repository().join(folder).join(slot)).expect("the writer's slot");
+    }
     assert!(host.snapshots().iter().all(|snapshot| snapshot["trusted"] == true), "{:?}", host.snapshots());
     host.check();
     check_trees(&host);

@@ -354,7 +354,9 @@ async fn losing_a_key_slot_makes_nothing_unbelievable_that_was_written_with_it()
     let writer = open(&site, "writer", "writer").await;
     let report = site.backup(&writer).await;
     let key = owner.keys().await.expect("lists").into_iter().find(|key| key.role == Role::Writer).expect("is there");
-    site.memory.delete(&format!("{}/{}", names::KEYS, key.id)).await.expect("loses it");
+    for prefix in [names::KEYS, names::KEYS_COPY] {
+        site.memory.delete(&format!("{prefix}/{}", key.id)).await.expect("loses it");
+    }
     drop((owner, writer));
     let owner = open(&site, "owner", "a host that sees it for the first time").await;
     let listed = owner.snapshots(&SnapshotFilter::default()).await.expect("lists");

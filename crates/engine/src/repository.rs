@@ -198,7 +198,7 @@ async fn open_keyring(
     config: &Config,
     credential: Credential,
 ) -> Result<Keyring, EngineError> {
-    let slots = read_slots(store, config).await?;
+    let (slots, copies) = futures::try_join!(read_slots(store, config), list(store, names::EPOCHS_COPY))?;
     let opened = match open_slot(store, offload, config, credential.clone(), &slots).await {
         Err(EngineError::WrongKey { .. }) => {
             let lost = lost_slots(store, config, &slots).await?;
@@ -220,13 +220,17 @@ async fn open_keyring(
         let secrets = grant.open(&keyring.secrets.exchange, config.repository).map_err(EngineError::object(&name))?;
         keyring.epochs.insert(grant.epoch, secrets);
     }
-    let mut learnt_count = 0;
     for (info, epoch) in open_epochs(store, config).await? {
-        learnt_count += 1;
-        let learnt = epoch.and_then(|epoch| keyring.learn(&epoch, info.modified_at));
-        learnt.map_err(EngineError::object(&info.name))?;
+        match epoch {
+            Ok(epoch) => keyring.learn(&epoch, info.modified_at).map_err(EngineError::object(&info.name))?,
+            Err(error @ PackError::Version { .. }) => return Err(EngineError::object(&info.name)(error)),
+            Err(error) => tracing::warn!("{} {error} and is passed over", info.name),
+        }
     }
-    if learnt_count < keyring.epochs.keys().chain(keyring.publics.keys()).max().copied().unwrap_or(0) {
+    let is_known = |info: &ObjectInfo| {
+        names::last(&info.name).parse().is_ok_and(|number: u32| keyring.publics.contains_key(&number))
+    };
+    if !copies.iter().all(is_known) {
         learn_lost_epochs(store, config, &mut keyring).await?;
     }
     Ok(keyring)
