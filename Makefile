@@ -6,10 +6,10 @@ SHELL := /bin/bash
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/backstay/target
 ENV := . scripts/env.sh;
 
-.PHONY: help build demo test setup lint fmt tests fuzz bench clean
+.PHONY: help build demo demo-databases test setup lint fmt tests fuzz bench clean
 
 help: ## Show this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
 build: ## Build the release binary and link it as ./target/backstay
 	@$(ENV) cargo build --release --package backstay-cli
@@ -19,6 +19,9 @@ build: ## Build the release binary and link it as ./target/backstay
 
 demo: build ## Back up a directory and a Postgres server of its own, restore both, compare every byte
 	@scripts/demo.sh target/backstay
+
+demo-databases: build setup ## Five systems in one snapshot, each of them back in a fresh server and compared
+	@scripts/demo-databases.sh target/backstay
 
 test: setup ## Everything that must hold before a commit: lint and tests; with CI=1 or FUZZ_SECONDS=60 fuzzing too
 	@scripts/test.sh

@@ -9,6 +9,10 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root"
 
 scripts/apt.sh libclang-14-dev acl attr rsync
+# Servers and clients of the sources' tests.
+for wanted in redis-server etcd:etcd-server etcdctl:etcd-client openssl kubectl:kubernetes-client; do
+    command -v "${wanted%%:*}" >/dev/null || scripts/apt.sh "${wanted##*:}"
+done
 if ! compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null; then
     scripts/apt.sh postgresql postgresql-client
 fi

@@ -496,7 +496,10 @@ class Repository:
     def __init__(self, root, password, key_file, no_index=False):
         self.root, self.no_index = root, no_index
         self.config = self._config()
-        self.slots = dict(self._decoded("keys", lambda data, _: Slot(data, self.owner, self.id), is_hashed=True))
+        self.slots = {}
+        for folder in ("keys-copy", "keys"):
+            decoded = self._decoded(folder, lambda data, _: Slot(data, self.owner, self.id), is_hashed=True)
+            self.slots.update((name.rsplit("/", 1)[-1], slot) for name, slot in decoded)
         self.epochs = self._epochs(password, key_file)
         self.places, self.tables, self.seal_keys = None, {}, {}
         self.opened, self.knows_trailers = collections.OrderedDict(), False
@@ -565,7 +568,8 @@ class Repository:
                 if (to, exchange) == (slot.certificate.identity, slot.certificate.exchange):
                     epochs[granted] = open_grant(granted, letter, private, self.id)
 
-        collections.deque(self._decoded("epochs", epoch), 0)
+        for folder in ("epochs-copy", "epochs"):
+            collections.deque(self._decoded(folder, epoch), 0)
         for number, secrets in epochs.items():
             if secrets.exchange and publics.get(number) not in (None, public_of(secrets.exchange)):
                 raise Damage(f"the key of epoch {number} is not the one that was granted")

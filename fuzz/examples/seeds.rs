@@ -141,7 +141,7 @@ fn keys(owner: &IdentityKey, exchange: &ExchangeKey) {
         chunker: None,
         exchange: Some(exchange.clone()),
     };
-    let grant = Grant::seal(1, &secrets, &certificate, [5; 80], REPOSITORY).expect("seals");
+    let grant = Grant::seal(1, &secrets, &certificate, [5; 80].into(), REPOSITORY).expect("seals");
     let slot_secrets = SlotSecrets { exchange: exchange.clone(), identity: owner.clone(), owner: owner.identity() };
     let protector = Protector::Password { cost: KdfCost::default(), salt: [6; 16] };
     let slot = Slot {
@@ -177,7 +177,7 @@ fn tables() {
         3,
         ExchangeKey::from_secret(Secret::new([2; 32])).public(),
         &Secret::new([1; 32]),
-        [8; 80],
+        [8; 80].into(),
         REPOSITORY,
     );
     let mut pack = PackBuilder::new(PackClass::Data, &seal.expect("a seal"));
@@ -268,7 +268,7 @@ fn sealed() {
     let record = seal_record(b"plain", &key, 3, [1; 16], REPOSITORY, ObjectKind::Segment).expect("seals");
     put("sealed", "record", &record);
     let to = ExchangeKey::from_secret(key).public();
-    let letter = seal_letter(b"plain", to, 3, [4; 80], REPOSITORY, ObjectKind::Grant).expect("seals");
+    let letter = seal_letter(b"plain", to, 3, [4; 80].into(), REPOSITORY, ObjectKind::Grant).expect("seals");
     put("sealed", "letter", &letter);
 }
 

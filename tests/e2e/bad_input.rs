@@ -273,7 +273,7 @@ fn target_that_is_a_file_is_refused() {
     let host = host_with_snapshot();
     let file = host.write("occupied", "mine");
     let ran = host.backstay(["restore", "latest", "--target"]).arg(&file).run();
-    refused(ran, &["occupied"]);
+    refused(ran, &["occupied is a file, not a directory"]);
     assert_eq!(fs::read_to_string(file).expect("the file"), "mine");
     assert_nothing_lost(&host);
 }

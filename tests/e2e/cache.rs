@@ -119,6 +119,7 @@ fn disk_of_the_cache_that_fills_up_during_a_backup_costs_no_snapshot() {
     let ran = back_up();
     let report = ran.json();
     assert!(report["warnings"].to_string().contains("no space is left"), "{report}");
+    assert!(!report["warnings"].to_string().contains("IO error"), "in the library's own words: {report}");
     warned_once(ran, &host, &["no space is left", "free some space", "may not notice"]);
     let fresh = host.path("fresh-cache").display().to_string();
     let read = host.backstay(["cat", "latest:dump", "--cache-dir", &fresh]).run().expect_code(0);
@@ -132,6 +133,24 @@ fn disk_of_the_cache_that_fills_up_during_a_backup_costs_no_snapshot() {
     let report = back_up().expect_code(0).json();
     assert_eq!(report["warnings"].as_array().map(Vec::len), Some(0), "{report}");
     assert!(report["new_len"].as_u64() < Some(1 << 20), "all of it was found again: {report}");
+}
+
+#[test]
+fn command_beside_another_says_that_it_remembers_nothing() {
+    let host = host_with_tree();
+    let tree = host.path("tree");
+    host.back_up(&[&tree]);
+    let entries = fs::read_dir(host.path("cache")).expect("the cache").map(|entry| entry.expect("an entry").path());
+    let lock = entries.filter(|path| path.extension().is_some_and(|name| name == "lock")).collect::<Vec<_>>();
+    let [lock] = lock.try_into().expect("one repository");
+    let held = fs::File::open(&lock).expect("the lock");
+    held.lock().expect("nobody has it");
+    let ran = host.backstay(["--json", "backup"]).arg(&tree).run();
+    assert!(ran.json()["warnings"].to_string().contains("another command uses the index cache"), "{ran}");
+    warned_once(ran, &host, &["remembers nothing", "one command at a time"]);
+    drop(held);
+    let ran = host.backstay(["backup"]).arg(&tree).run().expect_code(0);
+    assert!(!ran.stderr.contains("warning"), "{ran}");
 }
 
 #[test]

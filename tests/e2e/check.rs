@@ -11,9 +11,10 @@ use std::sync::Arc;
 
 use engine::{CheckReport, CheckRequest, EngineError, Progress, Repository, Subset};
 use harness::binary::{Host, PASSWORD, Ran, Run as _, is_root, noise, set_mode};
-use harness::{Site, backup_request, check_all, try_backup};
-use pack::names;
+use harness::{Dice, Forge, Site, Tree, backup_request, check_all, names_of, try_backup};
+use pack::{PackClass, PackEntry, Segment, names};
 use serde_json::Value;
+use store::Store as _;
 use store::testing::{Fault, FaultyStore, Trigger, Verb};
 use tokio_util::sync::CancellationToken;
 
@@ -153,9 +154,6 @@ fn key_that_opens_no_content_says_that_it_read_without_opening() {
 
 #[test]
 fn object_that_the_store_does_not_let_be_read_is_unclear_and_neither_whole_nor_damaged() {
-    if !is_root() {
-        return;
-    }
     let (host, _) = host_with_packs();
     let largest = packs(&host).into_iter().max_by_key(|pack| len_of(std::slice::from_ref(pack))).expect("has packs");
     set_mode(&largest, 0o000);
@@ -164,7 +162,11 @@ fn object_that_the_store_does_not_let_be_read_is_unclear_and_neither_whole_nor_d
     fs::set_permissions(host.path("their-cache"), fs::Permissions::from_mode(0o777)).expect("opens");
     open_to_all(&host.repository(), &largest);
     let as_nobody = |words: &[&str]| {
-        let backstay = host.backstay(words);
+        let mut backstay = host.backstay(words);
+        if !is_root() {
+            // Then the mode keeps us out too.
+            return backstay.env("BACKSTAY_CACHE_DIR", host.path("their-cache")).run();
+        }
         let mut command = Command::new("setpriv");
         command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]).arg(backstay.get_program());
         command.args(words).env_clear();
@@ -253,4 +255,96 @@ async fn store_that_fails_for_one_pack_leaves_the_check_unclear_and_not_whole() 
     assert_eq!((report.damages.len(), report.unclear_count, report.unclear.len()), (0, 1, 1));
     assert!(!report.is_whole());
     assert!(check_all(&repository).await.expect("checks").is_whole());
+}
+
+/// One snapshot of a file of many chunks, and the only segment with its name.
+async fn site_with_segment() -> (Site, Repository, Forge, String, Segment) {
+    let site = Site::new(1);
+    let repository = site.init(site.store(), "cache").await.expect("makes");
+    fs::write(site.tree().join("file"), Dice::of_seed(2).bytes(8 << 20)).expect("writes");
+    site.backup(&repository).await;
+    let forge = Forge::open(&site.memory, "owner").await;
+    let name = names_of(&site.memory, names::INDEX).await.pop().expect("has a segment");
+    let segment = forge.open_segment(&site.memory.get(&name).await.expect("is there"));
+    (site, repository, forge, name, segment)
+}
+
+/// The entry of the pack that holds most chunks of content.
+fn data_of(segment: &mut Segment) -> &mut PackEntry {
+    let data = segment.packs.iter_mut().filter(|pack| pack.trailer.class == PackClass::Data);
+    data.max_by_key(|pack| pack.trailer.chunks.len()).expect("has data")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn segment_that_lies_about_chunks_is_found_when_data_is_read_and_blamed() {
+    type Change = fn(&mut PackEntry);
+    let changes: [(&str, Change); 3] = [
+        ("another chunk's name", |pack| pack.trailer.chunks[0].0 = seal::ChunkId::from_bytes([7; seal::CHUNK_ID_LEN])),
+        ("two chunks swapped", |pack| {
+            let (one, other) = (pack.trailer.chunks[0].0, pack.trailer.chunks[1].0);
+            (pack.trailer.chunks[0].0, pack.trailer.chunks[1].0) = (other, one);
+        }),
+        ("another hash", |pack| pack.trailer.blobs[0].hash[0] ^= 1),
+    ];
+    for (context, change) in changes {
+        let (site, repository, forge, honest, mut segment) = site_with_segment().await;
+        change(data_of(&mut segment));
+        let (liar, bytes) = forge.segment(&segment);
+        site.memory.overwrite(&liar, bytes).await;
+        // This host applied the true one before; it sees at once that they do not agree.
+        let report = check_with(&repository, None).await.expect("checks");
+        assert_eq!(report.damages.iter().map(|damage| &damage.object).collect::<Vec<_>>(), [&liar], "{context}");
+        site.memory.delete(&honest).await.expect("deletes");
+        let fresh = site.open(&format!("fresh {context}")).await;
+        let report = check_all(&fresh).await.expect("checks");
+        let objects: Vec<_> = report.damages.iter().map(|damage| damage.object.as_str()).collect();
+        assert_eq!(objects, [liar.as_str()], "{context}: {report:?}");
+        assert_eq!(report.unclear_count, 0, "{context}");
+        // What is stored now does not rely on it, and the check after that says so.
+        let mut forced = backup_request(&site.tree());
+        forced.components[0].force = true;
+        let again = site.backup_of(&fresh, forced).await;
+        let snapshot = site.snapshot(&fresh, &again).await;
+        assert!(again.new_len > 0, "{context}: the pack is not deduplicated against");
+        site.assert_restores(&fresh, &snapshot, &Tree::read(&site.tree()), context).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pack_that_is_whole_again_is_used_again_once_it_was_read() {
+    let (site, repository, _, _, mut segment) = site_with_segment().await;
+    let name = names::pack(&data_of(&mut segment).id);
+    let right = site.memory.get(&name).await.expect("is there");
+    let mut wrong = right.to_vec();
+    wrong[100] ^= 1;
+    let new_len = async || {
+        let mut forced = backup_request(&site.tree());
+        forced.components[0].force = true;
+        site.backup_of(&repository, forced).await.new_len
+    };
+    site.memory.overwrite(&name, wrong.into()).await;
+    assert!(!check_all(&repository).await.expect("checks").is_whole());
+    site.memory.overwrite(&name, right).await;
+    // Its length alone proves nothing.
+    assert!(check_with(&repository, None).await.expect("checks").is_whole());
+    let stored = names_of(&site.memory, "").await;
+    assert!(new_len().await > 0);
+    // The copy that was stored instead goes away again.
+    for name in names_of(&site.memory, "").await.iter().filter(|name| !stored.contains(name)) {
+        site.memory.delete(name).await.expect("deletes");
+    }
+    assert!(check_all(&repository).await.expect("checks").is_whole());
+    assert_eq!(new_len().await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pack_that_no_segment_names_for_a_while_is_used_again_when_one_does() {
+    let (site, repository, _, name, _) = site_with_segment().await;
+    let segment = site.memory.get(&name).await.expect("is there");
+    site.memory.delete(&name).await.expect("deletes");
+    assert!(!check_with(&repository, None).await.expect("checks").is_whole());
+    site.memory.overwrite(&name, segment).await;
+    let mut forced = backup_request(&site.tree());
+    forced.components[0].force = true;
+    assert_eq!(site.backup_of(&repository, forced).await.new_len, 0);
 }

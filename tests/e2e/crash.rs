@@ -374,7 +374,7 @@ async fn condemned_packs_are_never_referred_to_again() {
         let condemned = condemn_all(site, "owner").await;
         let repository = site.open(cache).await;
         let mut request = backup_request(&site.tree());
-        request.force = force;
+        request.components[0].force = force;
         let second = site.backup_of(&repository, request).await;
         assert_eq!(second.new_len, first.new_len, "{cache}, force {force}: all content is stored again");
         drop(repository);
@@ -399,7 +399,7 @@ async fn condemned_list_of_a_key_that_may_not_collect_is_not_believed() {
     condemn_all(site, "writer").await;
     let repository = site.open("cache").await;
     let mut request = backup_request(&site.tree());
-    request.force = true;
+    request.components[0].force = true;
     let second = site.backup_of(&repository, request).await;
     assert!(first.new_len > 0 && second.new_len == 0, "{second:?}");
 }

@@ -127,7 +127,7 @@ fn path_of_a_snapshot_becomes_the_target_itself() {
 }
 
 #[test]
-fn target_that_was_there_keeps_its_own_permissions() {
+fn target_that_was_there_keeps_its_own_permissions_unless_a_directory_becomes_it() {
     let host = Host::with_repository();
     host.write("tree/file", "x");
     let tree = host.path("tree");
@@ -136,8 +136,10 @@ fn target_that_was_there_keeps_its_own_permissions() {
     let target = host.path("target");
     fs::create_dir(&target).expect("a folder");
     set_mode(&target, 0o1777);
-    let path = format!("latest:{}", tree.display());
-    host.backstay(["restore", &path, "--target"]).arg(&target).run().expect_code(0);
+    host.backstay(["restore", "latest", "--target"]).arg(&target).run().expect_code(0);
+    assert_eq!(fs::metadata(&target).expect("the target").mode() & 0o7777, 0o1777);
+    let file = format!("latest:{}", tree.join("file").display());
+    host.backstay(["restore", &file, "--target"]).arg(&target).run().expect_code(0);
     assert_eq!(fs::metadata(&target).expect("the target").mode() & 0o7777, 0o1777);
     assert_eq!(fs::read_to_string(target.join("file")).expect("the file"), "x");
 }

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use harness::binary::{Host, PASSWORD, Run as _, shell};
 use harness::listing::{Listing, listing_of};
+use pack::{Config, Frame, Role, names};
+use seal::ObjectKind;
 
 const SOURCE: &str = "/tmp/backstay-golden";
 const FIRST_AT: &str = "mtime=1795086400.123456789";
@@ -35,7 +37,7 @@ fn text(path: PathBuf) -> String {
     String::from_utf8(fs::read(&path).unwrap_or_else(|error| panic!("{path:?}: {error}"))).expect("text")
 }
 
-fn names(listing: &Listing) -> Vec<String> {
+fn names_in(listing: &Listing) -> Vec<String> {
     listing.keys().map(|path| path.escape_ascii().to_string()).collect()
 }
 
@@ -43,8 +45,8 @@ fn check_trees(host: &Host) {
     let (first, second) = (restored(host, "first"), restored(host, "second"));
     let (before, after) = (listing_of(&first), listing_of(&second));
     let below = ["sub", "sub/empty", "sub/link", "sub/not-utf8-\\xff", "sub/numbers", "sub/second-name", "sub/sparse"];
-    assert_eq!(names(&before), [&["", "hello", "nothing"][..], &below].concat());
-    assert_eq!(names(&after), [&["", "hello", "new"][..], &below].concat());
+    assert_eq!(names_in(&before), [&["", "hello", "nothing"][..], &below].concat());
+    assert_eq!(names_in(&after), [&["", "hello", "new"][..], &below].concat());
     assert!(before.values().all(|line| line.contains(FIRST_AT)), "{before:#?}");
     assert!(after.values().all(|line| line.contains(SECOND_AT)), "{after:#?}");
     for (listing, folder) in [(&before, &first), (&after, &second)] {
@@ -92,6 +94,41 @@ fn repository_of_one_epoch_opens_restores_and_goes_on() {
 #[test]
 fn repository_of_two_epochs_opens_restores_and_goes_on() {
     check_repository("v1-two-epochs");
+}
+
+/// The objects below `prefix`, as bytes.
+fn objects(host: &Host, prefix: &str) -> Vec<Vec<u8>> {
+    let entries = fs::read_dir(host.repository().join(prefix)).expect("a folder of the repository");
+    entries.map(|entry| fs::read(entry.expect("an entry").path()).expect("reads")).collect()
+}
+
+#[test]
+fn repository_backed_up_with_a_key_of_a_writer_opens_restores_and_goes_on() {
+    check_repository("v1-writers-key");
+}
+
+#[test]
+fn what_a_key_of_a_writer_wrote_is_believed_by_its_certificate_alone() {
+    let host = host_with("v1-writers-key");
+    let config = Config::decode(&fs::read(host.repository().join(names::CONFIG)).expect("reads")).expect("decodes");
+    for (prefix, kind) in [(names::SNAPSHOTS, ObjectKind::SnapshotStructure), (names::INDEX, ObjectKind::Segment)] {
+        let all = objects(&host, prefix);
+        assert_eq!(all.len(), 3, "{prefix}");
+        for bytes in all {
+            let frame = Frame::decode(&bytes, kind, config.repository).expect("decodes");
+            assert_eq!(frame.role(config.owner, config.repository), Some(Role::Writer), "{prefix}");
+            assert_ne!(frame.signer, config.owner, "{prefix}");
+        }
+    }
+    let keys = host.backstay(["--json", "key", "list"]).run().expect_code(0).json();
+    let writer = keys.as_array().and_then(|keys| keys.iter().find(|key| key["role"] == "writer")).expect("a writer");
+    let slot = writer["id"].as_str().expect("an id");
+    for folder in [names::KEYS, names::KEYS_COPY] {
+        fs::remove_file(host.repository().join(folder).join(slot)).expect("the writer's slot");
+    }
+    assert!(host.snapshots().iter().all(|snapshot| snapshot["trusted"] == true), "{:?}", host.snapshots());
+    host.check();
+    check_trees(&host);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! End-to-end tests: one binary, one module per subject.
 
+mod advice;
 mod bad_input;
 mod cache;
 mod check;
@@ -13,12 +14,16 @@ mod jobs;
 mod lease;
 mod model;
 mod moved;
+mod pages;
 mod postgres;
 mod reader;
+mod recovery_point;
 mod resumed;
 mod roles;
 mod s3;
 mod segments;
 mod streams;
+mod target;
 mod tidy;
+mod unread;
 mod vanished;

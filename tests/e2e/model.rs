@@ -57,7 +57,7 @@ impl Model {
     async fn back_up(&mut self) {
         let host = self.dice.below(HOSTS.len());
         let mut request = backup_request(&self.site.tree());
-        request.force = self.dice.once_in(6);
+        request.components[0].force = self.dice.once_in(6);
         request.host = HOSTS[self.dice.below(HOSTS.len())].into();
         let tree = Tree::read(&self.site.tree());
         self.host(host).await;

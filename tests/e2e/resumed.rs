@@ -108,6 +108,57 @@ async fn stopped_restore_that_overwrites_nothing_leaves_no_half_file_that_the_ne
     assert_eq!(found.files().count(), tree.files().count());
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn further_names_of_a_file_that_was_left_alone_get_their_own_content() {
+    let site = Site::new(1);
+    let repository = site.init(site.store(), "cache").await.expect("makes");
+    let content = Dice::of_seed(6).bytes(MIB);
+    std::fs::write(site.tree().join("a"), &content).expect("writes");
+    for name in ["b", "c", "d"] {
+        std::fs::hard_link(site.tree().join("a"), site.tree().join(name)).expect("links");
+    }
+    let report = site.backup(&repository).await;
+    let snapshot = site.snapshot(&repository, &report).await;
+    let target = site.new_folder();
+    let place = |name: &str| target.path().join(name);
+    let restore = || {
+        let request =
+            RestoreRequest { overwrite: Overwrite::Never, ..restore_request(&site.tree_path(), target.path()) };
+        try_restore(&repository, &snapshot, request)
+    };
+    std::fs::write(place("a"), "the user's own").expect("writes");
+    std::fs::write(place("c"), "this too").expect("writes");
+    let report = restore().await.expect("restores");
+    assert_eq!((report.problem_count, report.skipped_count), (0, 2), "{:?}", report.problems);
+    assert_eq!(std::fs::read(place("a")).expect("reads"), b"the user's own");
+    assert_eq!(std::fs::read(place("c")).expect("reads"), b"this too");
+    assert!(std::fs::read(place("b")).expect("reads") == content, "b has its own content");
+    let inode = |name| std::fs::metadata(place(name)).expect("is there").ino();
+    assert_eq!(inode("b"), inode("d"), "and its further names are linked to it");
+    // What an earlier restore made is equal, and is linked to.
+    for name in ["a", "d"] {
+        std::fs::remove_file(place(name)).expect("removes");
+    }
+    std::fs::hard_link(place("b"), place("a")).expect("links");
+    let report = restore().await.expect("restores");
+    assert_eq!((report.problem_count, report.skipped_count), (0, 3), "{:?}", report.problems);
+    assert_eq!(inode("a"), inode("d"));
+    // The same length and time prove nothing.
+    for name in ["b", "c", "d"] {
+        std::fs::remove_file(place(name)).expect("removes");
+    }
+    let mut other = content.clone();
+    other[MIB - 1] ^= 1;
+    let modified = std::fs::metadata(place("a")).expect("is there").modified().expect("has a time");
+    std::fs::write(place("a"), &other).expect("writes");
+    std::fs::File::options().write(true).open(place("a")).expect("opens").set_modified(modified).expect("sets");
+    let report = restore().await.expect("restores");
+    assert_eq!((report.problem_count, report.skipped_count), (0, 1), "{:?}", report.problems);
+    assert!(std::fs::read(place("a")).expect("reads") == other, "a stays");
+    assert!(std::fs::read(place("b")).expect("reads") == content, "b is right");
+    assert_eq!(inode("b"), inode("d"));
+}
+
 /// A file of so many pieces that a restore takes several windows for it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn file_of_several_windows_is_restored_whole_when_nothing_is_overwritten() {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use engine::{CatRequest, EngineError, Repository, SnapshotFilter};
 use futures::TryStreamExt as _;
 use harness::{
-    COST, Site, Tree, backup_request, check_all, names_of, password, restore_request, try_backup, try_restore,
+    COST, Forge, Site, Tree, backup_request, check_all, names_of, password, restore_request, try_backup, try_restore,
 };
 use pack::{Role, names};
 use store::Store as _;
@@ -209,6 +209,102 @@ async fn removed_key_opens_no_more_and_the_others_go_on() {
     assert!(listed.iter().any(|key| key.revoked && key.role == Role::Reader), "it is shown as removed: {listed:?}");
 }
 
+/// The exchange keys that an epoch is granted to.
+async fn granted(site: &Site, epoch: u32) -> Vec<seal::ExchangePublic> {
+    let config = pack::Config::decode(&site.memory.get(names::CONFIG).await.expect("is there")).expect("decodes");
+    let bytes = site.memory.get(&names::epoch(epoch)).await.expect("is there");
+    let epoch = pack::Epoch::decode(&bytes, config.owner, config.repository).expect("decodes");
+    epoch.grants.iter().map(|grant| grant.exchange).collect()
+}
+
+/// Every key slot, by the start of its name.
+async fn slots(site: &Site) -> Vec<(String, pack::Slot, bytes::Bytes)> {
+    let config = pack::Config::decode(&site.memory.get(names::CONFIG).await.expect("is there")).expect("decodes");
+    let mut slots = Vec::new();
+    for name in names_of(&site.memory, names::KEYS).await {
+        let bytes = site.memory.get(&name).await.expect("is there");
+        slots.push((name, pack::Slot::decode(&bytes, config.owner, config.repository).expect("decodes"), bytes));
+    }
+    slots
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn removing_a_key_removes_every_slot_of_it_and_grants_to_none() {
+    let (site, owner) = all_roles().await;
+    // Without the right to delete, a changed password leaves two slots of one key.
+    let faulty = Arc::new(FaultyStore::new(site.store()));
+    faulty.inject(Trigger::next().of(Verb::Delete).always(), Fault::Deny);
+    let reader = site.open_as("reader", faulty, "reader").await.expect("opens");
+    assert!(reader.change_password(password("another"), COST).await.is_err(), "the old slot stays");
+    drop(reader);
+    let readers: Vec<_> =
+        slots(&site).await.into_iter().filter(|slot| slot.1.certificate.role == Role::Reader).collect();
+    let [(first, slot, _), (second, ..)] = readers.as_slice() else { panic!("two slots: {readers:?}") };
+    owner.remove_key(names::last(first)).await.expect("removes");
+    drop(owner);
+    let left = names_of(&site.memory, names::KEYS).await;
+    assert!(!left.contains(first) && !left.contains(second), "both slots are gone: {left:?}");
+    assert!(!granted(&site, 2).await.contains(&slot.certificate.exchange), "the new epoch is not granted to the key");
+    assert_eq!(granted(&site, 2).await.len(), 3, "but to all others");
+    for who in ["reader", "another"] {
+        let gone = site.open_as(who, site.store(), who).await;
+        assert!(matches!(gone, Err(EngineError::WrongKey { .. })), "{who}: {gone:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slot_of_a_removed_key_that_was_put_back_is_granted_no_later_epoch() {
+    let (site, owner) = all_roles().await;
+    let other_owner = owner.add_key(Role::Owner, password("second"), "second", COST).await.expect("adds");
+    let removed: Vec<_> = slots(&site).await;
+    let removed: Vec<_> = removed
+        .into_iter()
+        .filter(|(name, slot, _)| slot.certificate.role == Role::Reader || names::last(name) == other_owner)
+        .collect();
+    assert_eq!(removed.len(), 2);
+    let mut owner = owner;
+    for (name, ..) in &removed {
+        owner.remove_key(names::last(name)).await.expect("removes");
+        drop(owner);
+        owner = open(&site, "owner", "owner").await;
+    }
+    for (name, _, bytes) in &removed {
+        site.memory.put_new(name, vec![bytes.clone()]).await.expect("puts back");
+    }
+    assert_eq!(owner.rotate().await.expect("rotates"), 4);
+    drop(owner);
+    let owner = open(&site, "owner", "owner").await;
+    let writer = owner.keys().await.expect("lists").into_iter().find(|key| key.role == Role::Writer).expect("is there");
+    owner.remove_key(&writer.id).await.expect("removes");
+    for epoch in [4, 5] {
+        let granted = granted(&site, epoch).await;
+        for (name, slot, _) in &removed {
+            assert!(!granted.contains(&slot.certificate.exchange), "epoch {epoch} is granted to {name}");
+        }
+        assert_eq!(granted.len(), 7 - epoch as usize, "all others have epoch {epoch}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn owner_removes_an_old_slot_of_its_own_key_and_goes_on() {
+    let (site, owner) = all_roles().await;
+    drop(owner);
+    let faulty = Arc::new(FaultyStore::new(site.store()));
+    faulty.inject(Trigger::next().of(Verb::Delete).always(), Fault::Deny);
+    let owner = site.open_as("owner", faulty, "owner").await.expect("opens");
+    assert!(owner.change_password(password("another"), COST).await.is_err(), "the old slot stays");
+    drop(owner);
+    let owner = open(&site, "another", "owner").await;
+    let own = owner.keys().await.expect("lists").into_iter().filter(|key| key.role == Role::Owner);
+    let [old] = own.filter(|key| !key.is_current).collect::<Vec<_>>().try_into().expect("one other");
+    owner.remove_key(&old.id).await.expect("removes");
+    drop(owner);
+    let gone = site.open_as("owner", site.store(), "none").await;
+    assert!(matches!(gone, Err(EngineError::WrongKey { .. })), "{gone:?}");
+    let owner = open(&site, "another", "owner").await;
+    site.backup(&owner).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_removed_writer_writes_later_is_not_believed() {
     let (site, owner) = all_roles().await;
@@ -230,12 +326,37 @@ async fn what_a_removed_writer_writes_later_is_not_believed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn segment_of_a_removed_writer_changes_nothing_about_packs_that_others_vouch_for() {
+    let (site, owner) = all_roles().await;
+    let forge = Forge::open(&site.memory, "writer").await;
+    site.backup(&owner).await;
+    let key = owner.keys().await.expect("lists").into_iter().find(|key| key.role == Role::Writer).expect("is there");
+    owner.remove_key(&key.id).await.expect("removes");
+    for name in names_of(&site.memory, names::INDEX).await {
+        let mut segment = forge.open_segment(&site.memory.get(&name).await.expect("is there"));
+        for chunk in segment.packs.iter_mut().flat_map(|pack| &mut pack.trailer.chunks) {
+            chunk.0 = seal::ChunkId::from_bytes([7; seal::CHUNK_ID_LEN]);
+        }
+        let (name, bytes) = forge.segment(&segment);
+        site.memory.put_new(&name, vec![bytes]).await.expect("puts");
+    }
+    drop(owner);
+    // Whoever reads the index for the first time sees all segments at once.
+    let fresh = open(&site, "owner", "fresh").await;
+    let mut forced = backup_request(&site.tree());
+    forced.components[0].force = true;
+    assert_eq!(site.backup_of(&fresh, forced).await.new_len, 0, "what is known is neither hidden nor distrusted");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn losing_a_key_slot_makes_nothing_unbelievable_that_was_written_with_it() {
     let (site, owner) = all_roles().await;
     let writer = open(&site, "writer", "writer").await;
     let report = site.backup(&writer).await;
     let key = owner.keys().await.expect("lists").into_iter().find(|key| key.role == Role::Writer).expect("is there");
-    site.memory.delete(&format!("{}/{}", names::KEYS, key.id)).await.expect("loses it");
+    for prefix in [names::KEYS, names::KEYS_COPY] {
+        site.memory.delete(&format!("{prefix}/{}", key.id)).await.expect("loses it");
+    }
     drop((owner, writer));
     let owner = open(&site, "owner", "a host that sees it for the first time").await;
     let listed = owner.snapshots(&SnapshotFilter::default()).await.expect("lists");
@@ -285,4 +406,56 @@ async fn store_rolled_back_to_an_older_epoch_is_refused_by_who_saw_the_newer() {
     site.memory.delete(&names::epoch(2)).await.expect("deletes");
     let refused = site.open_as("owner", site.store(), "owner").await;
     assert!(matches!(refused, Err(EngineError::RolledBack { found: 1, seen: 2 })), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn segment_that_its_signer_may_not_write_is_named_and_passed_over() {
+    let (site, owner) = all_roles().await;
+    let writer = open(&site, "writer", "writer").await;
+    site.backup(&writer).await;
+    let own = names_of(&site.memory, names::INDEX).await.pop().expect("has one");
+    let own_id = pack::SegmentId::from_hex(names::last(&own)).expect("is an id");
+    for (who, may_replace) in [("writer", false), ("keeper", true), ("owner", true)] {
+        let forge = Forge::open(&site.memory, who).await;
+        let segment = forge.open_segment(&site.memory.get(&own).await.expect("is there"));
+        let replacing = pack::Segment { replaces: vec![own_id], ..segment.clone() };
+        let elsewhere = pack::Segment { domain: [7; 16], ..segment };
+        for (segment, is_allowed) in [(replacing, may_replace), (elsewhere, who == "owner")] {
+            let (name, bytes) = forge.segment(&segment);
+            site.memory.overwrite(&name, bytes).await;
+            let report = check_all(&owner).await.expect("checks");
+            let is_named = report.damages.iter().any(|damage| damage.object == name);
+            assert_eq!(is_named, !is_allowed, "{who}: {report:?}");
+            site.memory.delete(&name).await.expect("deletes");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn snapshot_of_another_domain_than_its_signer_is_damaged() {
+    let (site, owner) = all_roles().await;
+    let report = site.backup(&owner).await;
+    let id = report.snapshot.expect("was committed");
+    let found = site.snapshot(&owner, &report).await.snapshot;
+    let writer = Forge::open(&site.memory, "writer").await;
+    for (domain, is_right) in [([0; 16], true), ([7; 16], false)] {
+        let structure = pack::SnapshotStructure { domain, ..found.structure.clone() };
+        let (name, bytes) = writer.snapshot(&site.memory, &structure, found.body.as_ref().expect("is open")).await;
+        assert_eq!(name, names::snapshot(&id));
+        site.memory.overwrite(&name, bytes).await;
+        let report = check_all(&owner).await.expect("checks");
+        assert_eq!(report.damages.iter().any(|damage| damage.object == name), !is_right, "{report:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tombstone_is_shown_as_one_only_if_a_collector_signed_it() {
+    let (site, owner) = all_roles().await;
+    let id = pack::SnapshotId([9; 16]);
+    for (who, is_right) in [("writer", false), ("reader", false), ("keeper", true), ("owner", true)] {
+        let (name, bytes) = Forge::open(&site.memory, who).await.dead(id);
+        site.memory.overwrite(&name, bytes).await;
+        let shown = owner.object(&name).await;
+        assert_eq!(shown.as_ref().is_ok_and(|shown| shown.contains("tombstone")), is_right, "{who}: {shown:?}");
+    }
 }

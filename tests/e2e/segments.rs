@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::{BackupReport, BackupRequest, EngineError, Input};
-use harness::{Dice, Forge, Site, Tree, backup_request, check_all, names_of, try_backup};
+use harness::{Dice, Forge, Site, SwappingStore, Tree, backup_request, check_all, names_of, try_backup};
 use pack::{PackId, names};
 use source::command::CommandLine;
 use store::testing::{Fault, FaultyStore, Trigger, Verb};
@@ -35,8 +35,10 @@ async fn site_of_small_packs() -> Site {
 }
 
 /// Cuts small, so that packs get no longer than they should.
-fn small_chunks(request: BackupRequest) -> BackupRequest {
-    BackupRequest { cutter: Some("pages-4096".parse().expect("is a cutter")), ..request }
+fn small_chunks(mut request: BackupRequest) -> BackupRequest {
+    let cutter = Some("pages-4096".parse().expect("is a cutter"));
+    request.components.iter_mut().for_each(|component| component.cutter = cutter);
+    request
 }
 
 fn tree_request(site: &Site) -> BackupRequest {
@@ -89,7 +91,8 @@ async fn backup_of_many_packs_publishes_a_segment_for_every_64_of_them() {
     site.assert_restores(&repository, &snapshot, &Tree::read(&site.tree()), "several segments").await;
     let checked = check_all(&repository).await.expect("checks");
     assert_eq!((checked.damages, checked.unclear), (Vec::new(), Vec::new()));
-    let again = BackupRequest { force: true, ..tree_request(&site) };
+    let mut again = tree_request(&site);
+    again.components[0].force = true;
     assert_eq!(site.backup_of(&repository, again).await.new_len, 0, "all of it is found again");
 }
 
@@ -128,6 +131,23 @@ async fn what_a_killed_run_named_in_its_first_segment_is_not_uploaded_again() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn segment_that_vanishes_after_a_bad_read_is_looked_for_in_a_new_listing() {
+    let site = site_of_small_packs().await;
+    let repository = site.open("cache").await;
+    site.backup_of(&repository, tree_request(&site)).await;
+    let segment = names_of(&site.memory, names::INDEX).await.pop().expect("has segments");
+    let swapping = SwappingStore::new(site.memory.clone(), &segment, Vec::new()).after(1);
+    let swapping = Arc::new(swapping);
+    let faulty = Arc::new(FaultyStore::new(swapping.clone()));
+    let repository = site.open_as("owner", faulty.clone(), "fresh").await.expect("opens");
+    faulty.inject(Trigger::next().of(Verb::Get).naming(&segment), Fault::ReadWrong);
+    let checked = check_all(&repository).await;
+    assert!(swapping.has_swapped());
+    let damages = checked.expect("goes on with the other segments").damages;
+    assert!(damages.iter().all(|damage| damage.object == names::INDEX), "{damages:?}");
+}
+
 /// Opens with a cache that a dropped run may hold for a moment still.
 async fn open_when_released(site: &Site, cache: &str) -> engine::Repository {
     for _ in 0..LOOKS_MAX {
@@ -151,7 +171,8 @@ async fn packs_wait_for_their_segment_no_longer_than_five_minutes() {
     let script =
         format!("head -c {half} {shown}; until [ -e {go_shown} ]; do sleep 0.01; done; tail -c {half} {shown}");
     let command = CommandLine::new("sh", ["-c", &script]);
-    let request = BackupRequest { input: Input::Command { name: "output".into(), command }, ..tree_request(&site) };
+    let mut request = tree_request(&site);
+    request.components[0].input = Input::Command { name: "output".into(), command };
     let puts = || {
         let calls = faulty.calls();
         let of = |part: &str| calls.iter().filter(|call| call.verb == Verb::Put && call.name.contains(part)).count();

@@ -1,13 +1,16 @@
 #!/usr/bin/env bash
-# Records the golden repositories v1-one-epoch and v1-two-epochs again, with the binary that is given.
+# Records the golden repositories v1-one-epoch, v1-two-epochs and v1-writers-key again, or only those that are named, with
+# the binary that is given.
 #
-#   tests/golden/record.sh BACKSTAY
+#   tests/golden/record.sh BACKSTAY [NAME…]
 #
 # They show that what an earlier version wrote still opens, so once the format is frozen they are never recorded again:
 # a new format gets golden repositories of its own, beside these. tests/e2e/golden.rs says what they hold.
 set -euo pipefail
 
-backstay=$(realpath "${1:?usage: tests/golden/record.sh BACKSTAY}")
+backstay=$(realpath "${1:?usage: tests/golden/record.sh BACKSTAY [NAME…]}")
+shift
+wanted=" ${*:-v1-one-epoch v1-two-epochs v1-writers-key} "
 golden=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source=/tmp/backstay-golden # the snapshots name it
 scratch=$(mktemp -d)
@@ -17,6 +20,7 @@ trap 'rm -rf "$scratch" "$source"' EXIT
 export BACKSTAY_CACHE_DIR=$scratch/cache BACKSTAY_PASSWORD_FILE=$scratch/password
 unset BACKSTAY_REPOSITORY BACKSTAY_KEY_FILE BACKSTAY_PASSWORD BACKSTAY_PASSWORD_COMMAND
 (umask 077 && printf 'correct horse battery staple\n' >"$scratch/password")
+(umask 077 && printf 'a password of the writer\n' >"$scratch/writer")
 
 dated() { find "$source" -depth -exec touch -h -d "$1" {} +; }
 
@@ -43,19 +47,26 @@ second_tree() {
     dated '2026-11-20 12:00:00Z'
 }
 
-record() { # NAME EPOCHS
+record() { # NAME EPOCHS KEY: who backs up
+    if [[ $wanted != *" $1 "* ]]; then return; fi
     export BACKSTAY_REPOSITORY=$golden/$1
     rm -rf "${golden:?}/$1" "$scratch/cache"
     first_tree
     "$backstay" -q init
+    if [ "$3" = writer ]; then
+        "$backstay" -q key add --role writer --new-password-file "$scratch/writer"
+        export BACKSTAY_PASSWORD_FILE=$scratch/writer
+    fi
     "$backstay" -q backup --host golden --tag first "$source"
     "$backstay" -q backup --host golden --name out.txt --command -- seq 1 2000
     if [ "$2" -eq 2 ]; then "$backstay" -q key rotate; fi
     second_tree
     "$backstay" -q backup --host golden --tag second "$source"
+    export BACKSTAY_PASSWORD_FILE=$scratch/password
     "$backstay" -q check --read-data
     find "$golden/$1" -type f -exec chmod 644 {} +
 }
 
-record v1-one-epoch 1
-record v1-two-epochs 2
+record v1-one-epoch 1 owner
+record v1-two-epochs 2 owner
+record v1-writers-key 1 writer

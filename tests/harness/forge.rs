@@ -4,10 +4,12 @@
 //! Never here: the engine; it must take these objects as they come.
 
 use bytes::Bytes;
+use pack::manifest::{Child, Entry, TreeBuilder};
 use pack::{
-    Condemned, CondemnedId, Config, Dead, Forgotten, PackId, Protector, Segment, Signer, Slot, SnapshotId, names,
+    Condemned, CondemnedId, Config, Dead, Epoch, Forgotten, PackBuilder, PackClass, PackEntry, PackId, PackSeal,
+    Protector, Segment, Signer, Slot, Snapshot, SnapshotBody, SnapshotId, SnapshotStructure, names,
 };
-use seal::{IdentityKey, RepositoryId, Secret, key_from_password};
+use seal::{BlobSealer, ChunkId, ChunkNamer, ExchangePublic, IdentityKey, RepositoryId, Secret, key_from_password};
 use store::testing::MemoryStore;
 use store::{Env, Store as _};
 
@@ -22,6 +24,7 @@ pub struct Forge {
     identity: IdentityKey,
     epoch: u32,
     index_key: Secret,
+    chunk_id: Option<Secret>,
 }
 
 impl Forge {
@@ -37,11 +40,11 @@ impl Forge {
             let Ok(secrets) = slot.open_secrets(&key, config.repository) else { continue };
             let grant = slot.grants.last().expect("has an epoch");
             let granted = grant.open(&secrets.exchange, config.repository).expect("opens");
-            let (epoch, index_key) = (grant.epoch, granted.index);
+            let (epoch, index_key, chunk_id) = (grant.epoch, granted.index, granted.chunk_id);
             let identity = secrets.identity.clone();
             let signer = Signer::certified(secrets.identity.clone(), slot.certificate);
             let repository = config.repository;
-            return Self { env: Env::system(), repository, signer, identity, epoch, index_key };
+            return Self { env: Env::system(), repository, signer, identity, epoch, index_key, chunk_id };
         }
         panic!("no key opens with {who}");
     }
@@ -53,6 +56,58 @@ impl Forge {
         let bytes = Bytes::from(config.encode(&self.identity).expect("encodes"));
         store.overwrite(names::CONFIG, bytes.clone()).await;
         store.overwrite(names::CONFIG_COPY, bytes).await;
+    }
+
+    /// A snapshot's object that says this.
+    pub async fn snapshot(
+        &self,
+        store: &MemoryStore,
+        structure: &SnapshotStructure,
+        body: &SnapshotBody,
+    ) -> (String, Bytes) {
+        let (to, seed, salt) = ((self.epoch, self.public(store).await), self.seed(), self.env.random_id());
+        let bytes = Snapshot::encode(structure, body, to, &self.index_key, salt, seed, &self.signer, self.repository);
+        (names::snapshot(&structure.id), bytes.expect("encodes").into())
+    }
+
+    /// Stores pages that list these entries with these children, whatever they claim; returns the root.
+    pub async fn pages(&self, store: &MemoryStore, entries: Vec<(Entry, Vec<Child>)>) -> ChunkId {
+        let namer = ChunkNamer::new(self.chunk_id.clone().expect("a key that names chunks"));
+        let mut tree = TreeBuilder::new();
+        for (entry, children) in entries {
+            tree.push(entry, &children, &namer).expect("in order");
+        }
+        let mut pages = tree.take_pages();
+        let (root, last) = tree.finish(&namer).expect("finishes");
+        pages.extend(last);
+        let seal = PackSeal::new(self.epoch, self.public(store).await, &self.index_key, self.seed(), self.repository);
+        let mut seal = seal.expect("a seal");
+        let mut builder = PackBuilder::new(PackClass::Metadata, &seal);
+        let mut sealer = BlobSealer::new(1).expect("zstd");
+        for page in pages {
+            let (key, binding) = seal.next(page.kind);
+            let blob = sealer.seal(&page.bytes, &key, binding).expect("seals");
+            builder.push(blob, page.kind, binding.counter, &[(page.id, page.bytes.len() as u32)]);
+        }
+        let pack = builder.finish(&self.index_key, self.env.random_id(), self.repository).expect("finishes");
+        store.overwrite(&names::pack(&pack.id), [pack.blobs.concat(), pack.tail].concat().into()).await;
+        let entry = PackEntry { id: pack.id, len: pack.len, trailer: pack.trailer };
+        let (name, bytes) =
+            self.segment(&Segment { packs: vec![entry], replaces: Vec::new(), domain: Default::default() });
+        store.overwrite(&name, bytes).await;
+        root.root.expect("has entries")
+    }
+
+    async fn public(&self, store: &MemoryStore) -> ExchangePublic {
+        let owner = Config::decode(&store.get(names::CONFIG).await.expect("is there")).expect("decodes").owner;
+        let epoch = store.get(&names::epoch(self.epoch)).await.expect("is there");
+        Epoch::decode(&epoch, owner, self.repository).expect("decodes").public
+    }
+
+    fn seed(&self) -> zeroize::Zeroizing<[u8; 80]> {
+        let mut seed = zeroize::Zeroizing::new([0; 80]);
+        self.env.fill_random(&mut *seed);
+        seed
     }
 
     /// A tombstone for `writer`: its name and bytes.

@@ -10,6 +10,7 @@
 //! binary  the real binary on a host of its own
 //! listing a tree down to nanoseconds and access lists, as lines
 //! running the real binary while it runs: fed, watched and interrupted
+//! servers real servers, private to one test
 //! mount   a small file system of its own: for disks that are full
 //! ```
 //!
@@ -25,6 +26,7 @@ mod forge;
 pub mod listing;
 pub mod mount;
 pub mod running;
+pub mod servers;
 mod site;
 mod swap;
 mod tree;

@@ -12,8 +12,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use engine::{
-    BackupReport, BackupRequest, CheckReport, CheckRequest, Credential, EngineError, InitRequest, Input, OpenOptions,
-    Overwrite, Progress, Repository, RestoreReport, RestoreRequest, Selector, SnapshotFilter, SnapshotInfo, Subset,
+    BackupReport, BackupRequest, CheckReport, CheckRequest, ComponentRequest, Credential, EngineError, InitRequest,
+    Input, OpenOptions, Overwrite, Progress, Repository, RestoreReport, RestoreRequest, Selector, SnapshotFilter,
+    SnapshotInfo, Subset,
 };
 use futures::TryStreamExt as _;
 use seal::KdfCost;
@@ -181,17 +182,21 @@ fn stored_path(path: &Path) -> Vec<u8> {
 #[must_use]
 pub fn backup_request(folder: &Path) -> BackupRequest {
     BackupRequest {
-        input: Input::Files { roots: vec![folder.to_owned()], options: FilesOptions::default() },
-        component: None,
+        components: vec![ComponentRequest {
+            input: Input::Files { roots: vec![folder.to_owned()], options: FilesOptions::default() },
+            name: None,
+            cutter: None,
+            force: false,
+            allow_empty: false,
+            shrink: None,
+        }],
+        at_once: 1,
         host: "host".into(),
         source: None,
         tags: Vec::new(),
         description: String::new(),
-        cutter: None,
         level: 1,
-        force: false,
         dry_run: false,
-        allow_empty: false,
     }
 }
 

@@ -10,6 +10,7 @@
 //! Never here: what a command does.
 
 use std::path::PathBuf;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use engine::{Credential, OpenOptions, Repository};
 use jiff::tz::TimeZone;
@@ -17,6 +18,7 @@ use jiff::{Timestamp, Zoned};
 use store::index_cache::CacheOptions;
 use store::{Env, Location, SharedStore};
 
+use crate::config::{self, Found, RepositoryConfig};
 use crate::credential;
 use crate::error::CommandError;
 use crate::globals::GlobalArgs;
@@ -29,9 +31,21 @@ pub(crate) struct Context {
     pub(crate) ui: Ui,
     pub(crate) env: Env,
     pub(crate) interrupts: Interrupts,
+    /// The configuration, once somebody asked for it.
+    pub(crate) found: OnceLock<Option<Found>>,
+    /// The repository that a job names.
+    pub(crate) job_repository: Mutex<Option<String>>,
 }
 
 impl Context {
+    /// The repository that a job names, unless an option names another.
+    pub(crate) async fn open_repository_of(&self, name: Option<&str>) -> Result<Repository, CommandError> {
+        if let (Some(name), None) = (name, self.globals.repository.repository.as_deref()) {
+            *self.job_repository.lock().unwrap_or_else(PoisonError::into_inner) = Some(name.to_owned());
+        }
+        self.open_repository().await
+    }
+
     /// The repository, opened with the credential that was given or asked for.
     pub(crate) async fn open_repository(&self) -> Result<Repository, CommandError> {
         let opened = async {
@@ -44,10 +58,39 @@ impl Context {
 
     /// Where the repository is.
     pub(crate) fn location(&self) -> Result<Location, CommandError> {
+        if let Some(repository) = self.configured_repository()? {
+            return Ok(repository.url.parse()?);
+        }
         match self.globals.repository.repository.as_deref() {
             None | Some("") => Err(CommandError::RepositoryUnnamed),
             Some(text) => Ok(text.parse()?),
         }
+    }
+
+    /// The configuration that is named, or found at the usual places.
+    pub(crate) fn config(&self) -> Result<Option<&Found>, CommandError> {
+        if self.found.get().is_none() {
+            let found = config::find(self.globals.repository.config.as_deref())?;
+            drop(self.found.set(found));
+        }
+        Ok(self.found.get().and_then(Option::as_ref))
+    }
+
+    /// The repository of the configuration that is meant: the one named, or the only one if none is named.
+    fn configured_repository(&self) -> Result<Option<&RepositoryConfig>, CommandError> {
+        let of_job = self.job_repository.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let named = self.globals.repository.repository.as_deref().filter(|name| !name.is_empty());
+        let named = named.or(of_job.as_deref());
+        if named.is_some_and(|name| name.contains(['/', ':', '.'])) {
+            return Ok(None);
+        }
+        let Some(found) = self.config()? else { return Ok(None) };
+        let repositories = &found.config.repositories;
+        Ok(match named {
+            Some(name) => repositories.get(name),
+            None if repositories.len() == 1 => repositories.values().next(),
+            None => None,
+        })
     }
 
     /// The store at the location.
@@ -61,6 +104,10 @@ impl Context {
         let given = match by_options {
             Some(given) => Some(given),
             None => credential::from_variables(|name| std::env::var_os(name))?,
+        };
+        let given = match (given, self.configured_repository()?) {
+            (None, Some(repository)) => repository.choice().one("")?,
+            (given, _) => given,
         };
         match given {
             Some(given) => credential::read(given).await,

@@ -95,6 +95,16 @@ pub(crate) async fn read((name, origin): Given) -> Result<Credential, CommandErr
     of_password(first_line(password), &name)
 }
 
+/// A password out of a file, for a server.
+pub(crate) async fn password_of_file(path: PathBuf) -> Result<Zeroizing<Vec<u8>>, CommandError> {
+    Ok(first_line(secret_file("password file", path, PASSWORD_LEN_MAX).await?))
+}
+
+/// A password out of what a shell command prints, for a server.
+pub(crate) async fn password_of_command(command: &OsStr) -> Result<Zeroizing<Vec<u8>>, CommandError> {
+    Ok(first_line(output_of(command).await?))
+}
+
 async fn key_file(path: PathBuf) -> Result<Credential, CommandError> {
     let content = secret_file("key file", path.clone(), KEY_FILE_LEN_MAX).await?;
     if content.len() < KEY_FILE_LEN_MIN {

@@ -18,6 +18,7 @@ use engine::{EngineError, Kind};
 use source::SourceError;
 use store::StoreError;
 
+use crate::config::Mistakes;
 use crate::words::UnknownMoment;
 
 /// The exit code for a bug or a failure that nobody has classified yet.
@@ -78,6 +79,30 @@ pub(crate) enum CommandError {
     Terminal { source: io::Error },
     #[error("the system refuses what every command needs")]
     Runtime { source: io::Error },
+    #[error("there is no job {name}")]
+    JobUnknown { name: String, known: String },
+    #[error("job {name} took longer than {limit:?} and was stopped; nothing was committed")]
+    JobTimeout { name: String, limit: std::time::Duration },
+    #[error("{what} {why}")]
+    SourceSetting { what: String, why: String },
+    #[error("the {what} hook {program} {end}")]
+    Hook { what: &'static str, program: String, end: String },
+    #[error("the snapshot has no component {name}")]
+    ComponentUnknown { name: String, known: String },
+    #[error("a component of kind {kind} cannot be restored to {place}")]
+    PlaceUnfit { kind: String, place: String },
+    #[error("the component holds {count} dumps, and only one goes into one database")]
+    SeveralDumps { count: usize },
+    #[error("{place} lacks {what}; nothing was restored")]
+    TargetLacks { place: String, what: String },
+    #[error("there is no configuration")]
+    ConfigMissing,
+    #[error("configuration {} is there already", .path.display())]
+    ConfigExists { path: PathBuf },
+    #[error("configuration {} cannot be read", .path.display())]
+    ConfigFile { path: PathBuf, source: io::Error },
+    #[error("configuration {} has mistakes:\n{mistakes}", .path.display())]
+    Config { path: PathBuf, mistakes: Mistakes },
     #[error("the current directory cannot be found")]
     CurrentDirectory { source: io::Error },
     #[error("no place for the cache is known: neither XDG_CACHE_HOME nor HOME is set")]
@@ -88,6 +113,8 @@ pub(crate) enum CommandError {
     Folder { path: PathBuf, action: &'static str, source: io::Error },
     #[error("this restore removes from {} what the snapshot does not have; nothing was done", .target.display())]
     Unconfirmed { target: PathBuf },
+    #[error("--name is for a stream, and without --command what follows -- are files")]
+    NotACommand,
     #[error("standard output cannot be written")]
     Stdout { source: io::Error },
     /// Whoever read our output has seen enough.

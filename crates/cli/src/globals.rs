@@ -28,8 +28,20 @@ pub(crate) struct GlobalArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Repository")]
 pub(crate) struct RepositoryArgs {
-    /// Where the repository is: PATH, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix
-    #[arg(short, long, global = true, value_name = "URL|PATH", env = "BACKSTAY_REPOSITORY", hide_env_values = true)]
+    /// The configuration [default: ./backstay.toml, ~/.config/backstay/backstay.toml, /etc/backstay/backstay.toml]
+    #[arg(long, global = true, value_name = "FILE", env = "BACKSTAY_CONFIG", hide_env_values = true)]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Where the repository is: PATH, s3://bucket/prefix, gs://bucket/prefix, az://container/prefix, or a name in the
+    /// configuration
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_name = "URL|PATH|NAME",
+        env = "BACKSTAY_REPOSITORY",
+        hide_env_values = true
+    )]
     pub(crate) repository: Option<String>,
 
     /// Read the password from a file [env: BACKSTAY_PASSWORD_FILE]

@@ -19,11 +19,19 @@ const REPORT: &str = "this is a bug; please report it with the output of the sam
 pub(crate) const AFTER_DAMAGE: &str =
     "back up what is affected again from this host: what is still at its source heals the repository";
 
+/// After a check that found objects damaged which no backup makes again.
+pub(crate) const AFTER_LOSS: &str =
+    "what is damaged besides packs and index is not made again by a backup: bring those objects back from a copy";
+
 /// After a check that could not look at everything.
 pub(crate) const AFTER_UNCLEAR: &str = "run the same check again when the store answers; -v tells more";
 
 /// After a restore that could not give files to their owners.
 pub(crate) const OWNERS: &str = "only root can give files away: run as root, or add --owner none";
+
+/// After a restore that met directories where the snapshot has something else.
+pub(crate) const IN_THE_WAY: &str =
+    "move away what is in the way, or look with --delete what a restore would remove for it";
 
 /// The next step, if there is one.
 pub(crate) fn hint(error: &CommandError) -> Option<String> {
@@ -57,9 +65,23 @@ fn of_own(error: &CommandError) -> Option<String> {
         CommandError::SnapshotTwice => "beside --at give only the path, as :PATH, or nothing",
         CommandError::SnapshotUnnamed => "name one by `latest`, by the start of its id, or by --at TIME",
         CommandError::PathUnnamed => "name it after a colon, such as latest:/etc/hosts",
+        CommandError::NotACommand => "add --command before -- to back up what the command prints",
         CommandError::CacheUnknown { .. } => "list the caches with: backstay cache info",
         CommandError::CachePlace => "name a folder with --cache-dir or BACKSTAY_CACHE_DIR",
         CommandError::RestoreInterrupted => "run the same command again to go on where it stopped",
+        CommandError::JobUnknown { known, .. } => return Some(format!("the configuration has: {known}")),
+        CommandError::JobTimeout { .. } => "run it again: what was uploaded is reused; or give it more time",
+        CommandError::SourceSetting { .. } => "correct the configuration, and check it with: backstay config check",
+        CommandError::ComponentUnknown { known, .. } => return Some(format!("it has: {known}")),
+        CommandError::PlaceUnfit { .. } => {
+            "restore it to a folder with --target; --to takes postgres://… for dumps, a folder for Redis, - for stdout"
+        }
+        CommandError::SeveralDumps { .. } => {
+            "leave the database out of the URL to restore each under its own name, or restore to a folder with --target"
+        }
+        CommandError::TargetLacks { .. } => "create them there first; roles are in globals.sql if they were backed up",
+        CommandError::ConfigMissing => "write one with: backstay config init",
+        CommandError::ConfigExists { .. } => "name another file with --output, or edit that one",
         CommandError::Unconfirmed { .. } => "run it again with --yes to carry out this plan",
         _ => return None,
     };
@@ -81,6 +103,9 @@ fn of_engine(error: &EngineError) -> Option<String> {
         EngineError::NotEmpty { .. } => "name an empty location, such as a new folder or prefix",
         EngineError::WrongKey { .. } => "check which password or key file belongs to this repository",
         EngineError::Role { role, .. } => role_hint(*role),
+        EngineError::KeyRemoved { .. } => {
+            "use another key, or let the owner add a new one with: backstay key add; if no key works, run: backstay check"
+        }
         EngineError::RolledBack { .. } => {
             "if the store was restored from a copy on purpose, run: backstay cache clear; if not, find out who did it"
         }
@@ -89,8 +114,14 @@ fn of_engine(error: &EngineError) -> Option<String> {
         EngineError::NoEntry { snapshot, .. } | EngineError::NotAFile { snapshot, .. } => {
             return Some(format!("list what there is with: backstay ls {snapshot}"));
         }
-        EngineError::Lost { .. } => "find out what else is damaged with: backstay check --read-data",
+        EngineError::Lost { .. } | EngineError::EntriesLost { .. } => {
+            "find out what else is damaged with: backstay check --read-data"
+        }
         EngineError::Producer { .. } => "make the command work on its own first; what it wrote to stderr is above",
+        EngineError::Shrunk { .. } => {
+            "look whether the source is whole (is its disk mounted?); if it is meant to be so: --allow-empty, or shrink in the configuration"
+        }
+        EngineError::NothingWhole { .. } => "each of them is named above; a job of one source tells more",
         EngineError::EmptyStream { .. } => "if nothing is what you expect, add --allow-empty",
         EngineError::TargetFull { .. } => "free some space there and run the same command again: what is right is kept",
         EngineError::DeclaredDead => "run the same backup again: what was uploaded is reused",
@@ -115,6 +146,9 @@ fn of_cache(error: &CacheError) -> &'static str {
 fn of_object(error: &PackError) -> Option<&'static str> {
     match error {
         PackError::Version { .. } => Some("update backstay: this repository was written by a newer version"),
+        PackError::UnknownEpoch { .. } => {
+            Some("this key missed a rotation or was removed: use another key, or let the owner add this one again")
+        }
         PackError::Seal { .. } | PackError::Truncated { .. } | PackError::Hash | PackError::Inconsistent { .. } => {
             Some("find out what else is damaged with: backstay check --read-data")
         }
@@ -176,6 +210,9 @@ fn of_source(error: &SourceError) -> Option<String> {
         SourceError::Spawn { .. } => "check that the command is installed and in PATH",
         SourceError::Target { .. } | SourceError::Write { .. } => {
             "check the target's permissions and free space, or name another --target"
+        }
+        SourceError::TargetKind { .. } => {
+            "name a folder with --target, new or there: a file goes into it under its own name"
         }
         SourceError::NoOpenat2 { .. } => "restore on Linux 5.6 or later, or outside of this container",
         SourceError::Occupied { .. } => "move it away, or restore to an empty folder",

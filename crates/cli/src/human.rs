@@ -10,6 +10,11 @@ pub(crate) use source::entry::escaped;
 
 const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
 
+/// This host's name.
+pub(crate) fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
 /// `0 B`, `512 B`, `3.1 MiB`.
 pub(crate) fn size(len: u64) -> String {
     let mut value = len as f64 / 1024.0;

@@ -18,6 +18,7 @@
 
 mod arguments;
 mod commands;
+mod config;
 mod context;
 mod credential;
 mod error;
@@ -26,6 +27,7 @@ mod harden;
 mod hints;
 mod human;
 mod interrupts;
+mod jobs;
 mod logging;
 mod paint;
 mod problems;
@@ -38,6 +40,7 @@ mod words;
 
 use std::panic::catch_unwind;
 use std::process::ExitCode;
+use std::sync::{Mutex, OnceLock};
 
 use store::{Env, Timestamp};
 
@@ -82,7 +85,14 @@ async fn run(arguments: Arguments, ui: Ui) -> u8 {
         Ok(interrupts) => interrupts,
         Err(source) => return report::report(&CommandError::Runtime { source }, 0, &ui),
     };
-    let context = Context { globals: arguments.globals, ui, env: environment(), interrupts };
+    let context = Context {
+        globals: arguments.globals,
+        ui,
+        env: environment(),
+        interrupts,
+        found: OnceLock::new(),
+        job_repository: Mutex::default(),
+    };
     let ended = tokio::select! {
         ended = arguments.command.run(&context) => ended,
         () = context.interrupts.at_once.cancelled() => Err(CommandError::Interrupted),

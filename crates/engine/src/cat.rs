@@ -14,7 +14,7 @@ use pack::Role;
 use pack::manifest::{Child, ChildKind, EntryKind};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::entries::{Scope, entries_of, leaves_of};
+use crate::entries::{Scope, content_of, entries_of};
 use crate::fetch::Fetcher;
 use crate::repository::Repository;
 use crate::restore::reads::{Wanted, plan_reads, read_run};
@@ -65,7 +65,7 @@ impl Repository {
         if !matches!(full.entry.kind, EntryKind::File { .. }) {
             return Err(EngineError::NotAFile { path: shown, snapshot: id, noun: noun(&full.entry.kind) });
         }
-        let windows = windows_of(leaves_of(fetcher.clone(), full.children));
+        let windows = windows_of(content_of(fetcher.clone(), full));
         let read = windows.map_ok(move |window| read_window(fetcher.clone(), window));
         let content = read
             .try_buffered(WINDOWS_AHEAD)

@@ -75,12 +75,18 @@ pub enum EngineError {
         what: &'static str,
     },
     /// The key's role does not allow this.
-    #[error("a {role} key cannot {what}")]
+    #[error("{} {role} key cannot {what}", article(*.role))]
     Role {
         /// The role of the key in use.
         role: pack::Role,
         /// What was asked.
         what: &'static str,
+    },
+    /// The key was granted no part of the newest epoch.
+    #[error("this {role} key cannot use the newest epoch: the key was removed, or the epoch's object is damaged")]
+    KeyRemoved {
+        /// The role of the key in use.
+        role: pack::Role,
     },
     /// The store shows older keys than this host has seen: it was rolled back, or is another repository.
     #[error("the repository shows key epoch {found}, but this host has seen epoch {seen}: it was rolled back")]
@@ -114,6 +120,36 @@ pub enum EngineError {
         /// The snapshot.
         snapshot: String,
     },
+    /// A component is suspiciously smaller than before.
+    #[error(
+        "{name} has {now} bytes, and had {before} in the last whole snapshot: it may shrink by {percent_max} percent at most"
+    )]
+    Shrunk {
+        /// The component.
+        name: String,
+        /// Bytes then.
+        before: u64,
+        /// Bytes now.
+        now: u64,
+        /// What is allowed.
+        percent_max: u8,
+    },
+    /// Every component failed.
+    #[error("none of {count} components could be backed up; first {name}")]
+    NothingWhole {
+        /// How many there are.
+        count: usize,
+        /// The first.
+        name: String,
+        /// What went wrong with it.
+        source: Box<EngineError>,
+    },
+    /// What an incremental backup rests on is gone; a full one does not need it.
+    #[error("part of the snapshot before cannot be had: {what}")]
+    BaseLost {
+        /// What is missed.
+        what: String,
+    },
     /// Asked for the content of something that has none.
     #[error("{path} in snapshot {snapshot} is a {noun}, not a file")]
     NotAFile {
@@ -137,6 +173,14 @@ pub enum EngineError {
         chunk: String,
         /// What was tried.
         reason: String,
+    },
+    /// A page of a snapshot's entries cannot be had; the others can.
+    #[error("{from} is lost with entries that follow it: {source}")]
+    EntriesLost {
+        /// The first path in the page, escaped.
+        from: String,
+        /// Why.
+        source: Box<EngineError>,
     },
     /// The producer of a stream failed; nothing was committed.
     #[error("{command} {end}; nothing was committed")]
@@ -191,12 +235,26 @@ impl EngineError {
                 seal::ErrorKind::Invalid => Kind::Invalid,
                 seal::ErrorKind::Bug => Kind::Bug,
             },
+            Self::EntriesLost { source, .. } => source.kind(),
             Self::Lost { .. } | Self::RolledBack { .. } => Kind::Damaged,
-            Self::DeclaredDead => Kind::Retry,
+            Self::NothingWhole { source, .. } => source.kind(),
+            Self::BaseLost { .. } | Self::DeclaredDead => Kind::Retry,
             Self::Interrupted => Kind::Interrupted,
             Self::Panicked { .. } => Kind::Bug,
             _ => Kind::Invalid,
         }
+    }
+
+    /// Whether only the component that was being read is concerned.
+    pub(crate) const fn is_of_source(&self) -> bool {
+        matches!(
+            self,
+            Self::Source(_)
+                | Self::Producer { .. }
+                | Self::EmptyStream { .. }
+                | Self::Shrunk { .. }
+                | Self::Request { .. }
+        )
     }
 
     /// Adds the object's name to what is wrong with its bytes.
@@ -204,6 +262,10 @@ impl EngineError {
         let object = object.into();
         move |source| Self::Object { object, source }
     }
+}
+
+fn article(role: pack::Role) -> &'static str {
+    if role == pack::Role::Owner { "an" } else { "a" }
 }
 
 fn store_kind(error: &StoreError) -> Kind {

@@ -13,13 +13,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use pack::{BlobKind, BlobRow, PackError, SealRow, names, open_blob_key};
 use seal::{Binding, BlobOpener, ChunkId, ChunkNamer, SealError, Secret};
-use store::index_cache::{PackInfo, PackNo, Place};
+use store::index_cache::{PackInfo, Place};
 use store::{SharedStore, StoreError};
 
 use crate::buffers::Buffers;
 use crate::index::Index;
 use crate::keyring::Keyring;
-use crate::last_resort::{LastResort, Step, Tried};
+use crate::last_resort::{LastResort, Step, Table, Tried};
 use crate::offload::Offload;
 use crate::repository::Repository;
 use crate::{EngineError, Kind};
@@ -30,7 +30,7 @@ const BLOBS_KEPT_MAX: usize = 24;
 const READS_MAX: usize = 2;
 
 /// Opened blobs, the one used last at the end.
-type Kept = VecDeque<((PackNo, u32), Bytes)>;
+type Kept = VecDeque<((Table, u32), Bytes)>;
 
 /// Reads chunks. Cheap to clone.
 #[derive(Clone)]
@@ -100,64 +100,101 @@ impl Fetcher {
 
     /// Tries every place that is known now and was not tried yet.
     async fn chunk_anywhere(&self, id: ChunkId, tried: &mut Tried) -> Result<Option<Bytes>, EngineError> {
-        let index = self.last_resort.newest(&self.index);
+        let index = self.newest();
         let places = index.places(id)?.into_iter().chain(self.last_resort.places(id));
         for place in places.collect::<Vec<_>>() {
-            if !tried.begin(place) {
+            let info = self.pack(&index, place)?;
+            let table = Table::of(place, &info);
+            if !tried.begin(table, place) {
                 continue;
             }
             let was_listed = index.is_listed(place.pack);
-            if let Some((reason, is_gone)) = self.last_resort.failure_at(place) {
-                tried.failed(place, reason, is_gone, was_listed);
+            if let Some((reason, is_gone)) = self.last_resort.failure_at(table, place.blob) {
+                tried.failed(table, reason, is_gone, was_listed);
                 continue;
             }
-            match self.chunk_at(id, place).await {
+            match self.chunk_at(id, place, table, &info).await {
                 Ok(bytes) => return Ok(Some(bytes)),
                 Err(error @ EngineError::Store(_)) if error.kind() != Kind::Damaged => return Err(error),
                 Err(error @ (EngineError::Role { .. } | EngineError::Cache(_) | EngineError::Panicked { .. })) => {
                     return Err(error);
                 }
-                Err(error) => tried.failed(place, error.to_string(), is_gone(&error), was_listed),
+                Err(error) => tried.failed(table, error.to_string(), is_gone(&error), was_listed),
             }
         }
         Ok(None)
     }
 
+    /// The same, with what it learns in `last_resort`.
+    #[cfg(test)]
+    pub(crate) fn with_last_resort(self, last_resort: LastResort) -> Self {
+        Self { last_resort: Arc::new(last_resort), ..self }
+    }
+
+    /// What was learned.
+    #[cfg(test)]
+    pub(crate) fn last_resort(&self) -> &LastResort {
+        &self.last_resort
+    }
+
+    /// The index as it was read last. Numbers of packs mean something in one index only.
+    pub(crate) fn newest(&self) -> Index {
+        self.last_resort.newest(&self.index)
+    }
+
     /// A place of each chunk that is not known to fail, if there is one: as planned reads want it. CPU-bound.
-    pub(crate) fn find(&self, ids: &[ChunkId]) -> Result<Vec<Option<Place>>, EngineError> {
-        let index = self.last_resort.newest(&self.index);
+    pub(crate) fn find(&self, index: &Index, ids: &[ChunkId]) -> Result<Vec<Option<Place>>, EngineError> {
         let mut found = index.find(ids)?;
-        if self.last_resort.knows_more() {
-            for (id, found) in ids.iter().zip(&mut found) {
-                if found.is_none_or(|place| self.last_resort.failure_at(place).is_some()) {
-                    let listed = index.places(*id)?.into_iter().filter(|place| index.is_listed(place.pack));
-                    let mut places = listed.chain(self.last_resort.places(*id));
-                    *found = places.find(|place| self.last_resort.failure_at(*place).is_none());
+        if !self.last_resort.knows_more() {
+            return Ok(found);
+        }
+        for (id, found) in ids.iter().zip(&mut found) {
+            if match found {
+                Some(place) => self.has_failed(index, *place)?,
+                None => true,
+            } {
+                let listed = index.places(*id)?.into_iter().filter(|place| index.is_listed(place.pack));
+                *found = None;
+                for place in listed.chain(self.last_resort.places(*id)) {
+                    if !self.has_failed(index, place)? {
+                        *found = Some(place);
+                        break;
+                    }
                 }
             }
         }
         Ok(found)
     }
 
-    /// What a pack holds.
-    pub(crate) fn pack(&self, number: PackNo) -> Result<Arc<PackInfo>, EngineError> {
-        self.last_resort.pack(number).map_or_else(|| self.index.pack(number), Ok)
+    fn has_failed(&self, index: &Index, place: Place) -> Result<bool, EngineError> {
+        let table = Table::of(place, &*self.pack(index, place)?);
+        Ok(self.last_resort.failure_at(table, place.blob).is_some())
+    }
+
+    /// What the pack of a place in `index`, or in a trailer, holds.
+    pub(crate) fn pack(&self, index: &Index, place: Place) -> Result<Arc<PackInfo>, EngineError> {
+        self.last_resort.pack(place.pack).map_or_else(|| index.pack(place.pack), Ok)
     }
 
     /// After a listed pack was found gone: reads the index again, once for all who miss it.
-    pub(crate) async fn missed(&self, place: Place, error: &StoreError) -> Result<(), EngineError> {
+    pub(crate) async fn missed(&self, table: Table, was_listed: bool, error: &StoreError) -> Result<(), EngineError> {
         let mut tried = self.last_resort.search();
-        let was_listed = self.last_resort.newest(&self.index).is_listed(place.pack);
-        if self.last_resort.failure_at(place).is_none() {
-            tried.failed(place, error.to_string(), true, was_listed);
+        if self.last_resort.failure_of(table).is_none() {
+            tried.failed(table, error.to_string(), true, was_listed);
             self.last_resort.prepare(Step::IndexAgain, &tried).await?;
-            self.last_resort.note_gone(place.pack, error.to_string());
+            self.last_resort.note_gone(table, error.to_string());
         }
         Ok(())
     }
 
-    async fn chunk_at(&self, id: ChunkId, place: Place) -> Result<Bytes, EngineError> {
-        let blob = self.blob(place.pack, place.blob).await?;
+    async fn chunk_at(
+        &self,
+        id: ChunkId,
+        place: Place,
+        table: Table,
+        info: &Arc<PackInfo>,
+    ) -> Result<Bytes, EngineError> {
+        let blob = self.blob(table, info, place.blob).await?;
         let (start, end) = (place.offset as usize, (place.offset + place.len) as usize);
         if end > blob.len() {
             let what = PackError::Inconsistent { what: "a chunk lies outside its blob" };
@@ -168,17 +205,16 @@ impl Fetcher {
         let bytes = blob.slice(start..end);
         let bytes = if is_sparse { Bytes::copy_from_slice(&bytes) } else { bytes };
         let Some(namer) = self.namer.clone() else { return Ok(bytes) };
-        let kind = self.pack(place.pack)?.blobs.get(place.blob as usize).map_or(BlobKind::Data, |blob| blob.kind);
+        let kind = info.blobs.get(place.blob as usize).map_or(BlobKind::Data, |blob| blob.kind);
         let (named, bytes) = self.offload.start(move || (kind.name(&namer, &bytes), bytes)).await?;
         if named == id { Ok(bytes) } else { Err(EngineError::object(format!("chunk {id}"))(PackError::Hash)) }
     }
 
     /// An opened blob.
-    pub(crate) async fn blob(&self, pack: PackNo, row: u32) -> Result<Bytes, EngineError> {
-        if let Some(kept) = self.kept(pack, row) {
+    async fn blob(&self, table: Table, info: &Arc<PackInfo>, row: u32) -> Result<Bytes, EngineError> {
+        if let Some(kept) = self.kept(table, row) {
             return Ok(kept);
         }
-        let info = self.pack(pack)?;
         let name = names::pack(&info.id);
         let outside =
             || EngineError::object(&name)(PackError::Inconsistent { what: "the index names a blob it does not have" });
@@ -190,12 +226,12 @@ impl Fetcher {
                 Ok(sealed) => sealed,
                 Err(error) => {
                     if matches!(error, StoreError::NotFound { .. }) {
-                        self.last_resort.note_gone(pack, error.to_string());
+                        self.last_resort.note_gone(table, error.to_string());
                     }
                     return Err(error.into());
                 }
             };
-            let (keyring, info, buffers) = (Arc::clone(&self.keyring), Arc::clone(&info), self.buffers.clone());
+            let (keyring, info, buffers) = (Arc::clone(&self.keyring), Arc::clone(info), self.buffers.clone());
             let open = move || buffers.filled(|plain| open_blob_into(&keyring, &info, row, &sealed, plain));
             opened = self.offload.start(open).await?;
             if opened.is_ok() {
@@ -205,26 +241,26 @@ impl Fetcher {
         let bytes = match opened {
             Ok(opened) => opened,
             Err(error) => {
-                self.last_resort.note_bad(pack, row, error.to_string());
+                self.last_resort.note_bad(table, row, error.to_string());
                 return Err(error);
             }
         };
-        self.keep(pack, row, bytes.clone());
+        self.keep(table, row, bytes.clone());
         Ok(bytes)
     }
 
-    fn kept(&self, pack: PackNo, row: u32) -> Option<Bytes> {
+    fn kept(&self, table: Table, row: u32) -> Option<Bytes> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = kept.iter().position(|(key, _)| *key == (pack, row))?;
+        let at = kept.iter().position(|(key, _)| *key == (table, row))?;
         let found = kept.remove(at)?;
         let bytes = found.1.clone();
         kept.push_back(found);
         Some(bytes)
     }
 
-    fn keep(&self, pack: PackNo, row: u32, bytes: Bytes) {
+    fn keep(&self, table: Table, row: u32, bytes: Bytes) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.push_back(((pack, row), bytes));
+        kept.push_back(((table, row), bytes));
         if kept.len() > BLOBS_KEPT_MAX {
             kept.pop_front();
         }
@@ -303,7 +339,7 @@ fn key_of(own: &mut Opener, keyring: &Keyring, seal: &SealRow, blob: &BlobRow) -
     {
         return Ok((key.clone(), pack::blob_binding(seal, blob.kind, blob.counter, keyring.repository)));
     }
-    let unknown = PackError::Inconsistent { what: "sealed in an epoch that this key does not know" };
+    let unknown = PackError::UnknownEpoch { epoch: seal.epoch };
     let index_key = keyring.index_key_of(seal.epoch).ok_or(unknown)?;
     let exchange = keyring.exchange_of(seal.epoch);
     let (key, binding) = open_blob_key(seal, blob, &index_key, exchange, keyring.repository)?;

@@ -1,7 +1,8 @@
 //! What this host keeps of a repository, and how to go on when it cannot.
 //!
 //! ```text
-//! open ── the folder cannot be used, or fails while the index is read ── warn ─► a temporary cache, gone with us
+//! open ── another process has it ── warn ─► a private cache, gone with us
+//!      ── the folder cannot be used, or fails while the index is read ── warn ─► a temporary cache, gone with us
 //! remember, keep ── fails while an operation runs ── warn, once ─► go on; what is known stays readable
 //! ```
 //!
@@ -22,8 +23,10 @@ use pack::PackId;
 use seal::RepositoryId;
 use store::index_cache::{CacheError, CacheOptions, IndexCache};
 
-/// Packs that only a removed key vouches for or that a check found damaged.
+/// Packs that only a removed key vouches for.
 const DISTRUSTED: &str = "distrusted-packs";
+/// Packs that a check found damaged.
+const DAMAGED: &str = "damaged-packs";
 /// Warnings that are kept for documents.
 const WARNINGS_MAX: usize = 100;
 
@@ -34,9 +37,18 @@ pub(crate) struct HostCache {
     current: RwLock<Arc<IndexCache>>,
     /// Temporary folders that were not tried yet.
     spare: Mutex<VecDeque<PathBuf>>,
-    distrusted: Mutex<HashSet<PackId>>,
+    distrusted: Mutex<Distrusted>,
     has_failed: AtomicBool,
     warnings: Mutex<Vec<String>>,
+}
+
+/// Packs that serve to read and are not offered for deduplication.
+#[derive(Default)]
+struct Distrusted {
+    /// Only a removed key vouches for them.
+    late: HashSet<PackId>,
+    /// A check found them damaged.
+    damaged: HashSet<PackId>,
 }
 
 impl HostCache {
@@ -48,7 +60,10 @@ impl HostCache {
     pub(crate) fn open(options: CacheOptions, repository: RepositoryId) -> Result<Self, CacheError> {
         let mut spare = VecDeque::from(options.temporary.clone());
         let (cache, warning) = match IndexCache::open(&options, repository) {
-            Ok(cache) => (cache, None),
+            Ok(cache) => {
+                let warning = cache.is_private().then(|| beside_another(&options));
+                (cache, warning)
+            }
             Err(error) => {
                 let (cache, warning) = temporary(&mut spare, options.memory_len, repository, error)?;
                 (cache, Some(warning))
@@ -64,8 +79,8 @@ impl HostCache {
             warnings: Mutex::default(),
         };
         warning.into_iter().for_each(|warning| opened.warn(warning));
-        let note = opened.note(DISTRUSTED).unwrap_or_default();
-        opened.distrusted_now().extend(note.as_chunks::<32>().0.iter().map(|id| PackId(*id)));
+        let (late, damaged) = (opened.packs_in(DISTRUSTED), opened.packs_in(DAMAGED));
+        *opened.distrusted_now() = Distrusted { late, damaged };
         Ok(opened)
     }
 
@@ -117,10 +132,12 @@ impl HostCache {
 
     /// Packs that serve to read and are not offered for deduplication.
     pub(crate) fn distrusted(&self) -> HashSet<PackId> {
-        self.distrusted_now().clone()
+        let all = self.distrusted_now();
+        all.late.union(&all.damaged).copied().collect()
     }
 
-    /// Takes packs as not to be offered for deduplication, at once and by later runs on this host.
+    /// Takes packs that only a removed key vouches for as not to be offered for deduplication, at once and by later runs
+    /// on this host.
     ///
     /// # Errors
     ///
@@ -128,10 +145,35 @@ impl HostCache {
     pub(crate) fn distrust(&self, packs: &[PackId], cache: &IndexCache) -> Result<(), CacheError> {
         let note: Vec<u8> = {
             let mut all = self.distrusted_now();
-            all.extend(packs);
-            all.iter().flat_map(|id| id.0).collect()
+            all.late.extend(packs);
+            note_of(&all.late)
         };
         if packs.is_empty() { Ok(()) } else { cache.put_note(DISTRUSTED, &note) }
+    }
+
+    /// Takes in what a check found: packs that are damaged, packs that were found damaged once and are whole now, and
+    /// distrusted packs that nothing names any more. Says so if later runs on this host will not know.
+    pub(crate) fn settle_distrust(
+        &self,
+        damaged: &HashSet<PackId>,
+        whole: &HashSet<PackId>,
+        unnamed: &HashSet<PackId>,
+    ) {
+        let (late, all_damaged) = {
+            let mut all = self.distrusted_now();
+            all.late.retain(|id| !unnamed.contains(id));
+            all.damaged.retain(|id| !unnamed.contains(id) && !whole.contains(id));
+            all.damaged.extend(damaged);
+            (note_of(&all.late), note_of(&all.damaged))
+        };
+        let put = |name: &str, note: &[u8]| {
+            let before = self.note(name).unwrap_or_default();
+            before == note || self.remember(name, note)
+        };
+        let is_remembered = put(DAMAGED, &all_damaged) & put(DISTRUSTED, &late);
+        if !is_remembered || (self.now().is_private() && !damaged.is_empty()) {
+            self.warn("which packs are damaged could not be remembered: this host may use them again".into());
+        }
     }
 
     /// Tells something that everybody should know, unless it was told already.
@@ -148,9 +190,30 @@ impl HostCache {
         self.warnings.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn distrusted_now(&self) -> MutexGuard<'_, HashSet<PackId>> {
+    fn packs_in(&self, note: &str) -> HashSet<PackId> {
+        self.note(note).unwrap_or_default().as_chunks::<32>().0.iter().map(|id| PackId(*id)).collect()
+    }
+
+    fn distrusted_now(&self) -> MutexGuard<'_, Distrusted> {
         self.distrusted.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Packs as they are remembered: their ids, sorted, so that the same packs make the same note.
+fn note_of(packs: &HashSet<PackId>) -> Vec<u8> {
+    let mut ids: Vec<_> = packs.iter().map(|id| id.0).collect();
+    ids.sort_unstable();
+    ids.concat()
+}
+
+/// What to tell when another process has the cache.
+fn beside_another(options: &CacheOptions) -> String {
+    format!(
+        "another command uses the index cache in {}; this one goes on with an empty one of its own: it reads the index \
+         anew, cannot notice what vanished from the repository, and remembers nothing of what it finds: run one command \
+         at a time, or give each a cache folder of its own",
+        options.folder.display()
+    )
 }
 
 /// An empty cache for this process alone in the first place that takes one, and what to tell about it.
@@ -221,6 +284,40 @@ mod tests {
             "it is gone with its process"
         );
         assert_eq!(std::fs::read_to_string(folder.path().join("cache")).unwrap(), "a file");
+    }
+
+    #[test]
+    fn cache_that_another_process_holds_is_told_and_so_is_what_cannot_be_remembered() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = HostCache::open(options(folder.path()), REPOSITORY).unwrap();
+        let second = HostCache::open(options(folder.path()), REPOSITORY).unwrap();
+        assert!(first.warnings().is_empty(), "{:?}", first.warnings());
+        let [warning] = second.warnings().try_into().unwrap();
+        assert!(warning.contains("another command uses") && warning.contains("remembers nothing"), "{warning}");
+        let (damaged, none) = (HashSet::from([PackId([7; 32])]), HashSet::new());
+        first.settle_distrust(&damaged, &none, &none);
+        assert!(first.warnings().is_empty(), "{:?}", first.warnings());
+        second.settle_distrust(&damaged, &none, &none);
+        assert!(second.warnings().last().is_some_and(|last| last.contains("damaged could not be remembered")));
+    }
+
+    #[test]
+    fn damaged_packs_are_remembered_until_they_are_whole_or_unnamed_and_late_ones_until_they_are_unnamed() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = || HostCache::open(options(folder.path()), REPOSITORY).unwrap();
+        let of = |ids: &[u8]| ids.iter().map(|id| PackId([*id; 32])).collect::<HashSet<_>>();
+        let host = open();
+        host.distrust(&[PackId([1; 32]), PackId([2; 32])], &host.now()).unwrap();
+        host.settle_distrust(&of(&[2, 3, 4, 5]), &of(&[]), &of(&[]));
+        drop(host);
+        let host = open();
+        assert_eq!(host.distrusted(), of(&[1, 2, 3, 4, 5]));
+        // Being whole says nothing of who vouches for a pack.
+        host.settle_distrust(&of(&[3]), &of(&[1, 2, 4]), &of(&[5]));
+        assert_eq!(host.distrusted(), of(&[1, 2, 3]));
+        host.settle_distrust(&of(&[]), &of(&[]), &of(&[1, 2, 3]));
+        drop(host);
+        assert_eq!(open().distrusted(), of(&[]));
     }
 
     #[test]

@@ -24,6 +24,24 @@ const LISTINGS_MAX: usize = 10;
 /// Listed packs that are looked up at once.
 const BATCH: usize = 4096;
 
+/// Whose segments are applied.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Signers {
+    /// Those of keys that had not been removed when the segment was written.
+    Believed,
+    All,
+}
+
+/// What became of a segment.
+enum Applied {
+    /// It was applied, or passed over.
+    Done,
+    /// It is not there any more.
+    Gone,
+    /// A removed key signed it, and it waits for those of others.
+    Late,
+}
+
 /// The index as of one moment. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Index {
@@ -33,6 +51,8 @@ pub(crate) struct Index {
     usable: Arc<PackSet>,
     /// Packs that this operation stored and named itself.
     own: Arc<RwLock<PackSet>>,
+    /// Whether the packs that were listed, those that are named and the usable ones are the same.
+    is_plain: bool,
 }
 
 impl Index {
@@ -71,6 +91,12 @@ impl Index {
     /// Whether a pack was listed with its right length when the index was read.
     pub(crate) fn is_listed(&self, pack: PackNo) -> bool {
         self.usable.contains(pack)
+    }
+
+    /// Whether every named pack may be used and every listed pack is named. Otherwise something that snapshots refer to
+    /// may be lost: a pack is missing, has another length, is condemned or distrusted, or a segment is gone.
+    pub(crate) const fn is_plain(&self) -> bool {
+        self.is_plain
     }
 
     /// Every usable pack.
@@ -125,15 +151,18 @@ impl Repository {
     ) -> Result<Index, EngineError> {
         let reads = Arc::clone(&cache);
         let named = self.offload.start(move || reads.named_packs(&segments)).await??;
-        let mut usable = PackSet::new();
-        let listed = self.listed_packs().try_filter(|(id, _)| std::future::ready(!unusable.contains(id)));
-        let mut batches = std::pin::pin!(listed.try_chunks(BATCH));
-        while let Some(batch) = batches.try_next().await.map_err(|error| error.1)? {
+        let (mut usable, mut listed_count) = (PackSet::new(), 0);
+        let mut batches = std::pin::pin!(self.listed_packs().try_chunks(BATCH));
+        while let Some(mut batch) = batches.try_next().await.map_err(|error| error.1)? {
+            listed_count += batch.len();
+            batch.retain(|(id, _)| !unusable.contains(id));
             let reads = Arc::clone(&cache);
             let numbers = self.offload.start(move || reads.numbers_of_length(&batch)).await??;
             usable.extend(numbers.into_iter().flatten().filter(|number| named.contains(*number)));
         }
-        Ok(Index { cache, host: Arc::clone(&self.cache), usable: Arc::new(usable), own: Arc::default() })
+        let is_plain = usable.len() == named.len() && usable.len() == listed_count;
+        let (host, usable) = (Arc::clone(&self.cache), Arc::new(usable));
+        Ok(Index { cache, host, usable, own: Arc::default(), is_plain })
     }
 
     /// The cache with every listed segment applied, and these segments. One that fails gives way to a temporary one.
@@ -177,50 +206,76 @@ impl Repository {
         })
     }
 
-    /// Reads and applies segments; true if one of them is gone.
+    /// Reads and applies segments; true if one of them is gone. The first one that names a pack says what is in it: so
+    /// older ones go first, and those of removed keys last.
     async fn apply_segments(
         &self,
         cache: &Arc<IndexCache>,
-        missing: Vec<(SegmentId, ObjectInfo)>,
+        mut missing: Vec<(SegmentId, ObjectInfo)>,
     ) -> Result<bool, EngineError> {
+        missing.sort_by_key(|(id, info)| (info.modified_at, *id));
         let mut reads = futures::stream::iter(missing)
             .map(|(id, info)| async move {
                 let read = self.store.get(&info.name).await;
                 (id, info, read)
             })
             .buffered(REQUESTS_MAX / 4);
-        let mut vanished = false;
+        let (mut vanished, mut late) = (false, Vec::new());
         while let Some((id, info, read)) = reads.next().await {
-            let mut applied = match read {
-                Ok(bytes) => self.apply_segment(cache, id, info.clone(), bytes).await?,
-                Err(StoreError::NotFound { .. }) => {
-                    vanished = true;
-                    continue;
-                }
-                Err(error) => return Err(error.into()),
-            };
-            if applied.as_ref().is_err_and(|error| error.kind() == Kind::Damaged) {
-                // A bad read is not a bad object.
-                let again = self.store.get(&info.name).await?;
-                applied = self.apply_segment(cache, id, info, again).await?;
+            match self.apply_read(cache, id, &info, read, Signers::Believed).await? {
+                Applied::Done => {}
+                Applied::Gone => vanished = true,
+                Applied::Late => late.push((id, info)),
             }
-            if let Err(error) = applied {
-                tracing::warn!("{error}; the segment is passed over");
-            }
+        }
+        for (id, info) in late {
+            let read = self.store.get(&info.name).await;
+            let applied = self.apply_read(cache, id, &info, read, Signers::All).await?;
+            vanished |= matches!(applied, Applied::Gone);
         }
         Ok(vanished)
     }
 
-    /// Opens and applies a segment. If its signer had been removed when it was written, its packs serve to read and are
-    /// not offered for deduplication, nor may a parent's content in them be reused: a backup then stores again what its
-    /// source still has.
+    /// Applies a segment that was read, and reads it once more if it is damaged: a bad read is not a bad object.
+    async fn apply_read(
+        &self,
+        cache: &Arc<IndexCache>,
+        id: SegmentId,
+        info: &ObjectInfo,
+        read: Result<Bytes, StoreError>,
+        signers: Signers,
+    ) -> Result<Applied, EngineError> {
+        let mut read = read;
+        let mut is_again = false;
+        loop {
+            let bytes = match read {
+                Ok(bytes) => bytes,
+                Err(StoreError::NotFound { .. }) => return Ok(Applied::Gone),
+                Err(error) => return Err(error.into()),
+            };
+            match self.apply_segment(cache, id, info.clone(), bytes, signers).await? {
+                Ok(applied) => return Ok(applied),
+                Err(error) if is_again || error.kind() != Kind::Damaged => {
+                    tracing::warn!("{error}; the segment is passed over");
+                    return Ok(Applied::Done);
+                }
+                Err(_) => read = self.store.get(&info.name).await,
+            }
+            is_again = true;
+        }
+    }
+
+    /// Opens and applies a segment. If its signer had been removed when it was written, the packs that no other segment
+    /// names serve to read and are not offered for deduplication, nor may a parent's content in them be reused: a backup
+    /// then stores again what its source still has.
     async fn apply_segment(
         &self,
         cache: &Arc<IndexCache>,
         id: SegmentId,
         info: ObjectInfo,
         bytes: Bytes,
-    ) -> Result<Result<(), EngineError>, EngineError> {
+        signers: Signers,
+    ) -> Result<Result<Applied, EngineError>, EngineError> {
         let (keyring, cache, host) = (self.keyring.clone(), Arc::clone(cache), Arc::clone(&self.cache));
         let applied = self.offload.start(move || {
             let (segment, signer) = match open_segment(&keyring, id, &info, &bytes) {
@@ -228,22 +283,19 @@ impl Repository {
                 Err(error) => return Ok(Err(error)),
             };
             if keyring.is_late(signer, info.modified_at) {
+                if signers == Signers::Believed {
+                    return Ok(Ok(Applied::Late));
+                }
                 // First: once it is applied, nobody looks at its signer again.
                 let packs: Vec<_> = segment.packs.iter().map(|pack| pack.id).collect();
-                host.distrust(&packs, &cache)?;
+                let numbers = cache.pack_numbers(&packs)?;
+                let unknown = packs.into_iter().zip(numbers).filter(|(_, number)| number.is_none());
+                host.distrust(&unknown.map(|(pack, _)| pack).collect::<Vec<_>>(), &cache)?;
             }
             cache.apply(id, &segment)?;
-            Ok(Ok(()))
+            Ok(Ok(Applied::Done))
         });
         applied.await?
-    }
-
-    /// Remembers packs as not to be offered for deduplication by this host.
-    pub(crate) fn distrust(&self, packs: &[PackId]) -> Result<(), EngineError> {
-        if self.cache.allow(self.cache.distrust(packs, &self.cache.now())).is_none() {
-            self.cache.warn("which packs are damaged could not be remembered: this host may use them again".into());
-        }
-        Ok(())
     }
 
     /// Every pack in the store, with its length, as the listing shows them.
@@ -257,24 +309,24 @@ impl Repository {
     /// The ids of the condemned lists and the packs that they name (W2).
     pub(crate) async fn read_condemned(&self) -> Result<(Vec<CondemnedId>, HashSet<PackId>), EngineError> {
         let (mut lists, mut packs) = (Vec::new(), HashSet::new());
-        for (info, bytes) in crate::repository::read_all(&self.store, names::CONDEMNED).await? {
-            let Some(id) = CondemnedId::from_hex(names::last(&info.name)) else { continue };
-            let repository = self.config.repository;
-            let frame =
-                Frame::decode(&bytes, ObjectKind::Condemned, repository).map_err(EngineError::object(&info.name))?;
-            let list = pack::Condemned::open(&frame, |epoch| self.keyring.index_key_of(epoch), repository)
-                .map_err(EngineError::object(&info.name))?;
+        let repository = self.config.repository;
+        let open = |_: &ObjectInfo, bytes: &[u8]| {
+            let frame = Frame::decode(bytes, ObjectKind::Condemned, repository)?;
+            let list = pack::Condemned::open(&frame, |epoch| self.keyring.index_key_of(epoch), repository)?;
             // Condemned is for ever, whatever became of the key that did it.
-            if list.list == id && self.keyring.certifies(&frame, Writes::Collection) {
-                lists.push(id);
-                packs.extend(list.packs);
-            }
+            Ok(self.keyring.certifies(&frame, Writes::Collection).then_some(list))
+        };
+        for (info, list) in crate::repository::open_all(&self.store, names::CONDEMNED, open).await? {
+            let list = list.map_err(EngineError::object(&info.name))?;
+            let Some(list) = list.filter(|list| info.name == names::condemned(&list.list)) else { continue };
+            lists.push(list.list);
+            packs.extend(list.packs);
         }
         Ok((lists, packs))
     }
 }
 
-/// Opens a segment and checks its name, its seal, and that the owner ever certified its signer.
+/// Opens a segment and checks its name, its seal, and that the owner ever certified its signer for what it says.
 pub(crate) fn open_segment(
     keyring: &crate::Keyring,
     id: SegmentId,
@@ -292,5 +344,12 @@ pub(crate) fn open_segment(
         }));
     }
     let segment = Segment::open(&frame, |epoch| keyring.index_key_of(epoch), keyring.repository).map_err(object())?;
+    let refuse = |what| Err(object()(pack::PackError::Inconsistent { what }));
+    if !keyring.is_of(&frame, segment.domain) {
+        return refuse("of another domain than its signer");
+    }
+    if !segment.replaces.is_empty() && !keyring.certifies(&frame, Writes::Collection) {
+        return refuse("replaces other segments, but its signer may only add some");
+    }
     Ok((segment, frame.signer))
 }

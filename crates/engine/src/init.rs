@@ -9,12 +9,12 @@
 
 use futures::StreamExt;
 use pack::{Certificate, Config, Epoch, EpochGrant, EpochSecrets, Grant, Protector, Role, Slot, SlotSecrets, names};
-use seal::{ExchangeKey, IdentityKey, KdfCost, ObjectKind, RepositoryId, Secret, seal_record};
+use seal::{ExchangeKey, IdentityKey, KdfCost, ObjectKind, RepositoryId, seal_record};
 use store::{Env, SharedStore};
 
 use crate::EngineError;
 use crate::keyring::Credential;
-use crate::objects::{create, now, random, random_secret};
+use crate::objects::{create, now, random, random_secret, random_seed};
 use crate::repository::{OpenOptions, Repository, read_config, slot_key};
 
 /// Aimed length of packs, in bytes.
@@ -93,8 +93,11 @@ impl Repository {
             extension: Vec::new(),
         };
         let config = config.encode(&owner).map_err(bad(names::CONFIG))?;
-        put(&store, &names::epoch(1), epoch.encode(&owner, repository).map_err(bad("epochs"))?).await?;
-        put(&store, &name, slot).await?;
+        let epoch = epoch.encode(&owner, repository).map_err(bad("epochs"))?;
+        for (name, bytes) in [(names::epoch(1), epoch), (name, slot)] {
+            put(&store, &names::copy_of(&name), bytes.clone()).await?;
+            put(&store, &name, bytes).await?;
+        }
         put(&store, names::CONFIG_COPY, config.clone()).await?;
         put(&store, names::CONFIG, config).await?;
         Self::open(store, env, request.credential, request.options).await
@@ -135,13 +138,13 @@ pub(crate) fn encode_slot(
         Credential::KeyFile(_) => Protector::KeyFile { salt },
     };
     let bad = || EngineError::object("the new key slot");
-    let key = slot_key(credential, &protector).unwrap_or_else(|| Ok(Secret::new(random(env))));
+    let key = slot_key(credential, &protector).unwrap_or_else(|| Ok(random_secret(env)));
     let key = key.map_err(|source| pack::PackError::Seal { what: "the slot", source }).map_err(bad())?;
     let since = new.certificate.since_epoch;
     let grants = new
         .epochs
         .iter()
-        .map(|(number, secrets)| Grant::seal(*number, secrets, &new.certificate, random(env), repository));
+        .map(|(number, secrets)| Grant::seal(*number, secrets, &new.certificate, random_seed(env), repository));
     let grants = grants.collect::<Result<Vec<_>, _>>().map_err(bad())?;
     let index_key = new.epochs.iter().find(|(number, _)| *number == since).or(new.epochs.first());
     let label = index_key.map(|(number, secrets)| {

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::EngineError;
 use crate::index::open_segment;
+use crate::keyring::Writes;
 use crate::repository::Repository;
 
 impl Repository {
@@ -67,7 +68,7 @@ impl Repository {
                     "conditional_create": config.conditional_create,
                 }))
             }
-            names::KEYS => {
+            names::KEYS | names::KEYS_COPY => {
                 let slot = Slot::decode(bytes, self.config.owner, repository)?;
                 let grants = slot.grants.iter().map(|grant| grant.epoch).collect::<Vec<_>>();
                 Ok(json!({
@@ -76,7 +77,7 @@ impl Repository {
                     "protector": format!("{:?}", slot.protector), "grants": grants,
                 }))
             }
-            names::EPOCHS => {
+            names::EPOCHS | names::EPOCHS_COPY => {
                 let epoch = Epoch::decode(bytes, self.config.owner, repository)?;
                 let grants = epoch.grants.iter().map(|grant| grant.to.to_string()).collect::<Vec<_>>();
                 let revoked = epoch.revoked.iter().map(|revoked| revoked.identity.to_string()).collect::<Vec<_>>();
@@ -86,13 +87,17 @@ impl Repository {
             }
             names::SNAPSHOTS => self.inspect_snapshot(name, bytes),
             names::CONDEMNED => {
-                let list = Condemned::open(&frame(ObjectKind::Condemned)?, index_key, repository)?;
+                let frame = frame(ObjectKind::Condemned)?;
+                let list = Condemned::open(&frame, index_key, repository)?;
+                let counts = self.keyring.certifies(&frame, Writes::Collection);
                 let packs = list.packs.iter().map(ToString::to_string).collect::<Vec<_>>();
-                Ok(json!({ "kind": "condemned list", "id": list.list.to_string(), "packs": packs }))
+                Ok(json!({ "kind": "condemned list", "id": list.list.to_string(), "packs": packs, "counts": counts }))
             }
             names::FORGOTTEN => {
-                let record = Forgotten::open(&frame(ObjectKind::Forgotten)?, index_key, repository)?;
-                Ok(json!({ "kind": "forgotten", "snapshot": record.snapshot.to_string() }))
+                let frame = frame(ObjectKind::Forgotten)?;
+                let record = Forgotten::open(&frame, index_key, repository)?;
+                let counts = self.keyring.certifies(&frame, Writes::Collection);
+                Ok(json!({ "kind": "forgotten", "snapshot": record.snapshot.to_string(), "counts": counts }))
             }
             names::WRITERS if name.ends_with("/announced") => {
                 let record = Announced::open(&frame(ObjectKind::WriterAnnounced)?, index_key, repository)?;
@@ -113,13 +118,18 @@ impl Repository {
     }
 
     fn inspect_snapshot(&self, name: &str, bytes: &[u8]) -> Result<Value, PackError> {
-        if Frame::parse(bytes, ObjectKind::Dead).is_ok() {
-            return Ok(json!({ "kind": "tombstone", "writer": names::last(name) }));
-        }
         let repository = self.config.repository;
-        let frame = Frame::decode(bytes, ObjectKind::SnapshotStructure, repository)?;
         let id =
             SnapshotId::from_hex(names::last(name)).ok_or(PackError::Inconsistent { what: "its name is not an id" })?;
+        if self.is_tombstone(id, bytes) {
+            return Ok(json!({ "kind": "tombstone", "writer": id.to_string() }));
+        }
+        if Frame::parse(bytes, ObjectKind::Dead).is_ok() {
+            return Err(PackError::Inconsistent {
+                what: "a tombstone of another writer, or not by a key that may end one",
+            });
+        }
+        let frame = Frame::decode(bytes, ObjectKind::SnapshotStructure, repository)?;
         let keys = |epoch| Some((self.keyring.index_key_of(epoch)?, self.keyring.exchange_of(epoch).cloned()));
         let snapshot = pack::Snapshot::open(&frame, id, keys, repository)?;
         let structure = &snapshot.structure;

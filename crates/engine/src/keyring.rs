@@ -79,8 +79,7 @@ impl Keyring {
 
     /// The index key of the newest epoch.
     pub(crate) fn index_key(&self) -> Result<Secret, EngineError> {
-        self.index_key_of(self.epoch())
-            .ok_or_else(|| self.refuse("use the newest epoch: the key was removed, or the epoch's object is damaged"))
+        self.index_key_of(self.epoch()).ok_or_else(|| EngineError::KeyRemoved { role: self.role() })
     }
 
     /// The public key that new data is sealed to, with the number of its epoch.
@@ -144,6 +143,11 @@ impl Keyring {
             Writes::Index => matches!(role, Some(Role::Owner | Role::Writer | Role::Maintenance)),
             Writes::Collection => matches!(role, Some(Role::Owner | Role::Maintenance)),
         }
+    }
+
+    /// Whether the signer of an object of `domain` is of it.
+    pub(crate) fn is_of(&self, frame: &Frame<'_>, domain: [u8; 16]) -> bool {
+        frame.signer == self.secrets.owner || frame.domain() == Some(domain)
     }
 
     /// An error that this role may not do something.

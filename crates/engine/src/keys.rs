@@ -1,9 +1,11 @@
 //! `key`: list, add, remove, renew and rotate keys.
 //!
 //! Adding wraps every epoch's secrets to the new key. Removing rotates, so that nothing new opens with the removed key;
-//! what it could read before, it may have read.
+//! what it could read before, it may have read. A key is its identity, whatever slots hold it: a changed password, or
+//! who took the key, may have made several. Owners share one identity, and are told apart by their exchange keys.
 //!
 //! Invariant: the last owner's key cannot be removed.
+//! Invariant: no epoch is granted to a key that was removed, whatever slot of it lies in the store.
 //! Invariant: a new slot is stored before an old one is deleted.
 //! Never here: re-sealing old packs under a new epoch.
 
@@ -13,8 +15,8 @@ use seal::{ExchangeKey, IdentityKey, KdfCost, ObjectKind, open_record, record_ep
 use crate::EngineError;
 use crate::init::{NewSlot, encode_slot};
 use crate::keyring::Credential;
-use crate::objects::{create, now, random, random_secret};
-use crate::repository::{Repository, read_all, read_slots};
+use crate::objects::{create, now, random_secret, random_seed};
+use crate::repository::{Repository, open_epochs, read_slots};
 
 /// One key of the repository.
 #[derive(Debug, Clone)]
@@ -115,7 +117,7 @@ impl Repository {
             cost,
         };
         let (name, bytes) = encode_slot(&self.env, new, &credential, self.config.repository)?;
-        create(&*self.store, &name, bytes).await?;
+        self.create_twice(&name, bytes).await?;
         Ok(names::last(&name).to_owned())
     }
 
@@ -136,12 +138,13 @@ impl Repository {
             cost,
         };
         let (name, bytes) = encode_slot(&self.env, new, &credential, self.config.repository)?;
-        create(&*self.store, &name, bytes).await?;
-        self.store.delete(&self.keyring.slot).await?;
+        self.create_twice(&name, bytes).await?;
+        self.delete_twice(&self.keyring.slot).await?;
         Ok(names::last(&name).to_owned())
     }
 
-    /// Removes a key by the start of its id and begins a new epoch without it; returns the id.
+    /// Removes a key by the start of its id, with every slot that holds it, and begins a new epoch without it; returns
+    /// the id. Another slot of the very key in use is only deleted.
     ///
     /// # Errors
     ///
@@ -158,11 +161,17 @@ impl Repository {
                 what: "the key in use cannot remove itself; use another owner's key".into(),
             });
         }
-        let is_shared = slot.certificate.role == Role::Owner;
-        let revoked = if is_shared { None } else { Some(slot.certificate.clone()) };
-        let kept: Vec<_> = slots.iter().filter(|(other, _)| other != name).map(|(_, slot)| slot.clone()).collect();
-        self.new_epoch(&kept, revoked).await?;
-        self.store.delete(name).await?;
+        let is_own = slot.certificate.exchange == self.keyring.certificate.exchange;
+        let removed = if is_own { None } else { Some(&slot.certificate) };
+        let is_removed = |(other, slot): &&(String, Slot)| {
+            other == name || removed.is_some_and(|removed| is_same_key(&slot.certificate, removed))
+        };
+        let gone: Vec<&String> = slots.iter().filter(is_removed).map(|(name, _)| name).collect();
+        let kept: Vec<_> = slots.iter().filter(|slot| !is_removed(slot)).map(|(_, slot)| slot.clone()).collect();
+        self.new_epoch(&kept, removed).await?;
+        for name in gone {
+            self.delete_twice(name).await?;
+        }
         Ok(names::last(name).to_owned())
     }
 
@@ -177,21 +186,24 @@ impl Repository {
         self.new_epoch(&slots, None).await
     }
 
-    async fn new_epoch(&self, slots: &[Slot], revoked: Option<Certificate>) -> Result<u32, EngineError> {
+    /// Begins a new epoch for those of `slots` that are entitled to it. `removed` is removed from now on.
+    async fn new_epoch(&self, slots: &[Slot], removed: Option<&Certificate>) -> Result<u32, EngineError> {
         let exchange = ExchangeKey::from_secret(random_secret(&self.env));
         let number = self.keyring.epoch() + 1;
         let last = self.keyring.epochs.values().next_back().ok_or_else(|| self.keyring.refuse("rotate keys"))?;
         let secrets =
             EpochSecrets { index: random_secret(&self.env), exchange: Some(exchange.clone()), ..last.clone() };
         let object = names::epoch(number);
-        let grants = slots.iter().map(|slot| {
-            let to = &slot.certificate;
-            let grant = Grant::seal(number, &secrets, to, random(&self.env), self.config.repository)?;
+        let newest = self.read_epochs().await?.pop();
+        let entitled = self.entitled(slots, newest.as_ref());
+        let grants = entitled.into_iter().map(|to| {
+            let grant = Grant::seal(number, &secrets, to, random_seed(&self.env), self.config.repository)?;
             Ok(EpochGrant { to: to.identity, exchange: to.exchange, grant })
         });
         let grants = grants.collect::<Result<Vec<_>, _>>().map_err(EngineError::object(&object))?;
-        let mut all_revoked = self.revoked_so_far().await?;
-        all_revoked.extend(revoked);
+        let mut all_revoked = newest.map(|epoch| epoch.revoked).unwrap_or_default();
+        // All owners sign with one key: it cannot be revoked.
+        all_revoked.extend(removed.filter(|removed| removed.identity != self.config.owner).cloned());
         let epoch = Epoch {
             number,
             public: exchange.public(),
@@ -202,7 +214,7 @@ impl Repository {
         };
         let bytes =
             epoch.encode(self.keyring.identity(), self.config.repository).map_err(EngineError::object(&object))?;
-        if create(&*self.store, &object, bytes).await? {
+        if self.create_twice(&object, bytes).await? {
             Ok(number)
         } else {
             Err(EngineError::Request {
@@ -211,17 +223,43 @@ impl Repository {
         }
     }
 
-    async fn revoked_so_far(&self) -> Result<Vec<Certificate>, EngineError> {
-        let newest = self.read_epochs().await?.pop();
-        Ok(newest.map(|epoch| epoch.revoked).unwrap_or_default())
+    /// Creates an object and then its second copy; true if the object is ours.
+    async fn create_twice(&self, name: &str, bytes: Vec<u8>) -> Result<bool, EngineError> {
+        let is_ours = create(&*self.store, name, bytes.clone()).await?;
+        if is_ours {
+            create(&*self.store, &names::copy_of(name), bytes).await?;
+        }
+        Ok(is_ours)
+    }
+
+    /// Deletes an object after its second copy, which must not stand in for it.
+    async fn delete_twice(&self, name: &str) -> Result<(), EngineError> {
+        self.store.delete(&names::copy_of(name)).await?;
+        Ok(self.store.delete(name).await?)
+    }
+
+    /// The keys among `slots` that go on into a new epoch, each once: none that was removed, though a slot of it may
+    /// lie there again, and no owner's that has been left out of the `newest`.
+    fn entitled<'a>(&self, slots: &'a [Slot], newest: Option<&Epoch>) -> Vec<&'a Certificate> {
+        let mut keys: Vec<&Certificate> = Vec::new();
+        for slot in slots {
+            let key = &slot.certificate;
+            let was_left_out = key.identity == self.config.owner
+                && newest.is_some_and(|newest| {
+                    newest.grants.iter().all(|grant| grant.exchange != key.exchange)
+                        && slot.grants.iter().all(|grant| grant.epoch != newest.number)
+                });
+            let was_removed = self.keyring.revoked.contains_key(&key.identity) || was_left_out;
+            if !was_removed && keys.iter().all(|other| !is_same_key(other, key)) {
+                keys.push(key);
+            }
+        }
+        keys
     }
 
     async fn read_epochs(&self) -> Result<Vec<Epoch>, EngineError> {
-        let objects = read_all(&self.store, names::EPOCHS).await?;
-        let decode = |(info, bytes): (store::ObjectInfo, bytes::Bytes)| {
-            Epoch::decode(&bytes, self.config.owner, self.config.repository).map_err(EngineError::object(info.name))
-        };
-        objects.into_iter().map(decode).collect()
+        let epochs = open_epochs(&self.store, &self.config).await?.into_iter();
+        epochs.map(|(info, epoch)| epoch.map_err(EngineError::object(info.name))).collect()
     }
 
     /// What each epoch still seals.
@@ -248,4 +286,10 @@ impl Repository {
             packs: packs.into_iter().map(|(epoch, (count, len))| (epoch, count, len)).collect(),
         })
     }
+}
+
+/// Whether both are of one key. Only owners share an identity.
+fn is_same_key(one: &Certificate, other: &Certificate) -> bool {
+    let is_owner = one.role == Role::Owner || other.role == Role::Owner;
+    one.exchange == other.exchange || (!is_owner && one.identity == other.identity)
 }

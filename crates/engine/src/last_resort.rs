@@ -42,6 +42,8 @@ pub(crate) struct LastResort {
     /// None for a writer's reader, which gives up at once: what it cannot read of its parent it reads at the source.
     repository: Option<Repository>,
     learned: RwLock<Learned>,
+    /// Trailers to be read at most.
+    trailers_max: usize,
     /// Held while the index or trailers are read.
     reading: tokio::sync::Mutex<()>,
 }
@@ -53,8 +55,8 @@ struct Learned {
     index: Option<Index>,
     index_read_count: u32,
     /// Packs that were gone, and blobs that did not open, with what was said of them.
-    gone: HashMap<PackNo, String>,
-    bad: HashMap<(PackNo, u32), String>,
+    gone: HashMap<Table, String>,
+    bad: HashMap<(Table, u32), String>,
     trailers: Trailers,
     /// After which reading of the index trailers were read.
     trailers_read_at: Option<u32>,
@@ -62,13 +64,29 @@ struct Learned {
     unread_count: usize,
 }
 
+/// A pack as the index describes it, or as its own trailer does. Not its number: another cache numbers otherwise, and the
+/// one in use may give way to another in the middle of an operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Table {
+    pack: PackId,
+    is_own: bool,
+}
+
+impl Table {
+    /// The one that led to `place`, which is in the pack of `info`.
+    pub(crate) fn of(place: Place, info: &PackInfo) -> Self {
+        Self { pack: info.id, is_own: Trailers::is_own(place.pack) }
+    }
+}
+
 /// How the search for one chunk went so far.
 #[derive(Default)]
 pub(crate) struct Tried {
-    places: Vec<Place>,
+    /// Tables, blobs, and bytes before the chunk.
+    places: Vec<(Table, u32, u32)>,
     reasons: Vec<String>,
-    /// Packs whose tables did not lead to the chunk.
-    suspects: Vec<PackNo>,
+    /// Packs whose tables in the index did not lead to the chunk.
+    suspects: Vec<PackId>,
     /// Whether a pack was gone that the index had listed.
     has_vanished: bool,
     /// How often the index had been read again when the search began.
@@ -85,7 +103,8 @@ pub(crate) enum Step {
 
 impl Tried {
     /// Takes note of a place; false if it was tried already.
-    pub(crate) fn begin(&mut self, place: Place) -> bool {
+    pub(crate) fn begin(&mut self, table: Table, place: Place) -> bool {
+        let place = (table, place.blob, place.offset);
         let is_new = !self.places.contains(&place);
         if is_new {
             self.places.push(place);
@@ -94,13 +113,13 @@ impl Tried {
     }
 
     /// Notes why a place did not give the chunk.
-    pub(crate) fn failed(&mut self, place: Place, reason: String, is_gone: bool, was_listed: bool) {
+    pub(crate) fn failed(&mut self, table: Table, reason: String, is_gone: bool, was_listed: bool) {
         if !self.reasons.contains(&reason) {
             self.reasons.push(reason);
         }
         self.has_vanished |= is_gone && was_listed;
-        if !is_gone && !self.suspects.contains(&place.pack) {
-            self.suspects.push(place.pack);
+        if !is_gone && !table.is_own && !self.suspects.contains(&table.pack) {
+            self.suspects.push(table.pack);
         }
     }
 }
@@ -108,7 +127,8 @@ impl Tried {
 impl LastResort {
     /// For an operation over `repository`; without one nothing is read again.
     pub(crate) fn new(repository: Option<Repository>) -> Self {
-        Self { repository, learned: RwLock::default(), reading: tokio::sync::Mutex::default() }
+        let (learned, reading) = (RwLock::default(), tokio::sync::Mutex::default());
+        Self { repository, learned, trailers_max: TRAILERS_MAX, reading }
     }
 
     fn learned(&self) -> RwLockReadGuard<'_, Learned> {
@@ -140,26 +160,30 @@ impl LastResort {
         self.learned().trailers.pack(number)
     }
 
-    /// What is known to be wrong with a place, and whether its pack is gone.
-    pub(crate) fn failure_at(&self, place: Place) -> Option<(String, bool)> {
-        let learned = self.learned();
-        let gone = learned.gone.get(&place.pack).map(|reason| (reason.clone(), true));
-        gone.or_else(|| learned.bad.get(&(place.pack, place.blob)).map(|reason| (reason.clone(), false)))
+    /// What is known to be wrong with a blob, and whether its pack is gone.
+    pub(crate) fn failure_at(&self, table: Table, blob: u32) -> Option<(String, bool)> {
+        let gone = self.failure_of(table).map(|reason| (reason, true));
+        gone.or_else(|| self.learned().bad.get(&(table, blob)).map(|reason| (reason.clone(), false)))
+    }
+
+    /// Why a pack is known to be gone.
+    pub(crate) fn failure_of(&self, table: Table) -> Option<String> {
+        self.learned().gone.get(&table).cloned()
     }
 
     /// Notes that a pack is gone.
-    pub(crate) fn note_gone(&self, pack: PackNo, reason: String) {
+    pub(crate) fn note_gone(&self, table: Table, reason: String) {
         let mut learned = self.learn();
         if learned.gone.len() < FAILURES_KEPT_MAX {
-            learned.gone.insert(pack, reason);
+            learned.gone.insert(table, reason);
         }
     }
 
     /// Notes that a blob does not open, however often it is read.
-    pub(crate) fn note_bad(&self, pack: PackNo, blob: u32, reason: String) {
+    pub(crate) fn note_bad(&self, table: Table, blob: u32, reason: String) {
         let mut learned = self.learn();
         if learned.bad.len() < FAILURES_KEPT_MAX {
-            learned.bad.insert((pack, blob), reason);
+            learned.bad.insert((table, blob), reason);
         }
     }
 
@@ -192,8 +216,13 @@ impl LastResort {
             return Ok(false);
         }
         tracing::info!("something that a snapshot needs is not where it was: the index is read again");
+        let before = repository.cache.now();
         let index = repository.load_index().await?;
         let mut learned = self.learn();
+        if !Arc::ptr_eq(&before, &index.cache) {
+            // Another cache may have learned of a pack from another segment.
+            learned.bad.clear();
+        }
         learned.index = Some(index);
         learned.index_read_count = count + 1;
         learned.gone.clear();
@@ -202,20 +231,23 @@ impl LastResort {
 
     async fn read_trailers(&self, repository: &Repository, tried: &Tried) -> Result<bool, EngineError> {
         let _one_at_a_time = self.reading.lock().await;
-        let suspects = self.unread_suspects(repository, tried)?;
-        let is_done = {
+        let (suspects, room) = {
             let learned = self.learned();
-            learned.trailers_read_at == Some(learned.index_read_count)
+            let done = learned.trailers.read_packs();
+            let suspects: Vec<_> = tried.suspects.iter().filter(|id| !done.contains(id)).copied().collect();
+            let room = self.trailers_max.saturating_sub(done.len());
+            let is_done = learned.trailers_read_at == Some(learned.index_read_count);
+            if room == 0 || (is_done && suspects.is_empty()) {
+                return Ok(!learned.trailers.is_empty());
+            }
+            (suspects, room)
         };
-        if is_done && suspects.is_empty() {
-            return Ok(!self.learned().trailers.is_empty());
-        }
         tracing::info!("the index does not lead to something that a snapshot needs: trailers are read");
         let listed: HashMap<PackId, u64> = repository.listed_packs().try_collect().await?;
         let done: HashSet<PackId> = self.learned().trailers.read_packs().clone();
         let cache = repository.cache.now();
+        let unlisted: Vec<_> = suspects.iter().filter(|id| !listed.contains_key(*id)).copied().collect();
         let ordered = repository.offload.start(move || in_order(&cache, listed, &suspects, &done)).await??;
-        let room = TRAILERS_MAX.saturating_sub(self.learned().trailers.read_packs().len());
         let unread_count = ordered.len().saturating_sub(room);
         let mut reads = futures::stream::iter(ordered.into_iter().take(room))
             .map(|(id, len)| repository.read_trailer(id, len))
@@ -233,20 +265,14 @@ impl LastResort {
             unkept_count += usize::from(!learned.trailers.add(id, extra));
         }
         let mut learned = self.learn();
+        for pack in unlisted {
+            // Nobody needs to list packs once more to look for it.
+            learned.trailers.add(pack, None);
+        }
         learned.trailers.settle();
         learned.trailers_read_at = Some(learned.index_read_count);
         learned.unread_count = unread_count + unkept_count;
         Ok(true)
-    }
-
-    /// The packs of which a place failed and whose own trailers were not read yet.
-    fn unread_suspects(&self, repository: &Repository, tried: &Tried) -> Result<Vec<PackId>, EngineError> {
-        let mut suspects = Vec::new();
-        for number in tried.suspects.iter().filter(|number| !Trailers::is_own(**number)) {
-            let info = repository.cache.now().pack(*number)?;
-            suspects.extend(info.map(|info| info.id).filter(|id| !self.learned().trailers.read_packs().contains(id)));
-        }
-        Ok(suspects)
     }
 
     /// What to say of a chunk that no place gave.
@@ -283,3 +309,6 @@ fn in_order(
     ordered.sort_unstable();
     Ok(ordered.into_iter().map(|(_, id, len)| (id, len)).collect())
 }
+
+#[cfg(test)]
+mod tests;

@@ -22,6 +22,7 @@ mod check;
 mod entries;
 mod error;
 mod fetch;
+mod holding;
 mod host_cache;
 mod index;
 mod init;
@@ -40,16 +41,20 @@ mod trailers;
 mod vanished;
 mod writer;
 
-pub use backup::{BackupReport, BackupRequest, Input, Problem};
+pub use backup::{
+    BackupReport, BackupRequest, COMPONENTS_AT_ONCE_MAX, ComponentReport, ComponentRequest, EventSource, Input,
+    Problem, ShrinkLimit,
+};
 pub use cat::CatRequest;
 pub use check::{CheckReport, CheckRequest, Damage, Subset};
 pub use entries::{EntryStream, ListedEntry};
 pub use error::{EngineError, Kind};
+pub use holding::Chosen;
 pub use init::InitRequest;
 pub use keyring::{Credential, Keyring};
 pub use keys::{KeyInfo, KeyStatus};
 pub use progress::{Progress, ProgressView};
 pub use repository::{OpenOptions, Repository};
-pub use restore::{Overwrite, RestoreReport, RestoreRequest};
+pub use restore::{Foreseen, Overwrite, RestoreReport, RestoreRequest};
 pub use snapshots::{Selector, SnapshotFilter, SnapshotInfo};
 pub use stats::RepositoryStats;

@@ -1,11 +1,13 @@
 //! Small helpers around stored objects: random seeds, and creating what must be ours.
 //!
+//! Invariant: random bytes that become keys are wiped after use.
 //! Invariant: an object that was there already counts as created only if it holds our very bytes.
 //! Never here: what the objects mean.
 
 use bytes::Bytes;
 use seal::Secret;
 use store::{Env, Put, Store};
+use zeroize::Zeroizing;
 
 use crate::EngineError;
 
@@ -18,7 +20,14 @@ pub(crate) fn random<const N: usize>(env: &Env) -> [u8; N] {
 
 /// A fresh random secret.
 pub(crate) fn random_secret(env: &Env) -> Secret {
-    Secret::new(random(env))
+    Secret::filled(|bytes| env.fill_random(bytes))
+}
+
+/// Fresh random bytes that keys are made of.
+pub(crate) fn random_seed<const N: usize>(env: &Env) -> Zeroizing<[u8; N]> {
+    let mut bytes = Zeroizing::new([0; N]);
+    env.fill_random(&mut *bytes);
+    bytes
 }
 
 /// Nanoseconds since 1970 by this host's clock, for people and for change detection.

@@ -1,7 +1,7 @@
 //! The repository: one store prefix, opened with one key.
 //!
-//! Opening reads the configuration, finds the slot that the password or key file opens, learns every epoch and every
-//! certificate, and compares with what this host saw before.
+//! Opening reads the configuration, finds the slot that the password or key file opens, learns every epoch and which
+//! keys were removed, and compares with what this host saw before. Certificates come with the objects that they vouch for.
 //!
 //! Invariant: nothing of the store is believed before its signature leads back to the owner whom the slot names.
 //! Never here: what is done with the repository; each verb has a file of its own.
@@ -23,6 +23,12 @@ use crate::offload::Offload;
 
 /// Requests at once where many small objects are read.
 pub(crate) const REQUESTS_MAX: usize = 16;
+/// Longer objects are read one at a time.
+const SHORT_OBJECT_LEN_MAX: u64 = 1 << 20;
+/// What a frame and its seal add to a record at most, in bytes.
+const FRAME_LEN_MAX: u64 = 4 << 10;
+/// The longest object of one record, in bytes.
+const RECORD_OBJECT_LEN_MAX: u64 = pack::codec::RECORD_LEN_MAX as u64 + FRAME_LEN_MAX;
 
 /// How a repository is opened.
 #[derive(Debug, Clone)]
@@ -131,21 +137,59 @@ pub(crate) async fn read_config(store: &SharedStore) -> Result<Config, EngineErr
     Err(damage.unwrap_or_else(|| EngineError::NoRepository { place: store.describe() }))
 }
 
-/// Reads every object below `prefix`, a few at a time. What vanishes meanwhile is left out.
-pub(crate) async fn read_all(store: &SharedStore, prefix: &str) -> Result<Vec<(ObjectInfo, Bytes)>, EngineError> {
-    let listed: Vec<_> = store.list(prefix).try_collect().await?;
-    let read = futures::stream::iter(listed)
-        .map(|info| async move {
-            match store.get(&info.name).await {
-                Ok(bytes) => Ok(Some((info, bytes))),
-                Err(StoreError::NotFound { .. }) => Ok(None),
-                Err(error) => Err(EngineError::from(error)),
-            }
-        })
-        .buffered(REQUESTS_MAX);
-    let mut objects: Vec<_> = read.try_filter_map(|object| async { Ok(object) }).try_collect().await?;
-    objects.sort_by(|one, other| one.0.name.cmp(&other.0.name));
-    Ok(objects)
+/// The objects below `prefix`, by name. What has no name of the format's is not ours.
+pub(crate) async fn list(store: &SharedStore, prefix: &str) -> Result<Vec<ObjectInfo>, EngineError> {
+    let known = store.list(prefix).try_filter(|info| std::future::ready(names::is_known(&info.name)));
+    let mut listed: Vec<_> = known.try_collect().await?;
+    listed.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok(listed)
+}
+
+/// Reads `listed` objects and shows each, short ones first and several at once, then long ones one by one: whoever may write
+/// could fill the memory of all hosts with them. What vanishes meanwhile is left out.
+pub(crate) async fn visit_all<T>(
+    listed: Vec<ObjectInfo>,
+    read: impl AsyncFn(&ObjectInfo) -> Result<Option<T>, EngineError>,
+    mut visit: impl FnMut(ObjectInfo, T) -> Result<(), EngineError>,
+) -> Result<(), EngineError> {
+    let (short, long): (Vec<_>, Vec<_>) = listed.into_iter().partition(|info| info.len <= SHORT_OBJECT_LEN_MAX);
+    let read = &read;
+    let read = |info: ObjectInfo| async move { Ok::<_, EngineError>((read(&info).await?, info)) };
+    let short = futures::stream::iter(short).map(read).buffered(REQUESTS_MAX);
+    let mut objects = std::pin::pin!(short.chain(futures::stream::iter(long).then(read)));
+    while let Some((found, info)) = objects.try_next().await? {
+        found.map_or(Ok(()), |found| visit(info, found))?;
+    }
+    Ok(())
+}
+
+/// Reads an object that is one record, unless it is too long for that; none if it is gone.
+async fn read_record(store: &SharedStore, info: &ObjectInfo) -> Result<Option<Result<Bytes, PackError>>, EngineError> {
+    if info.len > RECORD_OBJECT_LEN_MAX {
+        return Ok(Some(Err(PackError::TooLong { len: info.len, len_max: RECORD_OBJECT_LEN_MAX })));
+    }
+    match store.get(&info.name).await {
+        Ok(bytes) => Ok(Some(Ok(bytes))),
+        Err(StoreError::NotFound { .. }) => Ok(None),
+        Err(error) => Err(EngineError::from(error)),
+    }
+}
+
+/// Shows what `open` makes of every object below `prefix`, which holds objects of one record each.
+pub(crate) async fn open_all<T>(
+    store: &SharedStore,
+    prefix: &str,
+    open: impl Fn(&ObjectInfo, &[u8]) -> Result<T, PackError>,
+) -> Result<Vec<(ObjectInfo, Result<T, PackError>)>, EngineError> {
+    let mut opened = Vec::new();
+    let visit = |info: ObjectInfo, read: Result<Bytes, PackError>| {
+        let found = read.and_then(|bytes| open(&info, &bytes));
+        opened.push((info, found));
+        Ok(())
+    };
+    visit_all(list(store, prefix).await?, async |info| read_record(store, info).await, visit).await?;
+    opened.sort_by(|one, other| one.0.name.cmp(&other.0.name));
+    Ok(opened)
 }
 
 async fn open_keyring(
@@ -154,8 +198,15 @@ async fn open_keyring(
     config: &Config,
     credential: Credential,
 ) -> Result<Keyring, EngineError> {
-    let slots = read_slots(store, config).await?;
-    let (name, slot, secrets) = open_slot(store, offload, config, credential, &slots).await?;
+    let (slots, copies) = futures::try_join!(read_slots(store, config), list(store, names::EPOCHS_COPY))?;
+    let opened = match open_slot(store, offload, config, credential.clone(), &slots).await {
+        Err(EngineError::WrongKey { .. }) => {
+            let lost = lost_slots(store, config, &slots).await?;
+            open_slot(store, offload, config, credential, &lost).await
+        }
+        opened => opened,
+    };
+    let (name, slot, secrets) = opened?;
     let mut keyring = Keyring {
         repository: config.repository,
         certificate: slot.certificate.clone(),
@@ -169,30 +220,106 @@ async fn open_keyring(
         let secrets = grant.open(&keyring.secrets.exchange, config.repository).map_err(EngineError::object(&name))?;
         keyring.epochs.insert(grant.epoch, secrets);
     }
-    for (info, bytes) in read_all(store, names::EPOCHS).await? {
-        let name = info.name;
-        let epoch = Epoch::decode(&bytes, config.owner, config.repository).map_err(EngineError::object(&name))?;
-        if name != names::epoch(epoch.number) {
-            let what = "an epoch lies under the name of another";
-            return Err(EngineError::object(name)(PackError::Inconsistent { what }));
+    for (info, epoch) in open_epochs(store, config).await? {
+        match epoch {
+            Ok(epoch) => keyring.learn(&epoch, info.modified_at).map_err(EngineError::object(&info.name))?,
+            Err(error @ PackError::Version { .. }) => return Err(EngineError::object(&info.name)(error)),
+            Err(error) => tracing::warn!("{} {error} and is passed over", info.name),
         }
-        keyring.learn(&epoch, info.modified_at).map_err(EngineError::object(&name))?;
+    }
+    let is_known = |info: &ObjectInfo| {
+        names::last(&info.name).parse().is_ok_and(|number: u32| keyring.publics.contains_key(&number))
+    };
+    if !copies.iter().all(is_known) {
+        learn_lost_epochs(store, config, &mut keyring).await?;
     }
     Ok(keyring)
+}
+
+/// Learns those epochs of which only the second copy is left.
+async fn learn_lost_epochs(store: &SharedStore, config: &Config, keyring: &mut Keyring) -> Result<(), EngineError> {
+    for (info, epoch) in
+        open_all(store, names::EPOCHS_COPY, |info, bytes| open_epoch(config, &info.name, bytes)).await?
+    {
+        if let Some(epoch) = epoch.ok().filter(|epoch| !keyring.publics.contains_key(&epoch.number)) {
+            tracing::warn!("{} is missing; its second copy is used", names::epoch(epoch.number));
+            keyring.learn(&epoch, info.modified_at).map_err(EngineError::object(&info.name))?;
+        }
+    }
+    Ok(())
+}
+
+/// Every epoch, in their order; of one that is damaged or missing, the second copy if that is right.
+pub(crate) async fn open_epochs(
+    store: &SharedStore,
+    config: &Config,
+) -> Result<Vec<(ObjectInfo, Result<Epoch, PackError>)>, EngineError> {
+    let mut epochs = open_all(store, names::EPOCHS, |info, bytes| open_epoch(config, &info.name, bytes)).await?;
+    for (info, epoch) in epochs.iter_mut().filter(|(_, epoch)| epoch.is_err()) {
+        if let Some(copy) = read_copy(store, &info.name).await?
+            && let Ok(right) = open_epoch(config, &info.name, &copy)
+        {
+            *epoch = Ok(right);
+        }
+    }
+    Ok(epochs)
+}
+
+/// Reads an epoch, whose number its name must be.
+pub(crate) fn open_epoch(config: &Config, name: &str, bytes: &[u8]) -> Result<Epoch, PackError> {
+    let epoch = Epoch::decode(bytes, config.owner, config.repository)?;
+    let is_named = name == names::epoch(epoch.number) || name == names::copy_of(&names::epoch(epoch.number));
+    if is_named { Ok(epoch) } else { Err(PackError::Inconsistent { what: "an epoch lies under the name of another" }) }
+}
+
+/// Reads a key slot, which is named after its bytes.
+pub(crate) fn open_slot_object(config: &Config, name: &str, bytes: &[u8]) -> Result<Slot, PackError> {
+    let slot = Slot::decode(bytes, config.owner, config.repository)?;
+    if names::last(name) == names::last(&names::key_slot(bytes)) { Ok(slot) } else { Err(PackError::Hash) }
+}
+
+/// The second copy of an object that is not right; none if there is none.
+async fn read_copy(store: &SharedStore, name: &str) -> Result<Option<Bytes>, EngineError> {
+    match store.get(&names::copy_of(name)).await {
+        Ok(bytes) => {
+            tracing::warn!("{name} is damaged; its second copy is used");
+            Ok(Some(bytes))
+        }
+        Err(StoreError::NotFound { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Every key slot that the owner signed. Others are passed over: anybody who may write could put them there.
 pub(crate) async fn read_slots(store: &SharedStore, config: &Config) -> Result<Vec<(String, Slot)>, EngineError> {
     let mut slots = Vec::new();
-    for (info, bytes) in read_all(store, names::KEYS).await? {
-        let name = info.name;
-        match Slot::decode(&bytes, config.owner, config.repository) {
-            Ok(slot) if name == names::key_slot(&bytes) => slots.push((name, slot)),
-            Ok(_) => tracing::warn!("{name} is not named after its content and is passed over"),
-            Err(error) => tracing::warn!("{name} {error} and is passed over"),
+    for (info, slot) in open_all(store, names::KEYS, |info, bytes| open_slot_object(config, &info.name, bytes)).await? {
+        let slot = match slot {
+            Ok(slot) => Ok(slot),
+            Err(error) => match read_copy(store, &info.name).await? {
+                Some(copy) => open_slot_object(config, &info.name, &copy),
+                None => Err(error),
+            },
+        };
+        match slot {
+            Ok(slot) => slots.push((info.name, slot)),
+            Err(error) => tracing::warn!("{} {error} and is passed over", info.name),
         }
     }
     Ok(slots)
+}
+
+/// Slots of which only the second copy is left, under the names that they had.
+async fn lost_slots(
+    store: &SharedStore,
+    config: &Config,
+    known: &[(String, Slot)],
+) -> Result<Vec<(String, Slot)>, EngineError> {
+    let copies = open_all(store, names::KEYS_COPY, |info, bytes| open_slot_object(config, &info.name, bytes)).await?;
+    let named = copies
+        .into_iter()
+        .filter_map(|(info, slot)| Some((format!("{}/{}", names::KEYS, names::last(&info.name)), slot.ok()?)));
+    Ok(named.filter(|(name, _)| known.iter().all(|(other, _)| other != name)).collect())
 }
 
 /// Tries the credential on each slot of its kind.

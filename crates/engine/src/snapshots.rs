@@ -5,17 +5,18 @@
 
 use std::collections::HashSet;
 
-use futures::{StreamExt, TryStreamExt};
 use pack::{Dead, Forgotten, Frame, PackError, Snapshot, SnapshotId, names};
 use seal::{Identity, ObjectKind};
 use store::{ObjectInfo, StoreError};
 
 use crate::EngineError;
 use crate::keyring::Writes;
-use crate::repository::{REQUESTS_MAX, Repository};
+use crate::repository::{Repository, list, open_all, visit_all};
 
 /// How often an object that does not open is read: a bad read is not a bad object.
 const READS_MAX: usize = 2;
+/// The longest object that is read as a snapshot, in bytes: what a store takes, so that none of ours is left out.
+const SNAPSHOT_LEN_MAX: u64 = store::OBJECT_LEN_MAX;
 
 /// Snapshots, and the names of objects that do not open, with why.
 pub(crate) type SnapshotsRead = (Vec<SnapshotInfo>, Vec<(String, PackError)>);
@@ -109,18 +110,19 @@ impl Repository {
     /// nothing.
     pub(crate) async fn read_forgotten(&self) -> Result<HashSet<String>, EngineError> {
         let mut hidden = HashSet::new();
-        for (info, bytes) in crate::repository::read_all(&self.store, names::FORGOTTEN).await? {
-            let repository = self.config.repository;
-            let frame = Frame::decode(&bytes, ObjectKind::Forgotten, repository);
-            let opened = frame.and_then(|frame| {
-                let record = Forgotten::open(&frame, |epoch| self.keyring.index_key_of(epoch), repository)?;
-                Ok((record, self.keyring.believes(&frame, Writes::Collection, info.modified_at)))
-            });
+        let repository = self.config.repository;
+        // Forgotten is for ever, whatever became of the key that did it: as for condemned lists, no time decides.
+        let open = |info: &ObjectInfo, bytes: &[u8]| {
+            let frame = Frame::decode(bytes, ObjectKind::Forgotten, repository)?;
+            let record = Forgotten::open(&frame, |epoch| self.keyring.index_key_of(epoch), repository)?;
+            let may_forget = self.keyring.certifies(&frame, Writes::Collection);
+            Ok((may_forget && info.name == names::forgotten(&record.snapshot)).then_some(record.snapshot))
+        };
+        for (info, opened) in open_all(&self.store, names::FORGOTTEN, open).await? {
             match opened {
-                Ok((record, true)) if info.name == names::forgotten(&record.snapshot) => {
-                    hidden.insert(record.snapshot.to_string());
-                }
-                _ => tracing::warn!("{} hides nothing: it is damaged, or not by a key that may forget", info.name),
+                Ok(Some(snapshot)) => drop(hidden.insert(snapshot.to_string())),
+                Ok(None) => tracing::warn!("{} hides nothing: it is not by a key that may forget", info.name),
+                Err(error) => tracing::warn!("{} {error}; it hides nothing", info.name),
             }
         }
         Ok(hidden)
@@ -151,18 +153,15 @@ impl Repository {
     ) -> Result<(), EngineError> {
         // In this order: prune deletes a snapshot first and what hides it last.
         let hidden = self.read_forgotten().await?;
-        let listed: Vec<ObjectInfo> = self.store.list(names::SNAPSHOTS).try_collect().await?;
+        let mut listed = list(&self.store, names::SNAPSHOTS).await?;
         self.warn_of_vanished(&listed.iter().map(|info| info.name.as_str()).collect(), &hidden).await?;
-        let mut reads =
-            futures::stream::iter(listed.into_iter().filter(|info| !hidden.contains(names::last(&info.name))))
-                .map(|info| async move { Ok::<_, EngineError>((self.read_snapshot(&info, origin).await?, info)) })
-                .buffered(REQUESTS_MAX);
-        while let Some((opened, info)) = reads.try_next().await? {
-            if let Some(read) = opened.transpose() {
-                visit(info.name, read);
-            }
-        }
-        Ok(())
+        listed.retain(|info| !hidden.contains(names::last(&info.name)));
+        let show = |info: ObjectInfo, read| {
+            visit(info.name, read);
+            Ok(())
+        };
+        let read = async |info: &ObjectInfo| Ok(self.read_snapshot(info, origin).await?.transpose());
+        visit_all(listed, read, show).await
     }
 
     /// Reads and opens one object; none for a tombstone, and if it is gone. Only what opened is remembered, and what
@@ -178,6 +177,9 @@ impl Repository {
             && let Ok(found) = self.open_snapshot(info, &bytes)
         {
             return Ok(Ok(found));
+        }
+        if info.len > SNAPSHOT_LEN_MAX {
+            return Ok(Err(PackError::TooLong { len: info.len, len_max: SNAPSHOT_LEN_MAX }));
         }
         let mut wrong = None;
         for _ in 0..READS_MAX {
@@ -204,7 +206,7 @@ impl Repository {
         let repository = self.config.repository;
         let wrong_name = PackError::Inconsistent { what: "its name is not an id" };
         let id = SnapshotId::from_hex(names::last(&info.name)).ok_or(wrong_name)?;
-        if self.is_tombstone(id, info, bytes) {
+        if self.is_tombstone(id, bytes) {
             return Ok(None);
         }
         let frame = Frame::decode(bytes, ObjectKind::SnapshotStructure, repository)?;
@@ -213,18 +215,21 @@ impl Repository {
             Some((index, self.keyring.exchange_of(epoch).cloned()))
         };
         let snapshot = Snapshot::open(&frame, id, keys, repository)?;
+        if !self.keyring.is_of(&frame, snapshot.structure.domain) {
+            return Err(PackError::Inconsistent { what: "of another domain than its signer" });
+        }
         let trusted = self.keyring.believes(&frame, Writes::Content, info.modified_at);
         let (len, stored_at) = (info.len, info.modified_at.as_nanos());
         Ok(Some(SnapshotInfo { id, snapshot, len, stored_at, trusted, signer: frame.signer }))
     }
 
-    /// Whether a collector that the owner vouches for declared this very writer dead. Anything else is no tombstone:
+    /// Whether a collector that the owner ever vouched for declared this very writer dead. Anything else is no tombstone:
     /// a damaged or forged one must not hide a snapshot.
-    fn is_tombstone(&self, id: SnapshotId, info: &ObjectInfo, bytes: &[u8]) -> bool {
+    pub(crate) fn is_tombstone(&self, id: SnapshotId, bytes: &[u8]) -> bool {
         let repository = self.config.repository;
         let Ok(frame) = Frame::decode(bytes, ObjectKind::Dead, repository) else { return false };
         let dead = Dead::open(&frame, |epoch| self.keyring.index_key_of(epoch), repository);
-        dead.is_ok_and(|dead| dead.writer == id) && self.keyring.believes(&frame, Writes::Collection, info.modified_at)
+        dead.is_ok_and(|dead| dead.writer == id) && self.keyring.certifies(&frame, Writes::Collection)
     }
 
     /// The one snapshot that is meant.

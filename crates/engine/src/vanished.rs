@@ -57,9 +57,9 @@ impl Repository {
         if gone.len() > NAMED_MAX {
             named.push(format!("and {} more", gone.len() - NAMED_MAX));
         }
-        let (subject, verb) = if gone.len() == 1 { ("a snapshot", "was") } else { ("snapshots", "were") };
+        let (subject, they) = if gone.len() == 1 { ("a snapshot", "it was") } else { ("snapshots", "they were") };
         self.cache.warn(format!(
-            "{subject} that this host has seen vanished from {}, and nothing there says that it {verb} forgotten: {}; \
+            "{subject} that this host has seen vanished from {}, and nothing there says that {they} forgotten: {}; \
              find out who removed what, or clear this host's cache to have it forget them",
             self.store.describe(),
             named.join(", ")

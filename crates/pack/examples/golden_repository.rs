@@ -131,7 +131,7 @@ fn keys(world: &mut World) {
         let grants = to.into_iter().map(|to| EpochGrant {
             to: to.identity,
             exchange: to.exchange,
-            grant: Grant::seal(number, &secrets, to, world.dice.bytes(), REPOSITORY).expect("seals"),
+            grant: Grant::seal(number, &secrets, to, world.dice.bytes().into(), REPOSITORY).expect("seals"),
         });
         let epoch = Epoch {
             number,
@@ -141,7 +141,9 @@ fn keys(world: &mut World) {
             revoked: Vec::new(),
             extension: Vec::new(),
         };
-        world.put(&names::epoch(number), &epoch.encode(&world.owner, REPOSITORY).expect("encodes"));
+        let epoch = epoch.encode(&world.owner, REPOSITORY).expect("encodes");
+        world.put(&names::epoch(number), &epoch);
+        world.put(&names::copy_of(&names::epoch(number)), &epoch);
     }
 }
 
@@ -151,7 +153,7 @@ fn slot(world: &mut World, role: Role, identity: IdentityKey, protector: Protect
     let certificate =
         Certificate::sign(role, exchange.public(), identity.identity(), 1, &world.owner, REPOSITORY).expect("signs");
     let secrets = SlotSecrets { exchange, identity: identity.clone(), owner: world.owner.identity() };
-    let grant = Grant::seal(1, &world.epochs[&1], &certificate, world.dice.bytes(), REPOSITORY).expect("seals");
+    let grant = Grant::seal(1, &world.epochs[&1], &certificate, world.dice.bytes().into(), REPOSITORY).expect("seals");
     let label = seal_record(b"laptop", &world.index_key(1), 1, world.dice.bytes(), REPOSITORY, ObjectKind::KeySlot);
     let slot = Slot {
         certificate: certificate.clone(),
@@ -164,6 +166,7 @@ fn slot(world: &mut World, role: Role, identity: IdentityKey, protector: Protect
     };
     let bytes = slot.encode(&identity, REPOSITORY).expect("encodes");
     world.put(&names::key_slot(&bytes), &bytes);
+    world.put(&names::copy_of(&names::key_slot(&bytes)), &bytes);
     certificate
 }
 
@@ -204,7 +207,7 @@ fn snapshot(world: &mut World, number: u8, epoch: u32, texts: &[&str; 2]) -> Sna
         program: "golden_repository".to_owned(),
         ..SnapshotBody::default()
     };
-    let (salt, seed) = (world.dice.bytes(), world.dice.bytes());
+    let (salt, seed) = (world.dice.bytes(), world.dice.bytes().into());
     let to = (epoch, world.public(epoch));
     let object =
         Snapshot::encode(&structure, &body, to, &key, salt, seed, &Signer::bare(world.owner.clone()), REPOSITORY)
@@ -350,7 +353,8 @@ fn pack_metadata(world: &mut World, epoch: u32, pages: Vec<MetaChunk>) -> Option
 
 fn pack(world: &mut World, epoch: u32, class: PackClass, blobs: Vec<(BlobKind, Pending)>) -> Option<PackEntry> {
     let key = world.index_key(epoch);
-    let mut seal = PackSeal::new(epoch, world.public(epoch), &key, world.dice.bytes(), REPOSITORY).expect("a seal");
+    let mut seal =
+        PackSeal::new(epoch, world.public(epoch), &key, world.dice.bytes().into(), REPOSITORY).expect("a seal");
     let mut builder = PackBuilder::new(class, &seal);
     let mut sealer = BlobSealer::new(3).expect("zstd");
     for (kind, chunks) in blobs.into_iter().filter(|(_, chunks)| !chunks.is_empty()) {

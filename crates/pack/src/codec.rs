@@ -9,11 +9,15 @@
 use bincode::config::{Configuration, Fixint, Limit, LittleEndian};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use zeroize::Zeroizing;
 
 use crate::PackError;
 
 /// The most bytes that one record may take in memory while it is decoded.
 pub const RECORD_LEN_MAX: usize = 64 << 20;
+
+/// The longest record of keys, in bytes.
+pub const SECRET_RECORD_LEN_MAX: usize = 1 << 10;
 
 /// Limits for shorter records. The library takes the memory that a string's count claims before it looks for the
 /// bytes, so a record may not claim much more than it is long.
@@ -35,6 +39,20 @@ pub fn encode<T: Serialize>(record: &T) -> Result<Vec<u8>, PackError> {
         Ok(bytes) if bytes.len() <= RECORD_LEN_MAX => Ok(bytes),
         _ => Err(too_long),
     }
+}
+
+/// Encodes a record that holds keys: at most [`SECRET_RECORD_LEN_MAX`] bytes, in one place that is wiped when dropped. (A
+/// buffer that grows leaves copies behind.)
+///
+/// # Errors
+///
+/// [`PackError::Inconsistent`] if it is longer.
+pub fn encode_secret<T: Serialize>(record: &T) -> Result<Zeroizing<Vec<u8>>, PackError> {
+    let mut bytes = Zeroizing::new(vec![0; SECRET_RECORD_LEN_MAX]);
+    let len = bincode::serde::encode_into_slice(record, &mut bytes, config::<RECORD_LEN_MAX>())
+        .map_err(|_| PackError::Inconsistent { what: "a record of keys is too long" })?;
+    bytes.truncate(len);
+    Ok(bytes)
 }
 
 /// Decodes all of `bytes`.

@@ -138,7 +138,6 @@ fn open<T: DeserializeOwned>(
 ) -> Result<T, PackError> {
     let sealed = frame.section(0)?;
     let epoch = seal::record_epoch(sealed).map_err(PackError::seal("the record"))?;
-    let key =
-        index_key(epoch).ok_or(PackError::Inconsistent { what: "sealed in an epoch that this key does not know" })?;
+    let key = index_key(epoch).ok_or(PackError::UnknownEpoch { epoch })?;
     codec::decode(&open_record(sealed, &key, repository, kind).map_err(PackError::seal("the record"))?)
 }

@@ -51,6 +51,20 @@ pub enum PackError {
         /// Which rule is broken.
         what: &'static str,
     },
+    /// Sealed when this key was not, or no longer, among those that the epoch was granted to.
+    #[error("is sealed in epoch {epoch}, which this key does not know")]
+    UnknownEpoch {
+        /// The epoch.
+        epoch: u32,
+    },
+    /// Longer than any object of its kind can be.
+    #[error("is {len} bytes, and no object of its kind is longer than {len_max}")]
+    TooLong {
+        /// Bytes found.
+        len: u64,
+        /// Bytes allowed.
+        len_max: u64,
+    },
     /// The name is the hash of other bytes.
     #[error("does not hash to its name")]
     Hash,
@@ -61,7 +75,7 @@ impl PackError {
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Version { .. } => ErrorKind::Invalid,
+            Self::Version { .. } | Self::UnknownEpoch { .. } => ErrorKind::Invalid,
             Self::Seal { source, .. } => source.kind(),
             _ => ErrorKind::Damaged,
         }

@@ -148,6 +148,13 @@ impl<'a> Frame<'a> {
         certificate.verify(owner, repository).ok().map(|()| certificate.role)
     }
 
+    /// The domain that the signer's certificate names; none for the owner, who is in all of them. Only as good as
+    /// [`Frame::role`].
+    #[must_use]
+    pub fn domain(&self) -> Option<[u8; 16]> {
+        self.certificate.as_ref().map(|certificate| certificate.domain)
+    }
+
     /// Section `at`.
     ///
     /// # Errors

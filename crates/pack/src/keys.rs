@@ -171,7 +171,7 @@ impl Grant {
         seed: LetterSeed,
         repository: RepositoryId,
     ) -> Result<Self, PackError> {
-        let plain = Zeroizing::new(codec::encode(&secrets.for_role(to.role))?);
+        let plain = codec::encode_secret(&secrets.for_role(to.role))?;
         let letter = seal_letter(&plain, to.exchange, epoch, seed, repository, ObjectKind::Grant)
             .map_err(PackError::seal("a grant's"))?;
         Ok(Self { epoch, letter })
@@ -224,7 +224,7 @@ impl Slot {
         salt: SealId,
         repository: RepositoryId,
     ) -> Result<Vec<u8>, PackError> {
-        let plain = Zeroizing::new(codec::encode(secrets)?);
+        let plain = codec::encode_secret(secrets)?;
         seal_record(&plain, key, 0, salt, repository, ObjectKind::KeySlot).map_err(PackError::seal("a slot's secrets"))
     }
 

@@ -1,11 +1,12 @@
 //! Where each object lies, relative to the repository's root.
 //!
 //! ```text
-//! config  config-copy  keys/<hash>  epochs/<n>  packs/<2 hex>/<pack id>  index/<segment id>
+//! config  config-copy  keys/<hash>  keys-copy/<hash>  epochs/<n>  epochs-copy/<n>  packs/<2 hex>/<pack id>  index/<segment id>
 //! snapshots/<id>  forgotten/<id>  writers/<id>/{announced,seen,lease-<k>}  condemned/<id>
 //! ```
 //!
 //! Invariant: names are ASCII, show no content, and are never reused.
+//! Invariant: whatever lists objects leaves out names of other forms ([`is_known`]).
 //! Never here: reading a listing.
 
 use crate::{CondemnedId, PackId, SegmentId, SnapshotId};
@@ -16,8 +17,12 @@ pub const CONFIG: &str = "config";
 pub const CONFIG_COPY: &str = "config-copy";
 /// Prefix of key slots.
 pub const KEYS: &str = "keys";
+/// Prefix of their second copies.
+pub const KEYS_COPY: &str = "keys-copy";
 /// Prefix of epochs.
 pub const EPOCHS: &str = "epochs";
+/// Prefix of their second copies.
+pub const EPOCHS_COPY: &str = "epochs-copy";
 /// Prefix of packs.
 pub const PACKS: &str = "packs";
 /// Prefix of index segments.
@@ -41,6 +46,12 @@ pub fn key_slot(bytes: &[u8]) -> String {
 #[must_use]
 pub fn epoch(number: u32) -> String {
     format!("{EPOCHS}/{number:010}")
+}
+
+/// The second copy of a key slot or an epoch, byte for byte the same.
+#[must_use]
+pub fn copy_of(name: &str) -> String {
+    name.split_once('/').map_or_else(|| name.to_owned(), |(prefix, rest)| format!("{prefix}-copy/{rest}"))
 }
 
 /// A pack.
@@ -90,6 +101,32 @@ pub fn lease(id: &SnapshotId, k: u32) -> String {
 #[must_use]
 pub fn condemned(id: &CondemnedId) -> String {
     format!("{CONDEMNED}/{id}")
+}
+
+/// Whether an object of this name is one of the format's. Others may lie beside: they are nobody's business.
+#[must_use]
+pub fn is_known(name: &str) -> bool {
+    let parts: Vec<&str> = name.split('/').collect();
+    match parts.as_slice() {
+        [CONFIG | CONFIG_COPY] => true,
+        [KEYS | KEYS_COPY | INDEX, id] => is_hex(id, 64),
+        [EPOCHS | EPOCHS_COPY, number] => is_number(number, 10),
+        [PACKS, folder, id] => is_hex(id, 64) && id.get(..2) == Some(folder),
+        [SNAPSHOTS | FORGOTTEN | CONDEMNED, id] => is_hex(id, 32),
+        [WRITERS, id, "announced" | "seen"] => is_hex(id, 32),
+        [WRITERS, id, lease] => {
+            is_hex(id, 32) && lease.strip_prefix("lease-").is_some_and(|renewal| is_number(renewal, 6))
+        }
+        _ => false,
+    }
+}
+
+fn is_hex(text: &str, len: usize) -> bool {
+    text.len() == len && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+fn is_number(text: &str, len: usize) -> bool {
+    text.len() == len && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// The last part of a name.

@@ -16,6 +16,7 @@ use seal::{
     Binding, ChunkId, ExchangeKey, ExchangePublic, ObjectKind, Purpose, RECORD_OVERHEAD, RepositoryId, SealId, Secret,
     Suite, open_record, seal_record, unwrap_key, wrap_key,
 };
+use zeroize::Zeroizing;
 
 use crate::columns::{self, Cursor, count};
 use crate::{BlobKind, BlobRow, FORMAT_VERSION, PackClass, PackError, PackId, SealRow, Trailer};
@@ -39,7 +40,7 @@ pub struct PackSeal {
 }
 
 impl PackSeal {
-    /// Fresh keys for a pack, wrapped to the public key of `epoch`. `seed` is 80 fresh random bytes.
+    /// Fresh keys for a pack, wrapped to the public key of `epoch`. `seed` is 80 fresh random bytes, wiped after use.
     ///
     /// # Errors
     ///
@@ -48,13 +49,14 @@ impl PackSeal {
         epoch: u32,
         public: ExchangePublic,
         index_key: &Secret,
-        seed: [u8; 80],
+        seed: Zeroizing<[u8; 80]>,
         repository: RepositoryId,
     ) -> Result<Self, PackError> {
-        let mut seed = Cursor::new(&seed, "a seed");
-        let key = Secret::new(seed.array()?);
-        let ephemeral = Secret::new(seed.array()?);
-        let seal_id: SealId = seed.array()?;
+        let short = PackError::Truncated { len: seed.len(), what: "a seed" };
+        let (key, rest) = seed.split_first_chunk().ok_or(short.clone())?;
+        let (ephemeral, rest) = rest.split_first_chunk().ok_or(short.clone())?;
+        let (key, ephemeral) = (Secret::copied(key), Secret::copied(ephemeral));
+        let seal_id: SealId = *rest.first_chunk().ok_or(short)?;
         let suite = Suite::default();
         let binding = key_binding(suite, repository, seal_id, epoch);
         let wrapped = wrap_key(&key, public, ephemeral, binding).map_err(PackError::seal("the epoch's"))?;
@@ -243,8 +245,7 @@ pub fn read_trailer(
     repository: RepositoryId,
 ) -> Result<Trailer, PackError> {
     let epoch = seal::record_epoch(sealed).map_err(PackError::seal("the trailer"))?;
-    let key =
-        index_key(epoch).ok_or(PackError::Inconsistent { what: "sealed in an epoch that this key does not know" })?;
+    let key = index_key(epoch).ok_or(PackError::UnknownEpoch { epoch })?;
     let plain = open_record(sealed, &key, repository, ObjectKind::Trailer).map_err(PackError::seal("the trailer"))?;
     let mut cursor = Cursor::new(&plain, "a trailer");
     let packed_len = cursor.u32()? as usize;

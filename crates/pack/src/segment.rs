@@ -84,8 +84,7 @@ impl Segment {
     ) -> Result<Self, PackError> {
         let sealed = frame.section(0)?;
         let epoch = seal::record_epoch(sealed).map_err(PackError::seal("the segment"))?;
-        let key = index_key(epoch)
-            .ok_or(PackError::Inconsistent { what: "sealed in an epoch that this key does not know" })?;
+        let key = index_key(epoch).ok_or(PackError::UnknownEpoch { epoch })?;
         let packed =
             open_record(sealed, &key, repository, ObjectKind::Segment).map_err(PackError::seal("the segment"))?;
         Self::decode(&columns::decompress(&packed, columns::SEGMENT_LEN_MAX)?)

@@ -171,15 +171,18 @@ impl Snapshot {
         keys: impl Fn(u32) -> Option<(Secret, Option<ExchangeKey>)>,
         repository: RepositoryId,
     ) -> Result<Self, PackError> {
-        let unknown = PackError::Inconsistent { what: "sealed in an epoch that this key does not know" };
         let sealed = frame.section(0)?;
         let epoch = seal::record_epoch(sealed).map_err(PackError::seal("the snapshot"))?;
-        let (index_key, exchange) = keys(epoch).ok_or(unknown)?;
+        let (index_key, exchange) = keys(epoch).ok_or(PackError::UnknownEpoch { epoch })?;
         let plain = open_record(sealed, &index_key, repository, ObjectKind::SnapshotStructure)
             .map_err(PackError::seal("the snapshot"))?;
         let structure: SnapshotStructure = codec::decode(&plain)?;
         if structure.id != id {
             return Err(PackError::Inconsistent { what: "a snapshot lies under the name of another" });
+        }
+        let letter_epoch = seal::letter_epoch(frame.section(1)?).map_err(PackError::seal("the snapshot's body"))?;
+        if letter_epoch != epoch {
+            return Err(PackError::Inconsistent { what: "a snapshot's halves are of different epochs" });
         }
         let body = exchange.map(|exchange| Self::open_body(frame, &exchange, repository)).transpose()?;
         if body.as_ref().is_some_and(|body| body.components.len() != structure.components.len()) {

@@ -12,6 +12,7 @@
 
 use chacha20poly1305::ChaCha20Poly1305;
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
+use zeroize::Zeroizing;
 
 use crate::wrap::{ExchangeKey, ExchangePublic, WRAPPED_LEN, WrappedKey, unwrap_key, wrap_key};
 use crate::{Binding, ObjectKind, Purpose, RepositoryId, SealError, SealId, Secret, Suite};
@@ -87,8 +88,8 @@ fn parse(sealed: &[u8]) -> Result<(u32, SealId, &[u8]), SealError> {
     Ok((u32::from_le_bytes(*epoch), *salt, body))
 }
 
-/// Fresh random bytes for one letter: its key, the ephemeral exchange key and the salt.
-pub type LetterSeed = [u8; 80];
+/// Fresh random bytes for one letter: its key, the ephemeral exchange key and the salt. Wiped after use.
+pub type LetterSeed = Zeroizing<[u8; 80]>;
 
 /// Seals `plaintext` as a letter: a record under a one-time key, which is wrapped to `recipient`.
 ///
@@ -110,8 +111,8 @@ pub fn seal_letter(
     let (key, rest) = seed.split_first_chunk::<32>().ok_or(SealError::Sealed)?;
     let (ephemeral, rest) = rest.split_first_chunk::<32>().ok_or(SealError::Sealed)?;
     let salt = *rest.first_chunk::<16>().ok_or(SealError::Sealed)?;
-    let key = Secret::new(*key);
-    let wrapped = wrap_key(&key, recipient, Secret::new(*ephemeral), binding(repository, kind, salt, epoch))?;
+    let key = Secret::copied(key);
+    let wrapped = wrap_key(&key, recipient, Secret::copied(ephemeral), binding(repository, kind, salt, epoch))?;
     let mut out = wrapped.0.to_vec();
     out.extend_from_slice(&seal_record(plaintext, &key, epoch, salt, repository, kind)?);
     Ok(out)

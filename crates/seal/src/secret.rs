@@ -17,6 +17,24 @@ impl Secret {
         Self(bytes)
     }
 
+    /// A secret that `fill` writes in its place, so that no copy of it is left behind.
+    #[must_use]
+    pub fn filled(fill: impl FnOnce(&mut [u8; 32])) -> Self {
+        let mut secret = Self([0; 32]);
+        fill(&mut secret.0);
+        secret
+    }
+
+    /// A copy of `bytes`.
+    #[must_use]
+    pub fn copied(bytes: &[u8; 32]) -> Self {
+        Self::filled(|secret| secret.copy_from_slice(bytes))
+    }
+
+    pub(crate) const fn expose_mut(&mut self) -> &mut [u8; 32] {
+        &mut self.0
+    }
+
     /// The bytes themselves, for the ciphers.
     #[must_use]
     pub const fn expose(&self) -> &[u8; 32] {

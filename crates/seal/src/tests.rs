@@ -111,7 +111,7 @@ proptest! {
 }
 
 fn letter_seed(byte: u8) -> LetterSeed {
-    std::array::from_fn(|at| byte.wrapping_add(at as u8))
+    LetterSeed::new(std::array::from_fn(|at| byte.wrapping_add(at as u8)))
 }
 
 #[test]

@@ -94,16 +94,16 @@ pub fn unwrap_key(wrapped: &WrappedKey, recipient: &ExchangeKey, binding: Bindin
     let (tag, _) = rest.split_first_chunk::<16>().ok_or(truncated)?;
     let public = ExchangePublic(*public);
     let kek = kek(&recipient.exchange(public)?, public, recipient.public());
-    let mut key = *sealed;
+    let mut key = Secret::copied(sealed);
     ChaCha20Poly1305::new(kek.expose().into())
         .decrypt_inout_detached(
             &binding.nonce().into(),
             &binding.to_bytes(),
-            key.as_mut_slice().into(),
+            key.expose_mut().as_mut_slice().into(),
             &Tag::from(*tag),
         )
         .map_err(|_| SealError::Sealed)?;
-    Ok(Secret::new(key))
+    Ok(key)
 }
 
 fn kek(shared: &Secret, ephemeral: ExchangePublic, recipient: ExchangePublic) -> Secret {

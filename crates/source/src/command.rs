@@ -8,11 +8,15 @@
 //! Ctrl-C reaches us first.
 //!
 //! Invariant: a command that was not waited for is killed with its whole group when the producer is dropped.
+//! Invariant: a command that has a [`Patience`] is never waited for longer than that.
 //! Never here: judging whether the output is whole; that takes the format's own end mark too.
 
+mod consumer;
 mod stderr;
+mod watch;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::io;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
@@ -29,8 +33,11 @@ use tokio_util::io::poll_read_buf;
 
 use crate::error::SourceError;
 use stderr::StderrTail;
+use watch::Watch;
 
+pub use consumer::Consumer;
 pub use stderr::STDERR_TAIL_LEN_MAX;
+pub use watch::Patience;
 
 /// Bytes per item of the stream; only the last is shorter.
 pub const ITEM_LEN: usize = 1024 * 1024;
@@ -41,8 +48,8 @@ const PIPE_LEN: usize = 1024 * 1024;
 /// How long stderr may stay open after the command itself ended, because something it started holds it.
 const STDERR_AFTER_END_FOR: Duration = Duration::from_secs(2);
 
-/// What to run.
-#[derive(Debug, Clone, Default)]
+/// What to run. `Debug` shows the names of the variables alone: values may be passwords.
+#[derive(Clone, Default)]
 pub struct CommandLine {
     /// The program, looked up in `PATH` if it has no slash.
     pub program: OsString,
@@ -54,12 +61,23 @@ pub struct CommandLine {
     pub env_hidden: Vec<OsString>,
     /// Where it runs; our own working directory if `None`.
     pub cwd: Option<PathBuf>,
+    /// How long it may be silent and take.
+    pub patience: Patience,
 }
 
 impl CommandLine {
     /// A program with its arguments, in our own environment and working directory.
     pub fn new(program: impl Into<OsString>, args: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
         Self { program: program.into(), args: args.into_iter().map(Into::into).collect(), ..Self::default() }
+    }
+}
+
+impl fmt::Debug for CommandLine {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&OsString> = self.env.iter().map(|(name, _)| name).collect();
+        let mut shown = out.debug_struct("CommandLine");
+        shown.field("program", &self.program).field("args", &self.args).field("env", &names);
+        shown.field("env_hidden", &self.env_hidden).field("cwd", &self.cwd).finish()
     }
 }
 
@@ -102,6 +120,7 @@ pub struct Producer {
     stderr: StderrTail,
     buffer: BytesMut,
     bytes: u64,
+    watch: Watch,
 }
 
 /// The child and its process group, killed on drop unless waited for.
@@ -121,7 +140,7 @@ impl Producer {
     /// [`SourceError::Spawn`] if there is no such program or it cannot be run.
     pub fn spawn(command: &CommandLine, on_stderr: impl FnMut(&[u8]) + Send + 'static) -> Result<Self, SourceError> {
         let failed = |source| SourceError::Spawn { program: command.program.clone(), source };
-        let mut child = tokio_command(command).spawn().map_err(failed)?;
+        let mut child = tokio_command(command).stdin(Stdio::null()).spawn().map_err(failed)?;
         let missing = || io::Error::other("its output is not a pipe");
         let stdout = child.stdout.take().ok_or_else(|| failed(missing()))?;
         let stderr = child.stderr.take().ok_or_else(|| failed(missing()))?;
@@ -134,7 +153,15 @@ impl Producer {
             stderr: StderrTail::follow(stderr, on_stderr),
             buffer: BytesMut::new(),
             bytes: 0,
+            watch: Watch::new(command.patience),
         })
+    }
+
+    /// Limits how long the command may take, counted from now. What it was given stays until it is given another.
+    #[must_use]
+    pub fn with_patience(mut self, patience: Patience) -> Self {
+        self.watch = Watch::new(patience);
+        self
     }
 
     /// Bytes of output read so far.
@@ -150,29 +177,38 @@ impl Producer {
     ///
     /// # Errors
     ///
-    /// [`SourceError::Pipe`] if it cannot be waited for.
+    /// [`SourceError::Pipe`] if it cannot be waited for, [`SourceError::Server`] with [`Fault::Busy`] if it does not
+    /// end within its patience; then it was killed.
+    ///
+    /// [`Fault::Busy`]: crate::Fault::Busy
     pub async fn finish(mut self) -> Result<ProducerEnd, SourceError> {
         drop(self.stdout.take());
-        let waited = self.group.child.wait().await;
-        let ended = waited.map_err(|source| SourceError::Pipe { program: self.program.clone(), source })?;
+        let program = self.program.clone();
+        let status = self.watch.limit(&program, self.group.end(&program)).await??;
         let stderr_tail = self.stderr.finish(STDERR_AFTER_END_FOR).await;
-        let status = match ended.code() {
-            Some(code) => ProducerStatus::Exited(code),
-            None => ProducerStatus::Signalled(ended.signal().unwrap_or_default()),
-        };
         Ok(ProducerEnd { status, stderr_tail, bytes: self.bytes })
     }
 
     /// Reads until an item is full or the output ends.
-    fn poll_item(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
+    fn poll_item(&mut self, context: &mut Context<'_>) -> Poll<Result<Bytes, SourceError>> {
         let Some(stdout) = &mut self.stdout else { return Poll::Ready(Ok(Bytes::new())) };
         if self.buffer.capacity() == 0 {
             self.buffer.reserve(ITEM_LEN);
         }
         while self.buffer.len() < ITEM_LEN {
-            if ready!(poll_read_buf(Pin::new(&mut *stdout), context, &mut self.buffer))? == 0 {
-                self.stdout = None;
-                break;
+            match poll_read_buf(Pin::new(&mut *stdout), context, &mut self.buffer) {
+                Poll::Ready(Ok(0)) => {
+                    self.stdout = None;
+                    break;
+                }
+                Poll::Ready(Ok(_)) => self.watch.progress(),
+                Poll::Ready(Err(source)) => {
+                    return Poll::Ready(Err(SourceError::Pipe { program: self.program.clone(), source }));
+                }
+                Poll::Pending => {
+                    let expired = ready!(self.watch.poll_expired(context));
+                    return Poll::Ready(Err(expired.error(&self.program)));
+                }
             }
         }
         Poll::Ready(Ok(std::mem::take(&mut self.buffer).freeze()))
@@ -189,11 +225,22 @@ impl Stream for Producer {
                 self.bytes += data.len() as u64;
                 Poll::Ready(Some(Ok(data)))
             }
-            Err(source) => {
+            Err(error) => {
                 self.stdout = None;
-                Poll::Ready(Some(Err(SourceError::Pipe { program: self.program.clone(), source })))
+                Poll::Ready(Some(Err(error)))
             }
         }
+    }
+}
+
+impl Group {
+    async fn end(&mut self, program: &OsStr) -> Result<ProducerStatus, SourceError> {
+        let waited = self.child.wait().await;
+        let ended = waited.map_err(|source| SourceError::Pipe { program: program.to_owned(), source })?;
+        Ok(match ended.code() {
+            Some(code) => ProducerStatus::Exited(code),
+            None => ProducerStatus::Signalled(ended.signal().unwrap_or_default()),
+        })
     }
 }
 
@@ -214,7 +261,7 @@ fn tokio_command(command: &CommandLine) -> tokio::process::Command {
         started.env_remove(name);
     }
     started.args(&command.args).envs(command.env.iter().map(|(name, value)| (name, value)));
-    started.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    started.stdout(Stdio::piped()).stderr(Stdio::piped());
     started.process_group(0).kill_on_drop(true);
     if let Some(cwd) = &command.cwd {
         started.current_dir(cwd);

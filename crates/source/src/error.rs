@@ -174,6 +174,14 @@ pub enum SourceError {
         /// What the system said.
         source: io::Error,
     },
+    /// What is to be restored to is no directory.
+    #[error("target {} is a {found}, not a directory", shown(.target))]
+    TargetKind {
+        /// The target.
+        target: PathBuf,
+        /// What it is.
+        found: &'static str,
+    },
     /// A symbolic link stands where a directory of the target should be: what is behind it was not touched.
     #[error("{} is behind a symbolic link, which is never followed", shown(.path))]
     BehindLink {
@@ -242,6 +250,11 @@ pub enum Fault {
 }
 
 impl SourceError {
+    /// What a server, or the program that speaks to it, did not do. `place` never has a password in it.
+    pub(crate) fn server(place: impl Into<String>, fault: Fault, what: impl Into<String>) -> Self {
+        Self::Server { place: place.into(), what: what.into(), fault }
+    }
+
     /// What a caller can do about it.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
@@ -255,6 +268,7 @@ impl SourceError {
             | Self::PathInvalid { .. }
             | Self::NotAFile { .. }
             | Self::NoOpenat2 { .. }
+            | Self::TargetKind { .. }
             | Self::BehindLink { .. }
             | Self::Occupied { .. }
             | Self::MountPoint { .. } => ErrorKind::Invalid,

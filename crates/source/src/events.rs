@@ -76,7 +76,8 @@ pub enum Layout {
 /// The same entry in an earlier snapshot, of which this one differs by the blocks that come.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Base {
-    /// Blocks of the earlier file that are still there; those from here on are zero unless they come.
+    /// Blocks of the earlier file that are still there; those from here on, and those that it never had, are zero
+    /// unless they come.
     pub block_count: u64,
     /// Length of the whole file now, in bytes.
     pub len: u64,

@@ -13,15 +13,25 @@
 
 pub mod blocking;
 pub mod command;
+pub mod dump;
 pub mod entry;
 mod error;
+pub mod etcd;
 pub mod events;
 mod fds;
 pub mod files;
+pub mod kubernetes;
 mod observe;
 mod owners;
+pub mod postgres;
+pub mod redis;
+mod secret;
 pub mod sink;
+pub mod sqlite;
 pub mod stdin;
+mod tls;
 mod xattrs;
 
 pub use error::{ErrorKind, Fault, ProblemKind, SourceError, SourceProblem};
+pub use secret::Secret;
+pub use tls::Tls;

@@ -28,6 +28,7 @@ mod remove;
 use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -38,7 +39,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 pub use file::SinkFile;
-pub use look::Existing;
+pub use look::{Existing, is_zero};
 pub use metadata::OwnerPolicy;
 
 use crate::entry::{EntryKind, EntryPath};
@@ -65,16 +66,20 @@ pub struct Target {
 }
 
 impl Target {
-    /// Opens the directory at `dir`, created with its parents if it is missing. `dir` itself may be reached
-    /// through symbolic links: it is the operator's choice.
+    /// Opens the directory at `dir`, created with its parents if it is missing: then for its owner only. `dir` itself may
+    /// be reached through symbolic links: it is the operator's choice.
     ///
     /// # Errors
     ///
-    /// [`SourceError::Target`] if it cannot be opened or may not be written to; [`SourceError::NoOpenat2`] if the kernel cannot keep
+    /// [`SourceError::TargetKind`] if it is something else; [`SourceError::Target`] if it cannot be opened or may not be written to; [`SourceError::NoOpenat2`] if the kernel cannot keep
     /// writes beneath it, as before Linux 5.6.
     pub fn open(dir: &Path) -> Result<Self, SourceError> {
         let failed = |source| SourceError::Target { target: dir.to_owned(), source };
-        std::fs::create_dir_all(dir).map_err(failed)?;
+        create_private(dir).map_err(|error| match std::fs::metadata(dir) {
+            Ok(there) if there.is_file() => SourceError::TargetKind { target: dir.to_owned(), found: "file" },
+            Ok(there) if !there.is_dir() => SourceError::TargetKind { target: dir.to_owned(), found: "special file" },
+            _ => failed(error),
+        })?;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let top = openat(CWD, dir, flags, Mode::empty()).map_err(|error| failed(error.into()))?;
         match open_beneath(top.as_fd(), b".", flags, Mode::empty()) {
@@ -95,8 +100,8 @@ impl Target {
         })
     }
 
-    /// Whether something of another kind that has an entry's name is removed (a directory with all that is in
-    /// it). By default it is not, and the call fails with [`SourceError::Occupied`].
+    /// Whether something of another kind that has an entry's name is removed: never a directory with something in it.
+    /// Where it is not, the call fails with [`SourceError::Occupied`].
     #[must_use]
     pub fn replace_other_kinds(mut self, replace: bool) -> Self {
         self.replace_other_kinds = replace;
@@ -157,7 +162,7 @@ impl Target {
 
     /// Makes `path` a further name of what `existing` names in this target.
     ///
-    /// Anything but a directory that has the name is replaced; a directory too if other kinds are.
+    /// Anything but a directory that has the name is replaced; an empty directory too if other kinds are.
     ///
     /// # Errors
     ///
@@ -173,7 +178,8 @@ impl Target {
         self.create_or_replace(path, "create hard link", create, |kind| *kind != EntryKind::Directory)
     }
 
-    /// Makes a named pipe, socket or device; one of the same kind that is there is replaced.
+    /// Makes a named pipe, socket or device. One that is there and equal is kept if this is its only name; else what is of
+    /// the same kind is replaced.
     ///
     /// # Errors
     ///
@@ -190,6 +196,9 @@ impl Target {
             }
         };
         let parent = self.parent_of(path)?;
+        if self.existing(path)?.is_some_and(|there| there.kind == *kind && there.links == 1) {
+            return Ok(());
+        }
         let create = || mknodat(&parent, path.name(), file_type, MODE_PRIVATE_FILE, device);
         self.create_or_replace(path, "create special file", create, |there| there.is_same_kind(kind))
     }
@@ -253,19 +262,22 @@ impl Target {
             created => return created.map_err(|error| self.failed(path.as_bytes(), action, error)),
         }
         match self.existing(path)? {
-            Some(there) if alike(&there.kind) => self.remove(path)?,
+            Some(there) if alike(&there.kind) => self.unlink(path)?,
             Some(there) => self.make_way(path, &there.kind)?,
             None => {}
         }
         create().map_err(|error| self.failed(path.as_bytes(), action, error))
     }
 
-    /// Removes what has an entry's name and is of another kind, if that is wanted.
+    /// Removes what has an entry's name and is of another kind, if that is wanted and nothing is in it.
     fn make_way(&self, path: &EntryPath, found: &EntryKind) -> Result<(), SourceError> {
-        if self.replace_other_kinds {
-            return self.remove(path);
+        let occupied = |found| Err(SourceError::Occupied { path: self.shown(path.as_bytes()), found });
+        match (self.replace_other_kinds, found) {
+            (false, found) => occupied(found.noun()),
+            (true, EntryKind::Directory) if !self.remove_if_empty(path)? => occupied("directory that is not empty"),
+            (true, EntryKind::Directory) => Ok(()),
+            (true, _) => self.unlink(path),
         }
-        Err(SourceError::Occupied { path: self.shown(path.as_bytes()), found: found.noun() })
     }
 
     fn parent_of(&self, path: &EntryPath) -> Result<Arc<OwnedFd>, SourceError> {
@@ -320,6 +332,17 @@ impl Target {
     fn shown(&self, path: &[u8]) -> PathBuf {
         use std::os::unix::ffi::OsStrExt as _;
         self.path.join(std::ffi::OsStr::from_bytes(path))
+    }
+}
+
+/// Makes a directory that only its owner enters, and those above it as anybody would make them.
+fn create_private(dir: &Path) -> io::Result<()> {
+    if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        std::fs::create_dir_all(parent)?;
+    }
+    match std::fs::DirBuilder::new().mode(MODE_PRIVATE_DIR.as_raw_mode()).create(dir) {
+        Err(_) if dir.is_dir() => Ok(()),
+        made => made,
     }
 }
 

@@ -120,12 +120,16 @@ async fn clear(args: &ClearArgs, ctx: &Context) -> Result<Outcome, CommandError>
         None => vec![ctx.unless_interrupted(in_use(ctx)).await?],
     };
     let options = CacheOptions::new(&folder);
+    // What processes that crashed left behind goes even where there is no cache.
+    let there = |repository: &&RepositoryId| folder.join(repository.to_string()).exists();
+    let cleared: Vec<_> = chosen.iter().filter(there).map(ToString::to_string).collect();
     for repository in &chosen {
         index_cache::clear(&options, *repository).map_err(EngineError::from)?;
     }
-    let cleared: Vec<_> = chosen.iter().map(ToString::to_string).collect();
     if ctx.ui.is_json {
         ctx.ui.json(&cleared)?;
+    } else if cleared.is_empty() {
+        ctx.ui.note("there was no cache to clear");
     } else {
         ctx.ui.note(format_args!("{} cleared", human::counted(cleared.len() as u64, "cache", "caches")));
     }

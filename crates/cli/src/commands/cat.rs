@@ -12,6 +12,11 @@ use crate::commands::selection::SelectionArgs;
 use crate::context::Context;
 use crate::error::{CommandError, Outcome};
 
+/// Written out: clap would show options that come from the environment as if they were required.
+const USAGE: &str = "\
+backstay cat [OPTIONS] SNAPSHOT[:PATH]
+       backstay cat [OPTIONS] --at TIME [:PATH]";
+
 const EXAMPLES: &str = "\
 Examples:
   backstay cat latest:/etc/hosts
@@ -25,7 +30,7 @@ const CHUNKS_AT_ONCE: usize = 256;
 ///
 /// A snapshot of a stream has only one file, which need not be named.
 #[derive(Debug, Args)]
-#[command(after_long_help = EXAMPLES)]
+#[command(after_long_help = EXAMPLES, override_usage = USAGE)]
 pub(crate) struct CatArgs {
     #[command(flatten)]
     selection: SelectionArgs,

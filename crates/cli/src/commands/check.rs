@@ -99,12 +99,22 @@ fn tell(report: &CheckReport, ui: &Ui) -> Result<(), CommandError> {
         }
     }
     ui.note(summary(report));
-    if !report.damages.is_empty() {
+    let (healing, lost): (Vec<_>, Vec<_>) = report.damages.iter().partition(|damage| is_made_again(&damage.object));
+    if !healing.is_empty() {
         ui.hint(hints::AFTER_DAMAGE);
-    } else if report.unclear_count > 0 {
+    }
+    if !lost.is_empty() {
+        ui.hint(hints::AFTER_LOSS);
+    } else if report.damages.is_empty() && report.unclear_count > 0 {
         ui.hint(hints::AFTER_UNCLEAR);
     }
     Ok(())
+}
+
+/// Whether a backup makes an object again: those that hold content and the way to it, not keys, snapshots and settings.
+fn is_made_again(object: &str) -> bool {
+    use pack::names::{CONFIG, EPOCHS, KEYS, SNAPSHOTS};
+    !object.starts_with(CONFIG) && ![KEYS, EPOCHS, SNAPSHOTS].contains(&object.split('/').next().unwrap_or_default())
 }
 
 fn summary(report: &CheckReport) -> String {

@@ -14,6 +14,11 @@ use crate::context::Context;
 use crate::error::{CommandError, Outcome};
 use crate::human::{self, escaped};
 
+/// Written out: clap would show options that come from the environment as if they were required.
+const USAGE: &str = "\
+backstay ls [OPTIONS] SNAPSHOT[:PATH]
+       backstay ls [OPTIONS] --at TIME [:PATH]";
+
 const EXAMPLES: &str = "\
 Examples:
   backstay ls latest
@@ -29,7 +34,7 @@ const NANOS_PER_SEC: i64 = 1_000_000_000;
 ///
 /// With --json, one object a line.
 #[derive(Debug, Args)]
-#[command(after_long_help = EXAMPLES)]
+#[command(after_long_help = EXAMPLES, override_usage = USAGE)]
 pub(crate) struct LsArgs {
     /// Show mode, owner, group, length and time as well
     #[arg(short, long)]
@@ -49,6 +54,9 @@ struct Document<'a> {
     kind: &'static str,
     content_len: Option<u64>,
     link_target: Option<String>,
+    /// The target's bytes, where they are not UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    link_target_hex: Option<String>,
     mode: u32,
     uid: u32,
     gid: u32,
@@ -131,14 +139,17 @@ fn nanos(time: Time) -> i64 {
 /// Names which are not UTF-8 have their bytes escaped, as in the plain listing.
 fn json(listed: &ListedEntry) -> String {
     let entry = &listed.entry;
+    let link_target = if let EntryKind::Symlink { target } = &entry.kind { Some(target.as_slice()) } else { None };
+    let bytes_of = |bytes: &[u8]| std::str::from_utf8(bytes).is_err().then(|| hex::encode(bytes));
     let name = |bytes: &[u8]| std::str::from_utf8(bytes).map_or_else(|_| escaped(bytes).to_string(), str::to_owned);
     let document = Document {
         component: &listed.component,
         path: name(&entry.path),
-        path_hex: std::str::from_utf8(&entry.path).is_err().then(|| hex::encode(&entry.path)),
+        path_hex: bytes_of(&entry.path),
         kind: human::kind_word(&entry.kind),
         content_len: if let EntryKind::File { len } = entry.kind { Some(len) } else { None },
-        link_target: if let EntryKind::Symlink { target } = &entry.kind { Some(name(target)) } else { None },
+        link_target: link_target.map(name),
+        link_target_hex: link_target.and_then(bytes_of),
         mode: entry.mode,
         uid: entry.uid,
         gid: entry.gid,

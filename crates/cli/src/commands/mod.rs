@@ -9,11 +9,14 @@ mod cat;
 mod cat_object;
 mod check;
 mod completions;
+mod config;
 mod init;
 mod key;
 mod ls;
 mod man;
 mod restore;
+mod restore_to;
+mod run;
 mod selection;
 mod snapshot_document;
 mod snapshots;
@@ -29,6 +32,7 @@ use crate::error::{CommandError, Outcome};
 pub(crate) enum Command {
     Init(init::InitArgs),
     Backup(Box<backup::BackupArgs>),
+    Run(run::RunArgs),
     Snapshots(snapshots::SnapshotsArgs),
     Ls(ls::LsArgs),
     Cat(cat::CatArgs),
@@ -39,6 +43,8 @@ pub(crate) enum Command {
     Key(key::KeyCommand),
     #[command(subcommand)]
     Cache(cache::CacheCommand),
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
     CatObject(cat_object::CatObjectArgs),
     Completions(completions::CompletionsArgs),
     #[command(hide = true)]
@@ -51,6 +57,7 @@ impl Command {
         match self {
             Self::Init(args) => init::run(args, ctx).await,
             Self::Backup(args) => backup::run(args, ctx).await,
+            Self::Run(args) => run::run(args, ctx).await,
             Self::Snapshots(args) => ctx.unless_interrupted(snapshots::run(args, ctx)).await,
             Self::Ls(args) => ctx.unless_interrupted(ls::run(args, ctx)).await,
             Self::Cat(args) => ctx.unless_interrupted(cat::run(args, ctx)).await,
@@ -59,6 +66,7 @@ impl Command {
             Self::Stats(args) => ctx.unless_interrupted(stats::run(args, ctx)).await,
             Self::Key(command) => command.run(ctx).await,
             Self::Cache(command) => command.run(ctx).await,
+            Self::Config(command) => command.run(ctx).await,
             Self::CatObject(args) => ctx.unless_interrupted(cat_object::run(args, ctx)).await,
             Self::Completions(args) => completions::run(args, ctx),
             Self::Man(args) => man::run(args),

@@ -3,7 +3,7 @@
 //! Invariant: with `--delete`, what would be removed is shown first, and removed only with `--yes`.
 //! Never here: writing files.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use serde::Serialize;
 use source::sink::OwnerPolicy;
 use tokio::time::sleep;
 
+use crate::commands::restore_to;
 use crate::commands::selection::SelectionArgs;
 use crate::context::Context;
 use crate::error::{CommandError, Outcome};
@@ -22,27 +23,49 @@ use crate::human;
 use crate::problems::{ProblemDocument, documents, tell_problems};
 use crate::watch::Watch;
 
+/// Written out: clap would show options that come from the environment as if they were required.
+const USAGE: &str = "\
+backstay restore [OPTIONS] --target <DIR> SNAPSHOT[:PATH] [COMPONENT]
+       backstay restore [OPTIONS] --target <DIR> --at TIME [:PATH]
+       backstay restore [OPTIONS] --to <PLACE> SNAPSHOT COMPONENT";
+
 const EXAMPLES: &str = "\
 Examples:
   backstay restore latest --target /tmp/restored
   backstay restore latest:/etc/nginx --target /tmp/nginx --verify
   backstay restore --at '2026-11-19 14:30' --host web1 --target /srv/web1
-  backstay restore latest:/srv/www --target /srv/www --delete --dry-run";
+  backstay restore latest db --source nightly --to postgres://postgres@db2.example/shop";
 
 /// How long an interrupted restore may go on to end in good order. Dropping it loses nothing that the next one would
 /// not find out: what is in the target is compared.
 const ENDING_FOR: Duration = Duration::from_secs(2);
 
+/// What an ordinary user is told who did not name an owner.
+const OWNED: &str =
+    "all that was restored belongs to you: only root can give files to their owners (--owner name tries)";
+
 /// Restore a snapshot, or one path of it, to a directory
 ///
-/// A whole snapshot is restored below the target with the paths that it has; a path of it is restored as the target
-/// itself. What is there already is compared, and only what differs is written.
+/// A whole snapshot is restored below the target with the paths that it has. Of a path, a directory becomes the target
+/// itself, with its owner and permissions; anything else goes into the target under its own name. What is there already
+/// is compared, and only what differs is written.
 #[derive(Debug, Args)]
-#[command(after_long_help = EXAMPLES)]
+#[command(after_long_help = EXAMPLES, override_usage = USAGE)]
 pub(crate) struct RestoreArgs {
-    /// Where to: a directory, made if it is missing
-    #[arg(short, long, value_name = "DIR")]
-    target: PathBuf,
+    #[command(flatten)]
+    selection: SelectionArgs,
+
+    /// Only this component of a snapshot of several
+    #[arg(value_name = "COMPONENT")]
+    component: Option<String>,
+
+    /// Where to: a directory, made if it is missing, then for its owner only
+    #[arg(short, long, value_name = "DIR", required_unless_present = "to")]
+    target: Option<PathBuf>,
+
+    /// Into a server, or laid out for one: postgres://HOST/DATABASE, a folder for Redis, - for stdout
+    #[arg(long, value_name = "PLACE", conflicts_with = "target")]
+    to: Option<String>,
 
     /// Restore only what matches, as in .gitignore, against paths in the snapshot
     #[arg(long, value_name = "PATTERN", help_heading = "What is restored")]
@@ -56,9 +79,9 @@ pub(crate) struct RestoreArgs {
     #[arg(long, value_enum, default_value = "always", help_heading = "What is restored")]
     overwrite: OverwriteArg,
 
-    /// Whom restored files belong to
-    #[arg(long, value_enum, default_value = "name", help_heading = "What is restored")]
-    owner: OwnerArg,
+    /// Whom restored files belong to [default: name for root, none for others]
+    #[arg(long, value_enum, help_heading = "What is restored")]
+    owner: Option<OwnerArg>,
 
     /// Also remove what the snapshot does not have, within the directories that it has; needs --yes
     #[arg(long, help_heading = "What is restored")]
@@ -72,12 +95,16 @@ pub(crate) struct RestoreArgs {
     #[arg(long)]
     verify: bool,
 
-    /// Say what would be done, and do nothing
+    /// Compare with what is there and say what would be done, with -v entry by entry; do nothing
     #[arg(short = 'n', long)]
     dry_run: bool,
+}
 
-    #[command(flatten)]
-    selection: SelectionArgs,
+impl RestoreArgs {
+    /// Where to; clap asks for it unless there is a `--to`.
+    fn target(&self) -> &Path {
+        self.target.as_deref().unwrap_or(Path::new(""))
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -109,6 +136,13 @@ struct Document {
     content_len: u64,
     written_len: u64,
     kept_len: u64,
+    /// Of a dry run: entries that would be made, changed, or are right already.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    new_count: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    changed_count: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    same_count: Option<u64>,
     deleted_count: u64,
     deleted: Vec<String>,
     skipped_count: u64,
@@ -121,10 +155,17 @@ struct Document {
 pub(crate) async fn run(args: &RestoreArgs, ctx: &Context) -> Result<Outcome, CommandError> {
     let repository = ctx.open_repository().await?;
     let snapshot = ctx.unless_interrupted(args.selection.select(&repository, ctx)).await?;
+    let snapshot = match &args.component {
+        Some(component) => restore_to::only(&snapshot, component)?,
+        None => snapshot,
+    };
+    if let Some(place) = &args.to {
+        return ctx.unless_interrupted(restore_to::run(&repository, &snapshot, place, ctx)).await;
+    }
     if args.delete && !args.yes && !args.dry_run {
         let plan = restore(args, ctx, &repository, &snapshot, true).await?;
         tell(args, ctx, &snapshot, &plan, true)?;
-        return Err(CommandError::Unconfirmed { target: args.target.clone() });
+        return Err(CommandError::Unconfirmed { target: args.target().to_owned() });
     }
     let report = restore(args, ctx, &repository, &snapshot, args.dry_run).await?;
     tell(args, ctx, &snapshot, &report, args.dry_run)
@@ -152,10 +193,16 @@ async fn restore(
 }
 
 impl RestoreArgs {
+    /// Only root can give files away, so others are taken to want none of that unless they say so.
+    fn owner(&self) -> OwnerArg {
+        let default = if geteuid().is_root() { OwnerArg::Name } else { OwnerArg::None };
+        self.owner.unwrap_or(default)
+    }
+
     fn request(&self, dry_run: bool) -> RestoreRequest {
         RestoreRequest {
             path: self.selection.path().to_vec(),
-            target: self.target.clone(),
+            target: self.target().to_owned(),
             overwrite: match self.overwrite {
                 OverwriteArg::Always => Overwrite::Always,
                 OverwriteArg::IfChanged => Overwrite::IfChanged,
@@ -164,7 +211,7 @@ impl RestoreArgs {
             delete: self.delete,
             include: self.include.clone(),
             exclude: self.exclude.clone(),
-            owners: match self.owner {
+            owners: match self.owner() {
                 OwnerArg::Name => OwnerPolicy::ByName,
                 OwnerArg::Number => OwnerPolicy::ByNumber,
                 OwnerArg::None => OwnerPolicy::Keep,
@@ -189,6 +236,12 @@ fn tell(
         if report.problems.iter().any(|problem| problem.message.starts_with("owner of ")) && !geteuid().is_root() {
             ctx.ui.hint(hints::OWNERS);
         }
+        if !args.delete && report.problems.iter().any(|problem| problem.message.contains("that is not empty")) {
+            ctx.ui.hint(hints::IN_THE_WAY);
+        }
+        if args.owner.is_none() && args.owner() == OwnerArg::None && !is_dry_run {
+            ctx.ui.note(OWNED);
+        }
         if is_dry_run {
             tell_deletions(report, ctx);
         }
@@ -209,11 +262,19 @@ fn tell_deletions(report: &RestoreReport, ctx: &Context) {
     }
 }
 
-/// `dry run of snapshot 1a2b3c4d: 41 entries, 190.7 MiB would be restored`.
+/// `dry run of snapshot 1a2b3c4d: 41 entries, 190.7 MiB; 3 would be new, 2 changed; 1.2 MiB would be written, …`.
 fn plan(snapshot: &SnapshotInfo, report: &RestoreReport) -> String {
     let entries = human::counted(report.entry_count, "entry", "entries");
+    let foreseen = &report.foreseen;
     let mut text = format!("dry run of snapshot {}: {entries}", human::short(&snapshot.id));
-    text.push_str(&format!(", {} would be restored", human::size(report.content_len)));
+    text.push_str(&format!(", {}", human::size(report.content_len)));
+    text.push_str(&format!("; {} would be new", human::count(foreseen.new_count)));
+    text.push_str(&format!(", {} changed", human::count(foreseen.changed_count)));
+    text.push_str(&format!(", {} are right already", human::count(foreseen.same_count)));
+    if report.skipped_count > 0 {
+        text.push_str(&format!(", {} left alone", human::count(report.skipped_count)));
+    }
+    text.push_str(&format!("; {} would be written", human::size(report.written_len)));
     if report.deleted_count > 0 {
         text.push_str(&format!(", {} would be deleted", human::counted(report.deleted_count, "entry", "entries")));
     }
@@ -243,12 +304,15 @@ fn summary(snapshot: &SnapshotInfo, report: &RestoreReport) -> String {
 fn document(args: &RestoreArgs, snapshot: &SnapshotInfo, report: &RestoreReport, is_dry_run: bool) -> Document {
     Document {
         snapshot_id: snapshot.id.to_string(),
-        target: args.target.display().to_string(),
+        target: args.target().display().to_string(),
         is_dry_run,
         entry_count: report.entry_count,
         content_len: report.content_len,
         written_len: report.written_len,
         kept_len: report.kept_len,
+        new_count: is_dry_run.then_some(report.foreseen.new_count),
+        changed_count: is_dry_run.then_some(report.foreseen.changed_count),
+        same_count: is_dry_run.then_some(report.foreseen.same_count),
         deleted_count: report.deleted_count,
         deleted: report.deleted.clone(),
         skipped_count: report.skipped_count,

@@ -1,6 +1,6 @@
 //! Which snapshots are meant: by name, by time, by host, tag and source.
 //!
-//! Invariant: `latest` and `--at` choose among what the filters leave.
+//! Invariant: `latest` and `--at` choose among what the filters leave; with a path, among what has it.
 //! Never here: listing.
 
 use clap::Args;
@@ -8,6 +8,7 @@ use engine::{Repository, Selector, SnapshotFilter, SnapshotInfo};
 
 use crate::context::Context;
 use crate::error::CommandError;
+use crate::human::{self, escaped};
 use crate::words::{Reference, moment};
 
 /// Which snapshots count at all.
@@ -32,7 +33,7 @@ pub(crate) struct FilterArgs {
 pub(crate) struct SelectionArgs {
     /// A snapshot, by `latest` or the start of its id, and a path within it
     ///
-    /// Beside --at only the path is given, as `:PATH`.
+    /// Beside --at only the path is given, as `:PATH`. With a path, `latest` and --at mean the newest snapshot that has it.
     #[arg(value_name = "SNAPSHOT[:PATH]", value_parser = Reference::parser(), required_unless_present = "at")]
     reference: Option<Reference>,
 
@@ -42,6 +43,13 @@ pub(crate) struct SelectionArgs {
 
     #[command(flatten)]
     filter: FilterArgs,
+}
+
+/// `1a2b3c4d (files of web1, 2026-11-19 14:30:05)`.
+fn shown(info: &SnapshotInfo) -> String {
+    let structure = &info.snapshot.structure;
+    let (source, host) = (escaped(structure.source.as_bytes()), escaped(structure.host.as_bytes()));
+    format!("{} ({source} of {host}, {})", human::short(&info.id), human::local_time(structure.started_at))
 }
 
 impl FilterArgs {
@@ -57,9 +65,16 @@ impl SelectionArgs {
         self.reference.as_ref().map_or(&[], |reference| reference.path.as_slice())
     }
 
-    /// Looks the snapshot up.
+    /// Looks the snapshot up, and says so if it is not the newest, as that has nothing at the path.
     pub(crate) async fn select(&self, repository: &Repository, ctx: &Context) -> Result<SnapshotInfo, CommandError> {
-        Ok(repository.select(&self.selector(ctx)?, &self.filter.filter()).await?)
+        let (selector, filter) = (self.selector(ctx)?, self.filter.filter());
+        let chosen = repository.select_holding(&selector, &filter, self.path()).await?;
+        if let Some(newest) = &chosen.passed_over {
+            let path = escaped(self.path());
+            let (taken, newest) = (shown(&chosen.snapshot), shown(newest));
+            ctx.ui.note(format_args!("/{path} is not in the newest snapshot, {newest}; taking {taken}"));
+        }
+        Ok(chosen.snapshot)
     }
 
     fn selector(&self, ctx: &Context) -> Result<Selector, CommandError> {

@@ -3,8 +3,10 @@
 //! Invariant: what the key in use may not open is absent, not empty.
 //! Never here: the table for people.
 
+use std::collections::BTreeMap;
+
 use engine::SnapshotInfo;
-use pack::{Component, ComponentBody, SnapshotBody, SnapshotState};
+use pack::{Component, ComponentBody, ComponentState, SnapshotBody, SnapshotState};
 use serde::Serialize;
 
 use crate::human::rfc3339;
@@ -37,6 +39,9 @@ pub(crate) struct SnapshotDocument {
 struct ComponentDocument {
     name: String,
     kind: String,
+    state: &'static str,
+    started_at: String,
+    ended_at: String,
     entry_count: u64,
     content_len: u64,
     new_len: u64,
@@ -51,6 +56,7 @@ struct BodyDocument {
     command: Vec<String>,
     cutter: Option<String>,
     problems: Vec<String>,
+    facts: BTreeMap<String, String>,
     stderr: String,
 }
 
@@ -89,10 +95,22 @@ pub(crate) const fn state_word(state: SnapshotState) -> &'static str {
     }
 }
 
+/// Complete, partial or failed, as a word.
+pub(crate) const fn component_word(state: ComponentState) -> &'static str {
+    match state {
+        ComponentState::Complete => "complete",
+        ComponentState::Partial => "partial",
+        ComponentState::Failed => "failed",
+    }
+}
+
 fn components(components: &[Component], body: Option<&SnapshotBody>) -> Vec<ComponentDocument> {
     let document = |(at, component): (usize, &Component)| ComponentDocument {
         name: component.name.clone(),
         kind: component.kind.clone(),
+        state: component_word(component.state),
+        started_at: rfc3339(component.started_at),
+        ended_at: rfc3339(component.ended_at),
         entry_count: component.entry_count,
         content_len: component.content_len,
         new_len: component.new_len,
@@ -109,6 +127,7 @@ fn body_document(body: &ComponentBody) -> BodyDocument {
         command: words(&body.command),
         cutter: Some(body.cutter.clone()).filter(|cutter| !cutter.is_empty()),
         problems: body.problems.clone(),
+        facts: body.facts.iter().cloned().collect(),
         stderr: text(&body.stderr),
     }
 }

@@ -13,6 +13,7 @@ use crate::error::{CommandError, Outcome};
 use crate::human;
 use crate::paint::Paint;
 use crate::table::{Align, Table};
+use crate::words::moment;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -37,14 +38,22 @@ const COLUMNS: [(&str, Align); 8] = [
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct SnapshotsArgs {
+    /// Only those that began at or before this time: 2026-11-19, "2026-11-19 14:30", yesterday, "2 days ago"
+    #[arg(long, value_name = "TIME", help_heading = "Which snapshots")]
+    at: Option<String>,
+
     #[command(flatten)]
     filter: FilterArgs,
 }
 
 /// Lists them.
 pub(crate) async fn run(args: &SnapshotsArgs, ctx: &Context) -> Result<Outcome, CommandError> {
+    let at = args.at.as_deref().map(|at| moment(at, &ctx.now())).transpose()?;
     let repository = ctx.open_repository().await?;
-    let snapshots = repository.snapshots(&args.filter.filter()).await?;
+    let mut snapshots = repository.snapshots(&args.filter.filter()).await?;
+    if let Some(at) = at {
+        snapshots.retain(|info| i128::from(info.snapshot.structure.started_at) <= at.as_nanosecond());
+    }
     if ctx.ui.is_json {
         ctx.ui.json(&snapshots.iter().map(SnapshotDocument::new).collect::<Vec<_>>())?;
     } else if snapshots.is_empty() {

@@ -1,5 +1,8 @@
 //! Assembling a component: chunks to the packer, entries to pages, pages to the packer.
 //!
+//! Entries of trees come in order. Those of databases come as the database sends them: they wait, with at most 32
+//! references to their content each, until all are there and can be sorted.
+//!
 //! Invariant: an entry gets into a page only after all of its chunks went to the packer.
 //! Never here: reading, naming content.
 
@@ -8,6 +11,7 @@ use std::sync::Arc;
 use pack::BlobKind;
 use pack::manifest::{Child, Content, ContentBuilder, Entry, EntryKind, MetaChunk, Spans, TreeBuilder, TreeRoot};
 use seal::ChunkNamer;
+use tokio::sync::Mutex;
 
 use crate::backup::batch::{Batch, Item};
 use crate::backup::files::Problems;
@@ -15,14 +19,31 @@ use crate::backup::name::Named;
 use crate::backup::packer::Packer;
 use crate::budget::Held;
 use crate::index::Index;
+use crate::repository::Repository;
 use crate::{EngineError, Progress};
 
 /// Pages that wait for one lookup.
 const PAGES_MAX: usize = 64;
 
+/// Entries that may wait to be sorted, at some 300 bytes each and at most 32 references to content.
+const WAITING_MAX: usize = 1 << 20;
+
+/// Whether entries come sorted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Order {
+    Sorted,
+    Any,
+}
+
+/// An entry with its sort key and content.
+type Waiting = (Vec<u8>, Entry, Vec<Child>);
+
 /// Builds one component.
 pub(crate) struct Assembler<'p, 'a> {
-    packer: &'p mut Packer<'a>,
+    packer: &'p Mutex<Packer<'a>>,
+    repository: &'a Repository,
+    /// Which component, counted from 0.
+    component: usize,
     index: Index,
     namer: ChunkNamer,
     progress: Arc<Progress>,
@@ -30,18 +51,26 @@ pub(crate) struct Assembler<'p, 'a> {
     current: Option<(Box<Entry>, ContentBuilder)>,
     pages: Vec<MetaChunk>,
     problems: Problems,
+    /// Entries that wait to be sorted.
+    waiting: Option<Vec<Waiting>>,
+    /// Bytes of content that were new to the repository.
+    new_len: u64,
 }
 
 impl<'p, 'a> Assembler<'p, 'a> {
     pub(crate) fn new(
-        packer: &'p mut Packer<'a>,
+        packer: &'p Mutex<Packer<'a>>,
+        repository: &'a Repository,
+        (component, order): (usize, Order),
         index: Index,
         progress: Arc<Progress>,
         problems: Problems,
     ) -> Result<Self, EngineError> {
-        let namer = packer.repository().keyring.namer()?;
+        let namer = repository.keyring.namer()?;
         Ok(Self {
             packer,
+            repository,
+            component,
             index,
             namer,
             progress,
@@ -49,6 +78,8 @@ impl<'p, 'a> Assembler<'p, 'a> {
             current: None,
             pages: Vec::new(),
             problems,
+            waiting: (order == Order::Any).then(Vec::new),
+            new_len: 0,
         })
     }
 
@@ -67,14 +98,23 @@ impl<'p, 'a> Assembler<'p, 'a> {
                     let (id, known) = ids.next().ok_or_else(out_of_step)?;
                     if !known {
                         let own = held.split(bytes.len());
-                        self.packer.add(BlobKind::Data, id, &bytes, own).await?;
+                        let is_new =
+                            self.packer.lock().await.add(self.component, BlobKind::Data, id, &bytes, own).await?;
+                        self.new_len += if is_new { bytes.len() as u64 } else { 0 };
                     }
                     self.progress.add_len(bytes.len() as u64);
                     self.content(Child::chunk(id, bytes.len() as u64)).await?;
                 }
+                Item::Known(child) => {
+                    let (_, known) = ids.next().ok_or_else(out_of_step)?;
+                    if !known {
+                        return Err(EngineError::BaseLost { what: format!("chunk {}", child.id) });
+                    }
+                    self.content(child).await?;
+                }
                 Item::Hole(len) => self.content(Child::hole(len)).await?,
                 Item::End { is_whole } => self.end(is_whole).await?,
-                Item::Whole(entry, children) => self.entry(*entry, &children).await?,
+                Item::Whole(entry, children) => self.entry(*entry, children).await?,
             }
         }
         Ok(())
@@ -94,11 +134,23 @@ impl<'p, 'a> Assembler<'p, 'a> {
         entry.is_whole = is_whole;
         // What was read is what the entry says: streams tell their length only now, and files may have changed.
         entry.kind = EntryKind::File { len: children.iter().map(|child| child.len).sum() };
-        self.entry(*entry, &children).await
+        self.entry(*entry, children).await
     }
 
-    async fn entry(&mut self, entry: Entry, children: &[Child]) -> Result<(), EngineError> {
+    async fn entry(&mut self, entry: Entry, children: Vec<Child>) -> Result<(), EngineError> {
         self.progress.add_entries(1);
+        match &mut self.waiting {
+            Some(waiting) if waiting.len() >= WAITING_MAX => {
+                return Err(EngineError::Request { what: format!("a database of more than {WAITING_MAX} files") });
+            }
+            Some(waiting) => waiting.push((entry.sort_key(), entry, children)),
+            None => self.place(entry, &children).await?,
+        }
+        Ok(())
+    }
+
+    /// Puts the next entry, in order, into the tree.
+    async fn place(&mut self, entry: Entry, children: &[Child]) -> Result<(), EngineError> {
         let path = source::entry::escaped(&entry.path).to_string();
         if let Err(error) = self.tree.push(entry, children, &self.namer) {
             // Names or attributes that no page can hold: this entry is left out, the tree goes on.
@@ -117,8 +169,8 @@ impl<'p, 'a> Assembler<'p, 'a> {
     async fn flush_pages(&mut self) -> Result<(), EngineError> {
         let pages = std::mem::take(&mut self.pages);
         let index = self.index.clone();
-        let keeps_all = !self.packer.repository().keyring.opens_content();
-        let looked_up = self.packer.repository().offload.start(move || {
+        let keeps_all = !self.repository.keyring.opens_content();
+        let looked_up = self.repository.offload.start(move || {
             let ids: Vec<_> = pages.iter().map(|page| page.id).collect();
             let known = index.find(&ids)?;
             let (mut fresh, mut kept) = (Vec::new(), Vec::new());
@@ -135,18 +187,24 @@ impl<'p, 'a> Assembler<'p, 'a> {
             Ok::<_, EngineError>(fresh)
         });
         for page in looked_up.await?? {
-            self.packer.add(page.kind, page.id, &page.bytes, Held::none()).await?;
+            self.packer.lock().await.add(self.component, page.kind, page.id, &page.bytes, Held::none()).await?;
         }
         Ok(())
     }
 
-    /// Ends the component.
-    pub(crate) async fn finish(mut self) -> Result<TreeRoot, EngineError> {
+    /// Ends the component; gives its root, and the bytes of content that were new.
+    pub(crate) async fn finish(mut self) -> Result<(TreeRoot, u64), EngineError> {
+        let mut waiting = self.waiting.take().unwrap_or_default();
+        waiting.sort_by(|one, other| one.0.cmp(&other.0));
+        for (_, entry, children) in waiting {
+            self.place(entry, &children).await?;
+        }
         let tree = std::mem::take(&mut self.tree);
         let (root, pages) = tree.finish(&self.namer).map_err(EngineError::object("a page of entries"))?;
         self.pages.extend(pages);
         self.flush_pages().await?;
-        Ok(root)
+        self.packer.lock().await.end(self.component).await?;
+        Ok((root, self.new_len))
     }
 }
 

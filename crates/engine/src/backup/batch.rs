@@ -15,6 +15,8 @@ pub(crate) enum Item {
     Begin(Box<Entry>, CutterKind),
     /// A chunk of it.
     Chunk(Bytes),
+    /// Content that the parent snapshot has; looked up like a new chunk, and an error if it is gone.
+    Known(Child),
     /// Zeros that are not stored.
     Hole(u64),
     /// The content is over; whether it was read whole and unchanged.

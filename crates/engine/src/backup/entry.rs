@@ -38,7 +38,7 @@ pub(crate) fn with_state(mut entry: Entry, state: FileState) -> Entry {
 
 /// An entry for a stream that was read at `now` (nanoseconds since 1970).
 pub(crate) fn stream_entry(name: &str, now: i64) -> Entry {
-    let time = Time { secs: now.div_euclid(1_000_000_000), nanos: now.rem_euclid(1_000_000_000) as u32 };
+    let time = time_at(now);
     Entry {
         path: name.as_bytes().to_vec(),
         kind: EntryKind::File { len: 0 },
@@ -56,6 +56,11 @@ pub(crate) fn stream_entry(name: &str, now: i64) -> Entry {
         is_whole: true,
         child_count: 0,
     }
+}
+
+/// A moment as a manifest keeps it; `now` is in nanoseconds since 1970.
+pub(crate) fn time_at(now: i64) -> Time {
+    Time { secs: now.div_euclid(1_000_000_000), nanos: now.rem_euclid(1_000_000_000) as u32 }
 }
 
 fn time_of(time: source::entry::Time) -> Time {

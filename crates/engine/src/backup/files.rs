@@ -10,9 +10,7 @@
 //! Never here: ids, packs.
 
 use std::collections::{HashSet, VecDeque};
-use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use chunk::{CutterKind, Gear};
@@ -43,8 +41,9 @@ const WALK_LIST: usize = 64;
 /// Pieces of a large file, in bytes, and how many may wait.
 const PIECE_LEN: usize = 1 << 20;
 const PIECES_MAX: usize = 2;
-/// A small file that grows beyond this between walk and read is left to the next backup, in bytes.
-const GROWN_LEN_MAX: u64 = 16 << 20;
+/// By how much the files of a group may grow between walk and read, all together, in bytes; of the one that grows beyond
+/// that on, each is read like a large file. So little is held outside the budget.
+const GROWTH_LEN_MAX: u64 = 1 << 20;
 /// How often a file that changes while it is read is tried.
 const TRIES_MAX: usize = 2;
 /// Problems kept with their texts; more are only counted.
@@ -94,6 +93,13 @@ enum Planned {
 struct Group {
     planned: Vec<Planned>,
     len: u64,
+}
+
+/// What came of a group.
+struct GroupRead {
+    batch: Batch,
+    /// Those for which there was no room, because files have grown.
+    left: Vec<Planned>,
 }
 
 impl TreeReader {
@@ -174,7 +180,7 @@ impl TreeReader {
     /// Starts reading a group; waits while enough groups are under way.
     async fn start(
         &self,
-        reading: &mut VecDeque<JoinHandle<Result<Batch, EngineError>>>,
+        reading: &mut VecDeque<JoinHandle<Result<GroupRead, EngineError>>>,
         group: Group,
     ) -> Result<(), EngineError> {
         if group.planned.is_empty() {
@@ -193,13 +199,29 @@ impl TreeReader {
     /// Hands on the oldest groups until at most `left` are being read.
     async fn drain(
         &self,
-        reading: &mut VecDeque<JoinHandle<Result<Batch, EngineError>>>,
+        reading: &mut VecDeque<JoinHandle<Result<GroupRead, EngineError>>>,
         left: usize,
     ) -> Result<(), EngineError> {
         while reading.len() > left {
             let Some(oldest) = reading.pop_front() else { break };
-            let batch = oldest.await.map_err(|error| EngineError::Panicked { what: error.to_string() })??;
-            self.outlet.send(batch).await?;
+            let read = oldest.await.map_err(|error| EngineError::Panicked { what: error.to_string() })??;
+            self.outlet.send(read.batch).await?;
+            self.one_by_one(read.left).await?;
+        }
+        Ok(())
+    }
+
+    /// Hands on what had no room in its group: files are read like large ones.
+    async fn one_by_one(&self, planned: Vec<Planned>) -> Result<(), EngineError> {
+        for planned in planned {
+            match planned {
+                Planned::Read(found) => self.large(*found).await?,
+                Planned::Ready(item) => {
+                    let mut batch = Batch::new(Held::none());
+                    batch.items.push(item);
+                    self.outlet.send(batch).await?;
+                }
+            }
         }
         Ok(())
     }
@@ -273,29 +295,47 @@ fn len_of(found: &WalkedEntry) -> u64 {
     }
 }
 
-/// Reads and cuts a group of small files. Blocking.
-fn read_group(group: Group, held: Held, gear: &Arc<Gear>, cutter: Option<CutterKind>, problems: &Problems) -> Batch {
+/// Reads and cuts a group of small files, as far as they have not grown too much. Blocking.
+fn read_group(
+    group: Group,
+    held: Held,
+    gear: &Arc<Gear>,
+    cutter: Option<CutterKind>,
+    problems: &Problems,
+) -> GroupRead {
     let mut batch = Batch::new(held);
-    for planned in group.planned {
-        match planned {
-            Planned::Ready(item) => batch.items.push(item),
-            Planned::Read(found) => read_small(*found, gear, cutter, problems, &mut batch),
+    let mut room = group.len + GROWTH_LEN_MAX;
+    let mut planned = group.planned.into_iter();
+    while let Some(next) = planned.next() {
+        let grown = match next {
+            Planned::Ready(item) => {
+                batch.items.push(item);
+                None
+            }
+            Planned::Read(found) => read_small(*found, gear, cutter, problems, &mut room, &mut batch),
+        };
+        if let Some(found) = grown {
+            let left = std::iter::once(Planned::Read(found)).chain(planned).collect();
+            return GroupRead { batch, left };
         }
     }
-    batch
+    GroupRead { batch, left: Vec::new() }
 }
 
-/// Reads one small file, once more if it changed meanwhile.
+/// Reads one small file, once more if it changed meanwhile, and takes its bytes off `room`; gives it back if it does not
+/// fit in there any more.
 fn read_small(
     mut found: WalkedEntry,
     gear: &Arc<Gear>,
     cutter: Option<CutterKind>,
     problems: &Problems,
+    room: &mut u64,
     batch: &mut Batch,
-) {
+) -> Option<Box<WalkedEntry>> {
     for attempt in 1.. {
-        match read_once(&found, gear, cutter) {
-            Ok((entry, content, changed)) => {
+        match read_once(&found, gear, cutter, *room) {
+            Ok(None) => return Some(Box::new(found)),
+            Ok(Some(Read { entry, content, len, changed })) => {
                 if let Some(error) = changed {
                     if attempt < TRIES_MAX
                         && let Ok(again) = found.refreshed()
@@ -308,35 +348,55 @@ fn read_small(
                 } else {
                     batch.push_entry(entry, content, true);
                 }
-                return;
+                *room -= len;
+                return None;
             }
             Err(error) => {
                 let is_worth_it = matches!(error.kind(), ErrorKind::Changed | ErrorKind::Retry);
                 match found.refreshed() {
                     Ok(again) if attempt < TRIES_MAX && is_worth_it => found = again,
-                    _ => return problems.add(found.entry.path.to_string(), message(&error), true),
+                    _ => {
+                        problems.add(found.entry.path.to_string(), message(&error), true);
+                        return None;
+                    }
                 }
             }
         }
     }
+    None
 }
 
-type Read = (Entry, (CutterKind, Vec<Item>), Option<SourceError>);
+/// A small file.
+struct Read {
+    entry: Entry,
+    content: (CutterKind, Vec<Item>),
+    /// Bytes of data, holes aside.
+    len: u64,
+    /// What says that it changed meanwhile.
+    changed: Option<SourceError>,
+}
 
-fn read_once(found: &WalkedEntry, gear: &Arc<Gear>, cutter: Option<CutterKind>) -> Result<Read, SourceError> {
+/// Reads a file; none if it has more than `room` bytes of data.
+fn read_once(
+    found: &WalkedEntry,
+    gear: &Arc<Gear>,
+    cutter: Option<CutterKind>,
+    room: u64,
+) -> Result<Option<Read>, SourceError> {
     let mut reader = found.open_content()?;
     let entry = with_state(entry_of(&found.entry), reader.state());
     let mut cutting = Cutting::new(Arc::clone(gear), cutter);
     let mut items = Vec::new();
-    let mut left = GROWN_LEN_MAX;
+    let mut len = 0;
     while let Some(piece) = reader.next_piece(PIECE_LEN)? {
-        left = left.saturating_sub(piece.len());
-        if left == 0 {
-            let path = Path::new(OsStr::from_bytes(&entry.path)).to_path_buf();
-            return Err(SourceError::ChangedWhileRead { path });
-        }
         match piece {
-            Piece::Data(bytes) => items.extend(cutting.push(&bytes).into_iter().map(Item::Chunk)),
+            Piece::Data(bytes) => {
+                len += bytes.len() as u64;
+                if len > room {
+                    return Ok(None);
+                }
+                items.extend(cutting.push(&bytes).into_iter().map(Item::Chunk));
+            }
             Piece::Hole(len) => {
                 items.extend(cutting.flush().into_iter().map(Item::Chunk));
                 items.push(Item::Hole(len));
@@ -345,7 +405,7 @@ fn read_once(found: &WalkedEntry, gear: &Arc<Gear>, cutter: Option<CutterKind>) 
     }
     items.extend(cutting.flush().into_iter().map(Item::Chunk));
     let kind = cutting.kind().unwrap_or(CutterKind::DEFAULT);
-    Ok((entry, (kind, items), reader.finish().err()))
+    Ok(Some(Read { entry, content: (kind, items), len, changed: reader.finish().err() }))
 }
 
 impl Batch {
@@ -367,3 +427,6 @@ pub(crate) fn message(error: &SourceError) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,7 +12,7 @@ use crate::index::Index;
 /// A batch whose chunks have names.
 pub(crate) struct Named {
     pub(crate) batch: Batch,
-    /// For each chunk, in order: its id, and whether the repository has it.
+    /// For each chunk, new or known to the parent, in order: its id, and whether the repository has it.
     pub(crate) ids: Vec<(ChunkId, bool)>,
 }
 
@@ -20,6 +20,7 @@ pub(crate) struct Named {
 pub(crate) fn name(batch: Batch, namer: &ChunkNamer, index: &Index) -> Result<Named, EngineError> {
     let chunks = batch.items.iter().filter_map(|item| match item {
         Item::Chunk(bytes) => Some(namer.name(bytes)),
+        Item::Known(child) => Some(child.id),
         _ => None,
     });
     let ids: Vec<ChunkId> = chunks.collect();

@@ -20,10 +20,11 @@ use pack::{BlobKind, PackBuilder, PackClass, PackError, PackSeal};
 use seal::{BLOB_PLAIN_LEN_MAX, Binding, BlobSealer, ChunkId, ChunkNamer, SealError, Secret};
 
 use crate::EngineError;
+use crate::backup::request::COMPONENTS_AT_ONCE_MAX;
 use crate::backup::upload::Uploader;
 use crate::budget::Held;
 use crate::fetch::with_opener;
-use crate::objects::random;
+use crate::objects::{random, random_seed};
 use crate::offload::Pending;
 use crate::repository::Repository;
 
@@ -35,8 +36,9 @@ const SEALING_MAX: usize = 16;
 /// is counted once more: then what a dry run calls new is an upper bound.
 const DRY_RUN_IDS_MAX: usize = 256 << 10;
 /// What can be held back for the sake of order, in bytes: packs that are open or wait for their last blobs, the blobs on
-/// the pool, and a draft. The rest of the budget is always there for the readers, so they never wait for ever.
-const HELD_BACK_LEN_MAX: usize = (2 * OPEN_DATA_PACKS) * PACK_LEN_MAX + (SEALING_MAX + 2) * (2 << 20);
+/// the pool, and a draft of each component. The rest of the budget is always there for the readers, so they never wait for ever.
+const HELD_BACK_LEN_MAX: usize =
+    (2 * OPEN_DATA_PACKS) * PACK_LEN_MAX + (SEALING_MAX + 1) * (2 << 20) + COMPONENTS_AT_ONCE_MAX * (2 << 20);
 const PACK_LEN_MAX: usize = 16 << 20;
 const _: () = assert!(HELD_BACK_LEN_MAX + (16 << 20) <= crate::budget::IN_FLIGHT_LEN_MAX);
 
@@ -53,15 +55,17 @@ pub(crate) struct Packer<'a> {
     counted: HashSet<ChunkId>,
     /// Chunks of the segment published last; forgotten at the next, when every lookup made before has been settled.
     published: Vec<ChunkId>,
-    drafts: BTreeMap<u8, Draft>,
+    drafts: BTreeMap<(usize, u8), Draft>,
+    /// Bytes of blobs by component.
+    sealed_lens: Vec<u64>,
     open: BTreeMap<u64, OpenPack>,
     next_pack: u64,
     sealing: FuturesOrdered<Pending<Result<Sealed, EngineError>>>,
-    pub(crate) new_len: u64,
 }
 
 /// Chunks that will be one blob.
 struct Draft {
+    component: usize,
     kind: BlobKind,
     plain: Vec<u8>,
     chunks: Vec<(ChunkId, u32)>,
@@ -81,6 +85,7 @@ struct OpenPack {
 /// A blob back from the pool.
 struct Sealed {
     pack: u64,
+    component: usize,
     kind: BlobKind,
     counter: u64,
     blob: Bytes,
@@ -105,16 +110,17 @@ impl<'a> Packer<'a> {
             counted: HashSet::new(),
             published: Vec::new(),
             drafts: BTreeMap::new(),
+            sealed_lens: Vec::new(),
             open: BTreeMap::new(),
             next_pack: 0,
             sealing: FuturesOrdered::new(),
-            new_len: 0,
         })
     }
 
-    /// Takes a chunk that the index does not know; true if it is new to this run too.
+    /// Takes a chunk of a component that the index does not know; true if it is new to this run too.
     pub(crate) async fn add(
         &mut self,
+        component: usize,
         kind: BlobKind,
         id: ChunkId,
         bytes: &[u8],
@@ -123,25 +129,22 @@ impl<'a> Packer<'a> {
         if self.counted.contains(&id) || !self.on_their_way.insert(id) {
             return Ok(false);
         }
-        if kind == BlobKind::Data {
-            self.new_len += bytes.len() as u64;
-        }
         if self.dry_run {
             self.forget_some();
             return Ok(true);
         }
         let blob_len = (self.repository.config.blob_len as usize).min(BLOB_PLAIN_LEN_MAX / 2);
-        let draft = self.drafts.entry(kind as u8).or_insert_with(|| Draft::new(kind));
+        let draft = self.drafts.entry((component, kind as u8)).or_insert_with(|| Draft::new(component, kind));
         if draft.plain.len() + bytes.len() > BLOB_PLAIN_LEN_MAX {
-            let full = std::mem::replace(draft, Draft::new(kind));
+            let full = std::mem::replace(draft, Draft::new(component, kind));
             self.seal(full).await?;
         }
-        let draft = self.drafts.entry(kind as u8).or_insert_with(|| Draft::new(kind));
+        let draft = self.drafts.entry((component, kind as u8)).or_insert_with(|| Draft::new(component, kind));
         draft.plain.extend_from_slice(bytes);
         draft.chunks.push((id, bytes.len() as u32));
         draft.held.join(held);
         if draft.plain.len() >= blob_len {
-            let draft = std::mem::replace(draft, Draft::new(kind));
+            let draft = std::mem::replace(draft, Draft::new(component, kind));
             self.seal(draft).await?;
         }
         Ok(true)
@@ -190,7 +193,7 @@ impl<'a> Packer<'a> {
     fn open_pack(&mut self, class: PackClass) -> Result<u64, EngineError> {
         let keyring = &self.repository.keyring;
         let (epoch, public) = keyring.sealing()?;
-        let seed = random(&self.repository.env);
+        let seed = random_seed(&self.repository.env);
         let seal = PackSeal::new(epoch, public, &keyring.index_key()?, seed, self.repository.config.repository)
             .map_err(EngineError::object("a new pack"))?;
         let builder = PackBuilder::new(class, &seal);
@@ -206,6 +209,12 @@ impl<'a> Packer<'a> {
         let sealed = sealed??;
         let pack_len = u64::from(self.repository.config.pack_len).min(PACK_LEN_MAX as u64);
         let Some(open) = self.open.get_mut(&sealed.pack) else { return Err(no_pack()) };
+        if self.sealed_lens.len() <= sealed.component {
+            self.sealed_lens.resize(sealed.component + 1, 0);
+        }
+        if let Some(len) = self.sealed_lens.get_mut(sealed.component) {
+            *len += sealed.blob.len() as u64;
+        }
         open.builder.push(sealed.blob, sealed.kind, sealed.counter, &sealed.chunks);
         open.held.join(sealed.held);
         open.expected -= 1;
@@ -233,6 +242,17 @@ impl<'a> Packer<'a> {
         Ok(())
     }
 
+    /// Seals what a component has left: from here on it holds nothing back.
+    pub(crate) async fn end(&mut self, component: usize) -> Result<(), EngineError> {
+        let own: Vec<_> = self.drafts.keys().filter(|(number, _)| *number == component).copied().collect();
+        for draft in own.iter().filter_map(|key| self.drafts.remove(key)).collect::<Vec<_>>() {
+            if !draft.chunks.is_empty() {
+                self.seal(draft).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Finishes every blob and pack, waits for every upload, and publishes the last segment.
     pub(crate) async fn finish(&mut self) -> Result<(), EngineError> {
         for (_, draft) in std::mem::take(&mut self.drafts) {
@@ -247,9 +267,9 @@ impl<'a> Packer<'a> {
         self.uploader.drain().await
     }
 
-    /// The repository that is written to.
-    pub(crate) const fn repository(&self) -> &'a Repository {
-        self.repository
+    /// Bytes of blobs that a component has filled.
+    pub(crate) fn sealed_len(&self, component: usize) -> u64 {
+        self.sealed_lens.get(component).copied().unwrap_or_default()
     }
 
     /// Bytes and packs added to the store.
@@ -259,8 +279,8 @@ impl<'a> Packer<'a> {
 }
 
 impl Draft {
-    const fn new(kind: BlobKind) -> Self {
-        Self { kind, plain: Vec::new(), chunks: Vec::new(), held: Held::none() }
+    const fn new(component: usize, kind: BlobKind) -> Self {
+        Self { component, kind, plain: Vec::new(), chunks: Vec::new(), held: Held::none() }
     }
 }
 
@@ -291,7 +311,7 @@ fn seal_and_verify(
     namer: &ChunkNamer,
     level: i32,
 ) -> Result<Sealed, EngineError> {
-    let Draft { kind, plain, chunks, mut held } = draft;
+    let Draft { component, kind, plain, chunks, mut held } = draft;
     let failed = |source| EngineError::object("a new blob")(PackError::Seal { what: "it", source });
     let blob = with_sealer(level, |sealer| sealer.seal(&plain, key, binding)).map_err(failed)?;
     let len = plain.len();
@@ -309,5 +329,5 @@ fn seal_and_verify(
         rest = others;
     }
     held.shrink_to(blob.len());
-    Ok(Sealed { pack, kind, counter: binding.counter, blob: Bytes::from(blob), chunks, held })
+    Ok(Sealed { pack, component, kind, counter: binding.counter, blob: Bytes::from(blob), chunks, held })
 }

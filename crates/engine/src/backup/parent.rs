@@ -11,18 +11,22 @@
 //! Invariant: a file is unchanged only if length, mtime, ctime and inode agree, both times are older than the parent's
 //! start by more than the clock's grain, and it was read whole then.
 //! Invariant: content is reused unread only if every chunk and page that its entry names is in a pack which exists and is
-//! not condemned; below pages of content too, if a condemned list was in sight.
+//! not condemned; below pages of content too, unless every named pack can be used and every listed one is named.
 //! Never here: deciding which snapshot is the parent's parent.
 
 use std::collections::VecDeque;
 
+use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use pack::SnapshotId;
 use pack::manifest::{Child, ChildKind, Entry, EntryKind, Structure, Time, sort_key};
+use pack::{ComponentState, SnapshotId};
 use seal::ChunkId;
 
-use crate::backup::request::BackupRequest;
+use crate::backup::component::Run;
+use crate::backup::produce::Produced;
+use crate::backup::request::{BackupRequest, ComponentRequest};
+use crate::backup::splice::Earlier;
 use crate::entries::{FullEntry, Scope, entries_of};
 use crate::fetch::Fetcher;
 use crate::repository::Repository;
@@ -50,7 +54,7 @@ pub(crate) struct Parent {
     /// The next entries, with whether all that they name was found.
     ahead: VecDeque<Known>,
     fetcher: Fetcher,
-    /// A condemned list was in sight: look every chunk up before it is reused.
+    /// Something may be lost or condemned: look every chunk up before it is reused.
     is_careful: bool,
 }
 
@@ -60,36 +64,77 @@ impl Repository {
     pub(crate) async fn find_parent(
         &self,
         request: &BackupRequest,
+        component: &ComponentRequest,
         roots: &[Vec<u8>],
     ) -> Result<Option<SnapshotInfo>, EngineError> {
-        let component = request.component_name();
-        let (hosts, sources) = (vec![request.host.clone()], vec![request.source_name()]);
-        let found = self.snapshots(&SnapshotFilter { hosts, sources, tags: Vec::new() }).await?;
-        let remembered = self.cache.note(&note_of(request, roots));
-        // Another writer's snapshot could name false content for files that this host would then not read.
-        let own = self.keyring.identity().identity();
-        let mut newest = None;
-        for info in found.into_iter().rev().filter(|info| info.trusted && info.signer == own) {
-            let components = &info.snapshot.structure.components;
-            let Some(at) = components.iter().position(|own| own.name == component && own.root.is_some()) else {
-                continue;
-            };
-            let body = info.snapshot.body.as_ref().and_then(|body| body.components.get(at));
-            let is_same_job = match body {
-                Some(body) => body.roots == roots,
-                None => remembered.as_deref() == Some(&info.id.0),
-            };
-            if is_same_job {
-                return Ok(Some(info));
-            }
-            newest = newest.or(Some(info));
-        }
-        Ok(newest)
+        let remembered = self.cache.note(&note_of(request, component, roots));
+        let found = self.own_snapshots(request, &component.component_name()).await?;
+        let same = found.iter().find(|(info, at)| is_same_job(info, *at, roots, remembered.as_deref()));
+        Ok(same.or(found.first()).map(|(info, _)| info.clone()))
     }
 
-    /// Remembers `snapshot` as the parent of the next backup of the same.
-    pub(crate) fn remember_parent(&self, request: &BackupRequest, roots: &[Vec<u8>], snapshot: SnapshotId) {
-        self.cache.remember(&note_of(request, roots), &snapshot.0);
+    /// Snapshots of the same host and source with something in the component, which this very key signed, newest first,
+    /// each with the component's position. Another writer's could name false content for what this host would not read.
+    async fn own_snapshots(
+        &self,
+        request: &BackupRequest,
+        component: &str,
+    ) -> Result<Vec<(SnapshotInfo, usize)>, EngineError> {
+        let (hosts, sources) = (vec![request.host.clone()], vec![request.source_name()]);
+        let found = self.snapshots(&SnapshotFilter { hosts, sources, tags: Vec::new() }).await?;
+        let own = self.keyring.identity().identity();
+        let fits = found.into_iter().rev().filter(|info| info.trusted && info.signer == own).filter_map(|info| {
+            let components = &info.snapshot.structure.components;
+            let at = components.iter().position(|own| own.name == component && own.root.is_some())?;
+            Some((info, at))
+        });
+        Ok(fits.collect())
+    }
+
+    /// Bytes of the component in the newest snapshot of the same roots that holds it whole.
+    pub(crate) async fn newest_len(
+        &self,
+        request: &BackupRequest,
+        component: &ComponentRequest,
+        roots: &[Vec<u8>],
+    ) -> Result<Option<u64>, EngineError> {
+        let remembered = self.cache.note(&note_of(request, component, roots));
+        let found = self.own_snapshots(request, &component.component_name()).await?;
+        let same = found.iter().filter(|(info, at)| is_same_job(info, *at, roots, remembered.as_deref()));
+        let mut whole = same.filter_map(|(info, at)| info.snapshot.structure.components.get(*at));
+        let newest = whole.find(|component| component.state == ComponentState::Complete);
+        Ok(newest.map(|component| component.content_len))
+    }
+
+    /// The newest snapshot, and what the component's source kept then; none unless both belong together.
+    pub(crate) async fn find_earlier(
+        &self,
+        run: &Run<'_>,
+        component: &ComponentRequest,
+    ) -> Result<Option<Earlier>, EngineError> {
+        let name = component.component_name();
+        let Some((info, at)) = self.own_snapshots(run.request, &name).await?.into_iter().next() else {
+            return Ok(None);
+        };
+        let Some(note) = self.cache.note(&kept_note_of(run.request, component)) else { return Ok(None) };
+        let kept = note.strip_prefix(&info.id.0).map(Bytes::copy_from_slice);
+        let root = info.snapshot.structure.components.get(at).and_then(|component| component.root);
+        let fetcher = self.fetcher_of(run.index.clone());
+        Ok(kept.zip(root).map(|(kept, root)| Earlier { id: info.id, root, fetcher, kept }))
+    }
+
+    /// Remembers `snapshot` as the parent of the next backup of the same, and what its source wants kept.
+    pub(crate) fn remember_parent(
+        &self,
+        request: &BackupRequest,
+        component: &ComponentRequest,
+        produced: &Produced,
+        snapshot: SnapshotId,
+    ) {
+        self.cache.remember(&note_of(request, component, &produced.roots), &snapshot.0);
+        if let Some(kept) = &produced.kept {
+            self.cache.remember(&kept_note_of(request, component), &[&snapshot.0, kept.as_ref()].concat());
+        }
     }
 }
 
@@ -150,15 +195,17 @@ impl Parent {
         Ok(!self.ahead.is_empty())
     }
 
-    /// Looks up every chunk and every page below `children`, reading the pages from the store.
+    /// Looks up every chunk and every page below `children`, reading the pages from the store. What cannot be told
+    /// counts as gone: it is then read at the source.
     async fn all_there(&self, children: &[Child]) -> Result<bool, EngineError> {
         let mut todo: Vec<ChunkId> = pages_in(children).collect();
         while let Some(page) = todo.pop() {
             let structure = match self.fetcher.chunk(page).await {
-                Ok(bytes) => Structure::decode(&bytes).map_err(EngineError::object(format!("page {page}")))?,
-                Err(error) if error.kind() == Kind::Damaged => return Ok(false),
+                Ok(bytes) => Structure::decode(&bytes).ok(),
+                Err(error) if is_untold(&error) => None,
                 Err(error) => return Err(error),
             };
+            let Some(structure) = structure else { return Ok(false) };
             let index = self.fetcher.index.clone();
             let below = structure.children.iter().filter(|child| child.kind != ChildKind::Hole);
             let ids: Vec<_> = below.map(|child| child.id).collect();
@@ -172,18 +219,41 @@ impl Parent {
     }
 }
 
+/// Whether a snapshot's component is of these roots, as far as this key or this host can tell.
+fn is_same_job(info: &SnapshotInfo, at: usize, roots: &[Vec<u8>], remembered: Option<&[u8]>) -> bool {
+    match info.snapshot.body.as_ref().and_then(|body| body.components.get(at)) {
+        Some(body) => body.roots == roots,
+        None => remembered == Some(&info.id.0),
+    }
+}
+
 /// The note about a job's last snapshot: one for each host, source, component and list of roots.
-fn note_of(request: &BackupRequest, roots: &[Vec<u8>]) -> String {
+fn note_of(request: &BackupRequest, component: &ComponentRequest, roots: &[Vec<u8>]) -> String {
+    note_named("parent", request, component, roots)
+}
+
+/// The note of what a source keeps for its next run: the snapshot's id, and what it is.
+fn kept_note_of(request: &BackupRequest, component: &ComponentRequest) -> String {
+    note_named("kept", request, component, &[])
+}
+
+fn note_named(kind: &str, request: &BackupRequest, component: &ComponentRequest, roots: &[Vec<u8>]) -> String {
     let mut hasher = blake3::Hasher::new();
-    let names = [request.host.clone(), request.source_name(), request.component_name()];
+    let names = [request.host.clone(), request.source_name(), component.component_name()];
     for word in names.iter().map(String::as_bytes).chain(roots.iter().map(Vec::as_slice)) {
         hasher.update(&(word.len() as u64).to_le_bytes()).update(word);
     }
-    format!("parent/{}", hasher.finalize().to_hex())
+    format!("{kind}/{}", hasher.finalize().to_hex())
 }
 
 fn pages_in(children: &[Child]) -> impl Iterator<Item = ChunkId> + '_ {
     children.iter().filter(|child| child.kind == ChildKind::Page).map(|child| child.id)
+}
+
+/// Whether a page that could not be read may be done without: it is lost, or where it lies cannot be looked up. A store
+/// that fails is something else.
+fn is_untold(error: &EngineError) -> bool {
+    error.kind() == Kind::Damaged || matches!(error, EngineError::Cache(_))
 }
 
 fn is_unchanged(then: &Entry, now: &Entry, parent_started_at: i64) -> bool {
@@ -198,4 +268,21 @@ fn is_unchanged(then: &Entry, now: &Entry, parent_started_at: i64) -> bool {
         && then.inode == now.inode
         && is_old(now.modified_at)
         && is_old(now.changed_at)
+}
+
+#[cfg(test)]
+mod tests {
+    use store::index_cache::CacheError;
+
+    use super::*;
+
+    #[test]
+    fn page_that_is_lost_or_cannot_be_looked_up_ends_no_backup_and_a_failing_store_does() {
+        let lost = EngineError::Lost { chunk: "id".into(), reason: "gone".into() };
+        let unknown = EngineError::Cache(CacheError::Stopped { path: "cache".into() });
+        let source = store::Reason::cause("a reason");
+        let full = store::StoreError::Full { name: "packs/id".into(), store: "a store".into(), source };
+        assert!(is_untold(&lost) && is_untold(&unknown));
+        assert!(!is_untold(&EngineError::Store(full)) && !is_untold(&EngineError::Interrupted));
+    }
 }

@@ -16,12 +16,14 @@ use source::command::{CommandLine, Producer, ProducerStatus};
 use source::files::{FilesOptions, FilesSource, Piece};
 
 use crate::EngineError;
+use crate::backup::component::Run;
 use crate::backup::entry::stream_entry;
+use crate::backup::events::read_events;
 use crate::backup::files::{Problems, TreeReader};
 use crate::backup::parent::Parent;
-use crate::backup::request::{BackupRequest, Input, Problem};
+use crate::backup::request::{BackupRequest, ComponentRequest, Input, Problem};
 use crate::backup::stream::Outlet;
-use crate::index::Index;
+use crate::objects::now;
 use crate::repository::Repository;
 
 /// What the reading side found out.
@@ -33,24 +35,33 @@ pub(crate) struct Produced {
     pub(crate) roots: Vec<Vec<u8>>,
     pub(crate) command: Vec<Vec<u8>>,
     pub(crate) stderr: Vec<u8>,
+    /// What the source says of the moment.
+    pub(crate) facts: Vec<(String, String)>,
+    pub(crate) warnings: Vec<String>,
+    /// What the source wants kept for its next run.
+    pub(crate) kept: Option<Bytes>,
     pub(crate) problems: Vec<Problem>,
     pub(crate) problem_count: u64,
     pub(crate) lost_count: u64,
 }
 
-impl BackupRequest {
+impl ComponentRequest {
     /// The component's name.
     pub(crate) fn component_name(&self) -> String {
         let default = match &self.input {
             Input::Files { .. } => "files",
             Input::Stdin { name } | Input::Command { name, .. } => name,
+            Input::Events(source) => source.kind,
         };
-        self.component.clone().unwrap_or_else(|| default.to_owned())
+        self.name.clone().unwrap_or_else(|| default.to_owned())
     }
+}
 
+impl BackupRequest {
     /// What retention groups by.
     pub(crate) fn source_name(&self) -> String {
-        self.source.clone().unwrap_or_else(|| self.component_name())
+        let first = || self.components.first().map(ComponentRequest::component_name).unwrap_or_default();
+        self.source.clone().unwrap_or_else(first)
     }
 }
 
@@ -61,6 +72,7 @@ impl Input {
             Self::Files { .. } => "files",
             Self::Stdin { .. } => "stdin",
             Self::Command { .. } => "command",
+            Self::Events(source) => source.kind,
         }
     }
 }
@@ -69,38 +81,43 @@ impl Repository {
     /// Reads the input into batches; drops the outlet at the end, which ends the packing side.
     pub(crate) async fn produce(
         &self,
-        request: &BackupRequest,
-        index: Index,
-        is_careful: bool,
-        started_at: i64,
+        run: &Run<'_>,
+        component: &ComponentRequest,
         outlet: Outlet,
         problems: Problems,
+        reads_all: bool,
     ) -> Result<Produced, EngineError> {
-        match &request.input {
+        let started_at = now(&self.env);
+        match &component.input {
             Input::Files { roots, options } => {
-                self.read_files(request, roots.clone(), options.clone(), index, is_careful, outlet, problems).await
+                self.read_files(run, component, (roots.clone(), options.clone()), outlet, problems).await
             }
             Input::Stdin { name } => {
                 let mut produced = Produced::default();
                 let entry = stream_entry(&checked_name(name)?, started_at);
                 let read = outlet.stream_content(entry, pieces_of(source::stdin::stream())).await?;
                 produced.read_len = read?;
-                refuse_empty(request, name, produced.read_len)?;
+                refuse_empty(component, name, produced.read_len)?;
                 outlet.end(true).await?;
                 Ok(produced)
             }
-            Input::Command { name, command } => run_command(request, name, command, started_at, &outlet).await,
+            Input::Command { name, command } => run_command(component, name, command, started_at, &outlet).await,
+            Input::Events(source) => {
+                let may_splice = source.keeps.is_some() && !reads_all && !component.force;
+                let earlier = if may_splice { self.find_earlier(run, component).await? } else { None };
+                let mut produced = read_events(source, earlier.as_ref(), started_at, &outlet).await?;
+                produced.parent = earlier.map(|earlier| earlier.id);
+                refuse_empty(component, &component.component_name(), produced.read_len)?;
+                Ok(produced)
+            }
         }
     }
 
-    #[allow(clippy::too_many_arguments)]
     async fn read_files(
         &self,
-        request: &BackupRequest,
-        roots: Vec<std::path::PathBuf>,
-        options: FilesOptions,
-        index: Index,
-        is_careful: bool,
+        run: &Run<'_>,
+        component: &ComponentRequest,
+        (roots, options): (Vec<PathBuf>, FilesOptions),
         outlet: Outlet,
         problems: Problems,
     ) -> Result<Produced, EngineError> {
@@ -116,12 +133,13 @@ impl Repository {
             roots: source.roots().iter().map(|root| root.as_os_str().as_bytes().to_vec()).collect(),
             ..Produced::default()
         };
-        let component = request.component_name();
-        let parent = match request.force {
+        let parent = match component.force {
             true => None,
-            false => self.find_parent(request, &produced.roots).await?,
+            false => self.find_parent(run.request, component, &produced.roots).await?,
         };
-        let parent = parent.and_then(|info| Parent::open(&info, &component, self.fetcher_of(index), is_careful));
+        let fetcher = self.fetcher_of(run.index.clone());
+        let name = component.component_name();
+        let parent = parent.and_then(|info| Parent::open(&info, &name, fetcher, run.is_careful));
         produced.parent = parent.as_ref().map(|parent| parent.id);
         let reader = TreeReader {
             source,
@@ -139,7 +157,7 @@ impl Repository {
 }
 
 async fn run_command(
-    request: &BackupRequest,
+    component: &ComponentRequest,
     name: &str,
     command: &CommandLine,
     started_at: i64,
@@ -160,7 +178,7 @@ async fn run_command(
         let command = command.program.to_string_lossy().into_owned();
         return Err(EngineError::Producer { command, end: how });
     }
-    refuse_empty(request, name, read_len)?;
+    refuse_empty(component, name, read_len)?;
     outlet.end(true).await?;
     let words = std::iter::once(&command.program).chain(&command.args);
     Ok(Produced {
@@ -177,8 +195,8 @@ fn pieces_of(
     bytes.map(|item| item.map(Piece::Data))
 }
 
-fn refuse_empty(request: &BackupRequest, name: &str, len: u64) -> Result<(), EngineError> {
-    if len == 0 && !request.allow_empty { Err(EngineError::EmptyStream { name: name.to_owned() }) } else { Ok(()) }
+fn refuse_empty(component: &ComponentRequest, name: &str, len: u64) -> Result<(), EngineError> {
+    if len == 0 && !component.allow_empty { Err(EngineError::EmptyStream { name: name.to_owned() }) } else { Ok(()) }
 }
 
 /// A stream's name is one part of a path.

@@ -2,10 +2,13 @@
 //!
 //! Never here: doing it.
 
+use std::fmt;
 use std::path::PathBuf;
 
-use pack::{SnapshotId, SnapshotState};
+use bytes::Bytes;
+use pack::{ComponentState, SnapshotId, SnapshotState};
 use source::command::CommandLine;
+use source::events::Events;
 use source::files::FilesOptions;
 
 /// Where a component's bytes come from.
@@ -30,34 +33,76 @@ pub enum Input {
         /// What to run.
         command: CommandLine,
     },
+    /// A database or the like, as a stream of events.
+    Events(EventSource),
 }
 
-/// A backup to make.
+/// Something that speaks in events.
+pub struct EventSource {
+    /// What it is, as the snapshot says: `postgres`, `redis`, …
+    pub kind: &'static str,
+    /// An entry whose content this host keeps for the next run, such as a manifest that an incremental backup begins with.
+    pub keeps: Option<&'static str>,
+    /// Begins to read, from what was kept if there is something and nothing has been lost; without it, everything.
+    pub open: Box<dyn Fn(Option<Bytes>) -> Events + Send + Sync>,
+}
+
+impl fmt::Debug for EventSource {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "EventSource({})", self.kind)
+    }
+}
+
+/// One component to back up.
 #[derive(Debug)]
-pub struct BackupRequest {
+pub struct ComponentRequest {
     /// What to back up.
     pub input: Input,
-    /// The component's name; `files`, or the entry's name by default.
-    pub component: Option<String>,
+    /// Its name; `files`, or the entry's name by default.
+    pub name: Option<String>,
+    /// A cutter by name, instead of the one that the content suggests.
+    pub cutter: Option<chunk::CutterKind>,
+    /// Read every file, whatever the parent snapshot says.
+    pub force: bool,
+    /// Accept a stream of no bytes, or a tree of no entries.
+    pub allow_empty: bool,
+    /// How much smaller than in the snapshot before it may be.
+    pub shrink: Option<ShrinkLimit>,
+}
+
+/// What is done with a component that is suspiciously smaller than before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ShrinkLimit {
+    /// By how many percent of its bytes it may shrink.
+    pub percent_max: u8,
+    /// Whether it fails when it shrank more; else there is a warning.
+    pub refuses: bool,
+}
+
+/// A backup to make: one snapshot of one or several components.
+#[derive(Debug)]
+pub struct BackupRequest {
+    /// What to back up; names must differ. A single one that fails is the backup's failure; one of several makes the
+    /// snapshot partial.
+    pub components: Vec<ComponentRequest>,
+    /// How many of them are read at once; at least 1, at most [`COMPONENTS_AT_ONCE_MAX`].
+    pub at_once: usize,
     /// The host's name.
     pub host: String,
-    /// What retention groups by; the component's name by default.
+    /// What retention groups by; the first component's name by default.
     pub source: Option<String>,
     /// Tags.
     pub tags: Vec<String>,
     /// For people.
     pub description: String,
-    /// A cutter by name, instead of the one that the content suggests.
-    pub cutter: Option<chunk::CutterKind>,
     /// zstd level, 1 to 19.
     pub level: i32,
-    /// Read every file, whatever the parent snapshot says.
-    pub force: bool,
     /// Read and count, but store nothing.
     pub dry_run: bool,
-    /// Accept a stream of no bytes, or a tree of no entries.
-    pub allow_empty: bool,
 }
+
+/// Components that may be read at once.
+pub const COMPONENTS_AT_ONCE_MAX: usize = 4;
 
 /// What was left out or went wrong with one entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,7 +115,36 @@ pub struct Problem {
     pub loses: bool,
 }
 
-/// What a backup did.
+/// What became of one component.
+#[derive(Debug, Clone)]
+pub struct ComponentReport {
+    /// Its name.
+    pub name: String,
+    /// `files`, `postgres`, …
+    pub kind: String,
+    /// Whether all, some or nothing of it is in the snapshot.
+    pub state: ComponentState,
+    /// Why nothing of it is.
+    pub failure: Option<String>,
+    /// Entries in it.
+    pub entry_count: u64,
+    /// Bytes of content in it.
+    pub content_len: u64,
+    /// Bytes of content that were new to the repository.
+    pub new_len: u64,
+    /// Bytes that it added to the store.
+    pub stored_len: u64,
+    /// Seconds that it took.
+    pub seconds: f64,
+    /// What the source said of the moment.
+    pub facts: Vec<(String, String)>,
+    /// What people should know of it.
+    pub warnings: Vec<String>,
+    /// Problems with single entries.
+    pub problem_count: u64,
+}
+
+/// What a backup did, all components together.
 #[derive(Debug, Clone, Default)]
 pub struct BackupReport {
     /// The snapshot; none after a dry run.
@@ -100,6 +174,8 @@ pub struct BackupReport {
     pub problems: Vec<Problem>,
     /// All problems.
     pub problem_count: u64,
+    /// Each component.
+    pub components: Vec<ComponentReport>,
     /// The end of what the producer wrote to stderr.
     pub stderr: Vec<u8>,
     /// Things that everybody should know, such as a store that cannot protect writers.

@@ -23,15 +23,20 @@ mod request;
 mod segments;
 mod tree;
 
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
-use pack::SnapshotId;
+use pack::{PackId, SnapshotId};
 use seal::ChunkId;
 use tokio_util::sync::CancellationToken;
 
 pub use report::{CheckReport, Damage};
 pub use request::{CheckRequest, Subset};
 
+use self::packs::Packs;
+use self::report::Wrong;
+use self::segments::Named;
+use crate::fetch::Fetcher;
 use crate::repository::Repository;
 use crate::snapshots::Origin;
 use crate::{EngineError, Progress};
@@ -63,12 +68,13 @@ impl Repository {
         // Snapshots first: one that is committed from here on may need segments and packs that are not read any more.
         let snapshots = self.check_snapshots(&mut report).await?;
         let fetcher = self.fetcher().await?;
-        let named = self.check_segments(&fetcher.index.cache, &mut report).await?;
+        let mut named = self.check_segments(&fetcher.index.cache, &mut report).await?;
         let mut packs = self.compare_packs(&fetcher.index.cache, &named, &mut report).await?;
         if let Some(subset) = request.read_data {
             self.read_packs(&fetcher, subset, &mut packs, progress, &cancel, &mut report).await?;
+            self.find_liars(&fetcher, &mut named, &mut packs, &mut report).await?;
         }
-        self.distrust(&packs.distrusted(&fetcher)?)?;
+        self.remember_damaged(&fetcher, &named, &packs).await?;
         let missing = tree::check_trees(&fetcher, &snapshots, &named, &packs, &cancel, &mut report).await?;
         if !missing.is_empty() {
             self.name_what_breaks(&fetcher, &snapshots, &missing, &mut report).await;
@@ -77,11 +83,48 @@ impl Repository {
         Ok(report)
     }
 
+    /// Notes the segments that describe packs otherwise than these do themselves.
+    async fn find_liars(
+        &self,
+        fetcher: &Fetcher,
+        named: &mut Named,
+        packs: &mut Packs,
+        report: &mut CheckReport,
+    ) -> Result<(), EngineError> {
+        let described = packs.described_falsely(fetcher)?;
+        packs.liars = self.segments_that_say(&fetcher.index.cache, &described).await?;
+        let wrongs: BTreeSet<Wrong> = described.iter().map(|pack| packs.false_table(pack)).collect();
+        for wrong in wrongs {
+            report.damage(&wrong.0, &wrong.1);
+            named.blame(wrong);
+        }
+        Ok(())
+    }
+
+    /// Remembers which packs must not be offered for deduplication, and forgets those that were read whole meanwhile or
+    /// that nothing names any more.
+    async fn remember_damaged(&self, fetcher: &Fetcher, named: &Named, packs: &Packs) -> Result<(), EngineError> {
+        let before: Vec<PackId> = self.cache.distrusted().into_iter().collect();
+        let (cache, ids) = (Arc::clone(&fetcher.index.cache), before.clone());
+        let numbers = self.offload.start(move || cache.pack_numbers(&ids)).await??;
+        let (mut whole, mut unnamed) = (HashSet::new(), HashSet::new());
+        for (id, number) in before.into_iter().zip(numbers) {
+            if !named.may_name(&id, number) {
+                unnamed.insert(id);
+            } else if number.is_some_and(|number| packs.read.contains(number)) {
+                whole.insert(id);
+            }
+        }
+        self.cache.settle_distrust(&packs.damaged(fetcher)?, &whole, &unnamed);
+        Ok(())
+    }
+
     /// Reads every snapshot as the store has it, and keeps what it names.
     async fn check_snapshots(&self, report: &mut CheckReport) -> Result<Vec<SnapshotRoots>, EngineError> {
         let mut found = Vec::new();
-        let visit = |name: String, read| match read {
+        let visit = |name: String, read: Result<crate::SnapshotInfo, pack::PackError>| match read {
             Ok(info) => found.push(SnapshotRoots::of(info)),
+            Err(error) if error.kind() == seal::ErrorKind::Invalid => report.unclear(format!("{name} {error}")),
             Err(error) => report.damage(&name, &format!("{error}")),
         };
         self.visit_snapshots(Origin::Store, visit).await?;

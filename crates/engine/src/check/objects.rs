@@ -4,10 +4,11 @@
 
 use std::collections::HashSet;
 
-use pack::{Epoch, Slot, names};
+use pack::{PackError, names};
+use store::ObjectInfo;
 
 use super::report::CheckReport;
-use crate::repository::{Repository, read_all};
+use crate::repository::{Repository, open_all, open_epoch, open_slot_object};
 use crate::{EngineError, Kind};
 
 impl Repository {
@@ -25,29 +26,54 @@ impl Repository {
         }
     }
 
-    /// Key slots and epochs. A damaged one may have been any key's.
+    /// Key slots and epochs, and the second copies of both. A damaged slot may have been any key's.
     pub(super) async fn check_keys(&self, report: &mut CheckReport) -> Result<(), EngineError> {
-        let (owner, repository) = (self.config.owner, self.config.repository);
-        for (info, bytes) in read_all(&self.store, names::KEYS).await? {
-            match Slot::decode(&bytes, owner, repository) {
-                Ok(_) if info.name == names::key_slot(&bytes) => {}
-                Ok(_) => report.damage(&info.name, "is not named after its content"),
-                Err(error) => report.damage(&info.name, &error.to_string()),
+        let open = |info: &ObjectInfo, bytes: &[u8]| open_slot_object(&self.config, &info.name, bytes);
+        let slots = self.check_copies(names::KEYS, open, report).await?;
+        let copies = self.check_copies(names::KEYS_COPY, open, report).await?;
+        for name in &slots {
+            if !copies.contains(&names::copy_of(name)) {
+                report.damage(&names::copy_of(name), "is missing");
+            }
+        }
+        for copy in &copies {
+            let name = format!("{}/{}", names::KEYS, names::last(copy));
+            if !slots.contains(&name) {
+                report.damage(&name, "is missing");
             }
         }
         let mut there = HashSet::new();
-        for (info, bytes) in read_all(&self.store, names::EPOCHS).await? {
-            match Epoch::decode(&bytes, owner, repository) {
-                Ok(epoch) if info.name == names::epoch(epoch.number) => drop(there.insert(epoch.number)),
-                Ok(_) => report.damage(&info.name, "is another epoch than its name says"),
-                Err(error) => report.damage(&info.name, &error.to_string()),
-            }
-            there.extend(names::last(&info.name).parse::<u32>());
+        for prefix in [names::EPOCHS, names::EPOCHS_COPY] {
+            let open = |info: &ObjectInfo, bytes: &[u8]| open_epoch(&self.config, &info.name, bytes);
+            there.extend(self.check_copies(prefix, open, report).await?);
         }
-        let known = self.keyring.epochs.keys().chain(&there).max().copied().unwrap_or(0);
-        for number in (1..=known).filter(|number| !there.contains(number)) {
-            report.damage(&names::epoch(number), "is missing");
+        let numbers = there.iter().filter_map(|name| names::last(name).parse::<u32>().ok());
+        let known = self.keyring.epochs.keys().copied().chain(numbers).max().unwrap_or(0);
+        for number in 1..=known {
+            let name = names::epoch(number);
+            for name in [names::copy_of(&name), name] {
+                if !there.contains(&name) {
+                    report.damage(&name, "is missing");
+                }
+            }
         }
         Ok(())
+    }
+
+    /// Opens every object below `prefix`; gives the names of all.
+    async fn check_copies<T>(
+        &self,
+        prefix: &str,
+        open: impl Fn(&ObjectInfo, &[u8]) -> Result<T, PackError>,
+        report: &mut CheckReport,
+    ) -> Result<HashSet<String>, EngineError> {
+        let mut there = HashSet::new();
+        for (info, opened) in open_all(&self.store, prefix, open).await? {
+            if let Err(error) = opened {
+                report.damage(&info.name, &error.to_string());
+            }
+            there.insert(info.name);
+        }
+        Ok(there)
     }
 }

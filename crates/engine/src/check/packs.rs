@@ -6,7 +6,7 @@
 //! Invariant: a pack that only the local cache knows does not count.
 //! Never here: what is in the packs.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use futures::TryStreamExt;
@@ -25,6 +25,8 @@ use crate::repository::Repository;
 const BATCH: usize = 4096;
 /// What is said of a pack that is not there.
 const MISSING: &str = "is missing";
+/// What is said of a segment that does not describe a pack as the pack does itself.
+const FALSE_TABLE: &str = "says other things of a pack than the pack's own trailer";
 
 /// What is wrong with a pack.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +39,8 @@ pub(super) enum Flaw {
     Len(u64),
     /// It was read, and this is wrong.
     Content(String),
+    /// It was read, and says something else of itself than the index does.
+    Table,
 }
 
 /// The packs that the cache knows, as the store has them.
@@ -46,6 +50,10 @@ pub(super) struct Packs {
     pub(super) sound: Vec<Sound>,
     /// What is wrong with the others.
     pub(super) flaws: HashMap<PackNo, Flaw>,
+    /// Those that were read and are right: a bit for each pack.
+    pub(super) read: PackSet,
+    /// The segments that described packs falsely, by pack.
+    pub(super) liars: HashMap<PackId, String>,
 }
 
 /// What a listing of packs says.
@@ -129,6 +137,7 @@ impl Packs {
         }
         let info = fetcher.index.pack(number)?;
         let what = match flaw {
+            Flaw::Table => return Ok(Some(self.false_table(&info.id))),
             Flaw::Len(len) => format!("is {len} bytes long instead of {}", info.len),
             Flaw::Content(what) => what.clone(),
             Flaw::Missing | Flaw::Unnamed => MISSING.to_owned(),
@@ -136,9 +145,25 @@ impl Packs {
         Ok(Some((names::pack(&info.id), what)))
     }
 
-    /// The packs that are not sound.
-    pub(super) fn distrusted(&self, fetcher: &Fetcher) -> Result<Vec<PackId>, EngineError> {
-        self.flaws.keys().map(|number| Ok(fetcher.index.pack(*number)?.id)).collect()
+    /// The segment that describes a whole pack falsely, and that it does.
+    pub(super) fn false_table(&self, pack: &PackId) -> Wrong {
+        let segment = self.liars.get(pack).cloned().unwrap_or_else(|| names::INDEX.to_owned());
+        (segment, FALSE_TABLE.to_owned())
+    }
+
+    /// The packs of which the index says something else than they do themselves.
+    pub(super) fn described_falsely(&self, fetcher: &Fetcher) -> Result<HashSet<PackId>, EngineError> {
+        self.flawed(fetcher, |flaw| *flaw == Flaw::Table)
+    }
+
+    /// The packs that are named and not sound.
+    pub(super) fn damaged(&self, fetcher: &Fetcher) -> Result<HashSet<PackId>, EngineError> {
+        self.flawed(fetcher, |flaw| *flaw != Flaw::Unnamed)
+    }
+
+    fn flawed(&self, fetcher: &Fetcher, is_meant: impl Fn(&Flaw) -> bool) -> Result<HashSet<PackId>, EngineError> {
+        let meant = self.flaws.iter().filter(|(_, flaw)| is_meant(flaw));
+        meant.map(|(number, _)| Ok(fetcher.index.pack(*number)?.id)).collect()
     }
 
     /// Notes packs that are not right although no snapshot needs them.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 use pack::{PackError, PackId, names};
-use store::index_cache::{PackInfo, PackNo};
+use store::index_cache::{IndexCache, PackInfo, PackNo};
 use tokio_util::sync::CancellationToken;
 
 use super::packs::{Flaw, Packs};
@@ -16,6 +16,7 @@ use super::request::Subset;
 use super::{READS_MAX, detail};
 use crate::fetch::{Fetcher, open_blob};
 use crate::repository::Repository;
+use crate::trailers::is_as_cached;
 use crate::{EngineError, Kind, Progress};
 
 /// Packs read at once.
@@ -62,7 +63,8 @@ impl Repository {
             progress.add_len(pack.len);
             report.read_len += pack.len;
             match read {
-                Ok(()) => {}
+                Ok(true) => drop(packs.read.insert(pack.number)),
+                Ok(false) => drop(packs.flaws.insert(pack.number, Flaw::Table)),
                 Err(error) if error.kind() == Kind::Damaged => {
                     packs.flaws.insert(pack.number, Flaw::Content(detail(&error)));
                 }
@@ -94,15 +96,18 @@ impl Repository {
         drawn.into_iter().map(|(_, pack)| pack).take_while(is_wanted).collect()
     }
 
-    /// Reads a whole pack, once more if something is wrong with it.
-    async fn read_pack(&self, fetcher: &Fetcher, number: PackNo) -> Result<(), EngineError> {
+    /// Reads a whole pack, once more if something is wrong with it; false if it is whole and the index describes it
+    /// otherwise.
+    async fn read_pack(&self, fetcher: &Fetcher, number: PackNo) -> Result<bool, EngineError> {
         let info = fetcher.index.pack(number)?;
         let name = names::pack(&info.id);
-        let mut result = Ok(());
+        let mut result = Ok(true);
         for _ in 0..READS_MAX {
             let bytes = self.store.get(&name).await?;
             let (keyring, namer, info) = (Arc::clone(&fetcher.keyring), fetcher.namer.clone(), Arc::clone(&info));
-            result = fetcher.offload.start(move || read_pack(&keyring, namer.as_ref(), &info, &bytes)).await?;
+            let cache = Arc::clone(&fetcher.index.cache);
+            let read = move || read_pack(&keyring, namer.as_ref(), &cache, (number, &info), &bytes);
+            result = fetcher.offload.start(read).await?;
             if result.is_ok() {
                 break;
             }
@@ -111,13 +116,15 @@ impl Repository {
     }
 }
 
-/// Hashes a pack, opens its trailer and blobs, and names every chunk again, as far as the key can. CPU-bound.
+/// Hashes a pack, opens its trailer and blobs, and names every chunk again, as far as the key can; false if all of that is
+/// right and the index describes the pack otherwise. CPU-bound.
 fn read_pack(
     keyring: &crate::Keyring,
     namer: Option<&seal::ChunkNamer>,
-    info: &PackInfo,
+    cache: &IndexCache,
+    (number, info): (PackNo, &PackInfo),
     bytes: &[u8],
-) -> Result<(), EngineError> {
+) -> Result<bool, EngineError> {
     let object = || EngineError::object(names::pack(&info.id));
     if PackId::of([bytes]) != info.id {
         return Err(object()(PackError::Hash));
@@ -128,10 +135,13 @@ fn read_pack(
     let (blobs, sealed) = rest.split_at(start);
     let trailer =
         pack::read_trailer(sealed, |epoch| keyring.index_key_of(epoch), keyring.repository).map_err(object())?;
-    if trailer.blobs != info.blobs || trailer.blobs_len() != blobs.len() as u64 {
-        return Err(object()(PackError::Inconsistent { what: "its trailer differs from the index" }));
+    if trailer.blobs_len() != blobs.len() as u64 {
+        return Err(object()(PackError::Inconsistent { what: "its trailer covers another length" }));
     }
-    let Some(namer) = namer.filter(|_| keyring.opens_content()) else { return Ok(()) };
+    if !is_as_cached(cache, number, bytes.len() as u64, &trailer)? {
+        return Ok(false);
+    }
+    let Some(namer) = namer.filter(|_| keyring.opens_content()) else { return Ok(true) };
     for (row, blob) in trailer.blobs.iter().enumerate() {
         let end = blob.offset as usize + blob.sealed_len as usize;
         let sealed = blobs.get(blob.offset as usize..end).unwrap_or_default();
@@ -145,5 +155,5 @@ fn read_pack(
             rest = others;
         }
     }
-    Ok(())
+    Ok(true)
 }

@@ -3,11 +3,11 @@
 //! Invariant: a pack counts as named only if a segment says so that was read whole by this very check.
 //! Never here: whether the packs are there.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt};
-use pack::{PackError, PackId, SegmentId, names};
+use pack::{PackEntry, PackError, PackId, SegmentId, names};
 use store::index_cache::{IndexCache, PackNo, PackSet};
 use store::{ObjectInfo, StoreError};
 
@@ -16,9 +16,12 @@ use super::{READS_MAX, detail};
 use crate::EngineError;
 use crate::index::open_segment;
 use crate::repository::Repository;
+use crate::trailers::is_as_cached;
 
 /// Segments read at once.
 const SEGMENTS_AT_ONCE: usize = 4;
+/// What is said of a segment that does not agree with the others.
+const OTHER_TABLE: &str = "says other things of a pack than another segment";
 /// How often a listing is repeated when segments vanish between LIST and GET.
 const LISTINGS_MAX: usize = 10;
 
@@ -33,10 +36,29 @@ pub(super) struct Named {
     damaged: Option<Wrong>,
 }
 
+/// A pack that a segment names.
+struct NamedPack {
+    id: PackId,
+    /// Its number in the cache, if that knows it.
+    number: Option<PackNo>,
+    /// Whether the segment says of it what the cache does. Whoever applied this segment first sees no difference.
+    is_as_cached: bool,
+}
+
 impl Named {
     /// Packs named.
     pub(super) fn count(&self) -> u64 {
         (self.packs.len() + self.late.len()) as u64
+    }
+
+    /// Takes in a segment that was found not to be right later on.
+    pub(super) fn blame(&mut self, wrong: Wrong) {
+        self.damaged.get_or_insert(wrong);
+    }
+
+    /// Whether a pack is named, or may be: nobody knows what a damaged segment said.
+    pub(super) fn may_name(&self, id: &PackId, number: Option<PackNo>) -> bool {
+        self.damaged.is_some() || self.late.contains(id) || number.is_some_and(|number| self.packs.contains(number))
     }
 
     /// Why no segment names something: a damaged one may have.
@@ -54,7 +76,7 @@ impl Repository {
         report: &mut CheckReport,
     ) -> Result<Named, EngineError> {
         for _ in 0..LISTINGS_MAX {
-            let listed: Vec<ObjectInfo> = self.store.list(names::INDEX).try_collect().await?;
+            let listed: Vec<ObjectInfo> = crate::repository::list(&self.store, names::INDEX).await?;
             let mut reads = futures::stream::iter(listed)
                 .map(|info| async move { (self.read_segment(cache, &info).await, info) })
                 .buffered(SEGMENTS_AT_ONCE);
@@ -62,10 +84,16 @@ impl Repository {
             while let Some((read, info)) = reads.next().await {
                 match read {
                     Ok(packs) => {
-                        named.packs.extend(packs.iter().filter_map(|(_, number)| *number));
-                        named.late.extend(packs.iter().filter(|(_, number)| number.is_none()).map(|(id, _)| *id));
+                        if packs.iter().any(|pack| !pack.is_as_cached) {
+                            wrong.push((info.name, OTHER_TABLE.to_owned()));
+                        }
+                        named.packs.extend(packs.iter().filter_map(|pack| pack.number));
+                        named.late.extend(packs.iter().filter(|pack| pack.number.is_none()).map(|pack| pack.id));
                     }
                     Err(EngineError::Store(StoreError::NotFound { .. })) => has_vanished = true,
+                    Err(error @ EngineError::Object { .. }) if error.kind() == crate::Kind::Invalid => {
+                        report.unclear(error)
+                    }
                     Err(error @ EngineError::Object { .. }) => wrong.push((info.name, detail(&error))),
                     Err(error) => return Err(error),
                 }
@@ -81,12 +109,8 @@ impl Repository {
         })
     }
 
-    /// The packs that a segment names, with their numbers in the cache.
-    async fn read_segment(
-        &self,
-        cache: &Arc<IndexCache>,
-        info: &ObjectInfo,
-    ) -> Result<Vec<(PackId, Option<PackNo>)>, EngineError> {
+    /// The packs that a segment names, compared with the cache.
+    async fn read_segment(&self, cache: &Arc<IndexCache>, info: &ObjectInfo) -> Result<Vec<NamedPack>, EngineError> {
         let wrong_name = PackError::Inconsistent { what: "its name is not an id" };
         let id = SegmentId::from_hex(names::last(&info.name)).ok_or(wrong_name);
         let id = id.map_err(EngineError::object(&info.name))?;
@@ -98,7 +122,11 @@ impl Repository {
                 let (segment, _) = open_segment(&keyring, id, &info, &bytes)?;
                 let ids: Vec<PackId> = segment.packs.iter().map(|entry| entry.id).collect();
                 let numbers = cache.pack_numbers(&ids)?;
-                Ok(ids.into_iter().zip(numbers).collect())
+                let compare = |(entry, number): (&PackEntry, Option<PackNo>)| {
+                    let same = number.map(|number| is_as_cached(&cache, number, entry.len, &entry.trailer));
+                    Ok(NamedPack { id: entry.id, number, is_as_cached: same.transpose()?.unwrap_or(true) })
+                };
+                segment.packs.iter().zip(numbers).map(compare).collect()
             };
             result = self.offload.start(open).await?;
             if result.is_ok() {
@@ -106,5 +134,29 @@ impl Repository {
             }
         }
         result
+    }
+
+    /// For each of `packs` a segment that describes it as the cache does.
+    pub(super) async fn segments_that_say(
+        &self,
+        cache: &Arc<IndexCache>,
+        packs: &HashSet<PackId>,
+    ) -> Result<HashMap<PackId, String>, EngineError> {
+        let mut found = HashMap::new();
+        if packs.is_empty() {
+            return Ok(found);
+        }
+        let mut listed = self.store.list(names::INDEX);
+        while let Some(info) = listed.try_next().await? {
+            match self.read_segment(cache, &info).await {
+                Ok(named) => {
+                    let meant = named.into_iter().filter(|pack| pack.is_as_cached && packs.contains(&pack.id));
+                    found.extend(meant.map(|pack| (pack.id, info.name.clone())));
+                }
+                Err(EngineError::Object { .. } | EngineError::Store(StoreError::NotFound { .. })) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(found)
     }
 }

@@ -6,8 +6,9 @@
 //!
 //! Invariant: memory holds the names of one directory, and the directories listed beside the path to it.
 //! Invariant: only directories that were listed whole are cleaned: not those above what was backed up, nor such as stand for
-//! a mount or a folder that was not entered; and nothing at all by a partial snapshot.
-//! Invariant: the target's own metadata is set only if the restore made it: `/tmp` stays what it is.
+//! a mount or a folder that was not entered; nothing at all by a partial snapshot, and nothing after a page that is lost.
+//! Invariant: the target's own metadata is set only where a directory of the snapshot is restored as the target itself: a
+//! `/tmp` that a whole snapshot is restored below stays what it is.
 //! Never here: content.
 
 use std::collections::{BTreeMap, HashSet};
@@ -20,15 +21,30 @@ use pack::manifest::{Entry, EntryKind};
 use source::blocking;
 use source::entry::EntryPath;
 
-use crate::EngineError;
 use crate::backup::entry::metadata_of;
 use crate::entries::FullEntry;
-use crate::restore::{Restoring, panicked};
+use crate::restore::{Overwrite, Restoring, panicked};
+use crate::{EngineError, Kind};
 
 /// Directories handled in one blocking job.
 const BATCH: usize = 256;
 /// Deleted entries that a report names, as a count.
 const DELETED_NAMED_MAX: u64 = 1000;
+
+impl Restoring {
+    /// Whether the target becomes this directory of the snapshot.
+    fn is_top_wanted(&self, top: &Entry) -> bool {
+        self.filter.wants(top) && (self.target_is_new || self.request.overwrite != Overwrite::Never)
+    }
+
+    /// Counts what was removed, or would be, and names it if it is among the first.
+    pub(crate) fn note_deleted(&self, path: &EntryPath) {
+        let before = self.tally.deleted.fetch_add(1, Ordering::Relaxed);
+        if before < DELETED_NAMED_MAX {
+            self.deleted.lock().unwrap_or_else(PoisonError::into_inner).push(path.to_string());
+        }
+    }
+}
 
 /// Cleans directories if that was asked for, then sets their metadata.
 pub(crate) async fn directories(
@@ -52,7 +68,18 @@ async fn clean_all(
     mut entries: BoxStream<'static, Result<FullEntry, EngineError>>,
 ) -> Result<(), EngineError> {
     let mut cleaner = Cleaner::new(Arc::clone(restoring), prefix);
-    while let Some(FullEntry { entry, .. }) = restoring.unless_stopped(entries.try_next()).await? {
+    loop {
+        let entry = match restoring.unless_stopped(entries.try_next()).await {
+            Ok(Some(full)) => full.entry,
+            Ok(None) => break,
+            // What follows may have lost names that the target rightly has.
+            Err(error) if error.kind() == Kind::Damaged => {
+                let what = format!("nothing more is deleted, as the snapshot's list is not whole: {error}");
+                restoring.problems.add(String::from("."), what, true);
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
         match restoring.filter.place(prefix, &entry) {
             None => cleaner.may_clean_top = entry.is_whole,
             Some(Ok(path)) => cleaner.take(&path, &entry).await?,
@@ -71,10 +98,21 @@ async fn set_metadata(
 ) -> Result<(), EngineError> {
     let (mut batch, mut strict, mut top) = (Vec::new(), BTreeMap::new(), None);
     let mut present = Vec::new();
-    while let Some(FullEntry { entry, .. }) = restoring.unless_stopped(entries.try_next()).await? {
-        let Some(place) = restoring.filter.place(prefix, &entry) else {
-            top = Some(entry);
-            continue;
+    loop {
+        let entry = match restoring.unless_stopped(entries.try_next()).await {
+            Ok(Some(full)) => full.entry,
+            Ok(None) => break,
+            // It was named when its entries should have been restored.
+            Err(error) if error.kind() == Kind::Damaged => continue,
+            Err(error) => return Err(error),
+        };
+        let place = match restoring.filter.place(prefix, &entry) {
+            None if prefix.is_empty() => {
+                top = Some(entry);
+                continue;
+            }
+            None => EntryPath::try_from(prefix.to_vec()),
+            Some(place) => place,
         };
         let Ok(path) = place else { continue };
         let parent = key_of(path.parent().as_ref());
@@ -99,7 +137,7 @@ async fn set_metadata(
     }
     batch.extend(strict.into_values().rev());
     set_all(restoring, batch).await?;
-    set_top(restoring, top.filter(|_| restoring.target_is_new)).await
+    set_top(restoring, top.filter(|top| restoring.is_top_wanted(top))).await
 }
 
 /// Sorts directories as entries sort them: each before all that is below it, and that before the next.
@@ -118,6 +156,27 @@ async fn set_top(restoring: &Arc<Restoring>, top: Option<Entry>) -> Result<(), E
     let set =
         move || restoring.note_all(restoring.target.set_own_metadata(&metadata_of(&top), &restoring.request.owners));
     blocking::run(set).await.map_err(panicked)
+}
+
+/// Compares the target itself with the directory that it became.
+pub(crate) async fn verify_top(restoring: &Arc<Restoring>, top: Entry) -> Result<(), EngineError> {
+    if !restoring.is_top_wanted(&top) {
+        return Ok(());
+    }
+    let restoring = Arc::clone(restoring);
+    let compare = move || {
+        let shown = restoring.target.path().display().to_string();
+        match restoring.target.own_differences(&metadata_of(&top), &restoring.request.owners) {
+            Ok(differing) if differing.is_empty() => {}
+            Ok(differing) => {
+                let what = format!("differs from the snapshot after the restore: {}", differing.join(", "));
+                restoring.progress.add_problem();
+                restoring.problems.add(shown, what, true);
+            }
+            Err(error) => restoring.problem(&shown, &error),
+        }
+    };
+    blocking::run(compare).await.map_err(panicked)
 }
 
 async fn set_all(restoring: &Arc<Restoring>, batch: Vec<(EntryPath, Entry)>) -> Result<(), EngineError> {
@@ -229,12 +288,7 @@ fn clean(restoring: &Restoring, directory: Option<&EntryPath>, names: &HashSet<V
         let path = directory.map_or_else(|| EntryPath::try_from(name.clone()), |directory| directory.join(&name));
         let remove = |path| if is_plan { Ok(path) } else { restoring.target.remove(&path).map(|()| path) };
         match path.and_then(remove) {
-            Ok(path) => {
-                let before = restoring.tally.deleted.fetch_add(1, Ordering::Relaxed);
-                if before < DELETED_NAMED_MAX {
-                    restoring.deleted.lock().unwrap_or_else(PoisonError::into_inner).push(path.to_string());
-                }
-            }
+            Ok(path) => restoring.note_deleted(&path),
             Err(error) => restoring.failed(&source::entry::escaped(&name).to_string(), &error)?,
         }
     }

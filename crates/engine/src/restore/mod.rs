@@ -7,14 +7,17 @@
 //! ```
 //!
 //! Invariant: everything stays beneath the target, whatever the manifest says; the sink sees to that, not the names.
-//! Invariant: a lost chunk is a problem of the files that need it; everything else is restored.
+//! Invariant: a lost chunk is a problem of the files that need it, and a lost page one of the entries in it; everything else
+//! is restored.
 //! Invariant: once stopped, nothing more is begun, what is being written ends with its chunk, and the restore returns only
 //! when nothing of it writes any more. An unfinished file has not got its times yet, so that the next restore compares it.
 //! Never here: how the target is written (see `source::sink`).
 
+mod compare;
 mod filter;
 mod finish;
 mod plan;
+mod preview;
 pub(crate) mod reads;
 mod request;
 mod write;
@@ -30,7 +33,7 @@ use source::entry::EntryPath;
 use source::sink::Target;
 use tokio_util::sync::CancellationToken;
 
-pub use request::{Overwrite, RestoreReport, RestoreRequest};
+pub use request::{Foreseen, Overwrite, RestoreReport, RestoreRequest};
 
 use crate::backup::Problems;
 use crate::entries::{Scope, entries_of};
@@ -38,8 +41,9 @@ use crate::fetch::Fetcher;
 use crate::repository::Repository;
 use crate::restore::filter::Filter;
 use crate::restore::plan::Planner;
+use crate::restore::preview::Counts;
 use crate::restore::write::Tally;
-use crate::{EngineError, Progress, SnapshotInfo};
+use crate::{EngineError, Kind, Progress, SnapshotInfo};
 
 /// What every part of a restore needs.
 pub(crate) struct Restoring {
@@ -50,6 +54,8 @@ pub(crate) struct Restoring {
     pub(crate) filter: Filter,
     pub(crate) problems: Problems,
     pub(crate) tally: Tally,
+    /// Counters of a dry run.
+    pub(crate) counts: Counts,
     /// What was there and is not to be overwritten.
     pub(crate) left_alone: Mutex<HashSet<EntryPath>>,
     /// The first entries that were deleted, or would be.
@@ -83,7 +89,7 @@ impl Repository {
         let stop = cancel.child_token();
         // If the caller drops us, what runs on other threads ends too.
         let _stop_when_dropped = stop.clone().drop_guard();
-        if request.dry_run && !(request.delete && request.target.exists()) {
+        if request.dry_run && !request.target.exists() {
             return unless_stopped(&stop, self.plan_restore(snapshot, &request)).await;
         }
         let components = &snapshot.snapshot.structure.components;
@@ -101,6 +107,7 @@ impl Repository {
             filter,
             problems: Problems::default(),
             tally: Tally::default(),
+            counts: Counts::default(),
             left_alone: Mutex::default(),
             deleted: Mutex::default(),
             unfinished: Mutex::default(),
@@ -113,7 +120,7 @@ impl Repository {
         done
     }
 
-    /// Restores, or plans what is to be deleted besides.
+    /// Restores, or looks what that would do.
     async fn restore_to(
         &self,
         snapshot: &SnapshotInfo,
@@ -121,21 +128,15 @@ impl Repository {
         clock: Instant,
     ) -> Result<RestoreReport, EngineError> {
         let fetcher = restoring.unless_stopped(self.fetcher()).await?;
-        if restoring.request.dry_run {
-            finish_all(&fetcher, snapshot, restoring).await?;
-            let planned = restoring.unless_stopped(self.plan_restore(snapshot, &restoring.request)).await?;
-            let found = restoring.report(clock);
-            return Ok(RestoreReport { deleted_count: found.deleted_count, deleted: found.deleted, ..planned });
-        }
         restore_all(&fetcher, snapshot, restoring, false).await?;
         finish_all(&fetcher, snapshot, restoring).await?;
-        if restoring.request.verify {
+        if restoring.request.verify && !restoring.request.dry_run {
             restore_all(&fetcher, snapshot, restoring, true).await?;
         }
         Ok(restoring.report(clock))
     }
 
-    /// What a restore would do, without looking at content.
+    /// What a restore to a target that is not there would do.
     async fn plan_restore(
         &self,
         snapshot: &SnapshotInfo,
@@ -143,18 +144,26 @@ impl Repository {
     ) -> Result<RestoreReport, EngineError> {
         let filter = Filter::new(request)?;
         let fetcher = self.fetcher().await?;
-        let mut report = RestoreReport::default();
-        for component in &snapshot.snapshot.structure.components {
+        let (mut report, mut found) = (RestoreReport::default(), request.path.is_empty());
+        let components = &snapshot.snapshot.structure.components;
+        for component in components {
+            let prefix = if components.len() > 1 { component.name.as_bytes() } else { &[] };
             let mut entries = entries_of(fetcher.clone(), component.root, Scope::new(&request.path));
             while let Some(full) = entries.try_next().await? {
+                found = true;
                 if !filter.wants(&full.entry) {
                     continue;
+                }
+                if let Some(Ok(path)) = filter.place(prefix, &full.entry) {
+                    tracing::info!("would write {path}");
                 }
                 report.entry_count += 1;
                 report.content_len += full.children.iter().map(|child| child.len).sum::<u64>();
             }
         }
-        Ok(report)
+        report.written_len = report.content_len;
+        report.foreseen.new_count = report.entry_count;
+        if found { Ok(report) } else { Err(no_entry(&request.path, snapshot)) }
     }
 }
 
@@ -178,22 +187,39 @@ async fn restore_all(
 ) -> Result<(), EngineError> {
     let scope = Scope::new(&restoring.request.path);
     let components = &snapshot.snapshot.structure.components;
-    let mut found = false;
+    let (mut found, mut lost) = (false, None);
     for component in components {
         let prefix = if components.len() > 1 { component.name.as_bytes() } else { &[] };
         let mut planner = Planner::new(Arc::clone(restoring), fetcher.clone(), prefix, compare_only);
         let mut entries = entries_of(fetcher.clone(), component.root, scope.clone());
-        while let Some(full) = restoring.unless_stopped(entries.try_next()).await? {
-            found = true;
-            planner.take(full).await?;
+        loop {
+            match restoring.unless_stopped(entries.try_next()).await {
+                Ok(Some(full)) => {
+                    found = true;
+                    planner.take(full).await?;
+                }
+                Ok(None) => break,
+                Err(error) if error.kind() == Kind::Damaged => {
+                    if !compare_only {
+                        restoring.entries_lost(&component.name, &error);
+                    }
+                    lost = lost.or(Some(error));
+                }
+                Err(error) => return Err(error),
+            }
         }
         planner.finish().await?;
     }
-    if found || restoring.request.path.is_empty() {
-        return Ok(());
+    match lost {
+        Some(error) if !found => return Err(error),
+        None if !found && !restoring.request.path.is_empty() => {}
+        _ => return Ok(()),
     }
-    let path = source::entry::escaped(&restoring.request.path).to_string();
-    Err(EngineError::NoEntry { path, snapshot: snapshot.id.to_string() })
+    Err(no_entry(&restoring.request.path, snapshot))
+}
+
+fn no_entry(path: &[u8], snapshot: &SnapshotInfo) -> EngineError {
+    EngineError::NoEntry { path: source::entry::escaped(path).to_string(), snapshot: snapshot.id.to_string() }
 }
 
 /// Waits for `work`, but not beyond `stop`. Only for work that may be dropped anywhere.
@@ -222,6 +248,18 @@ impl Restoring {
         if self.stop.is_cancelled() { Err(EngineError::Interrupted) } else { Ok(()) }
     }
 
+    /// Notes a page of entries that cannot be had.
+    fn entries_lost(&self, component: &str, error: &EngineError) {
+        let (path, what) = match error {
+            EngineError::EntriesLost { from, source } => {
+                (from.clone(), format!("is lost with entries that follow it: {source}"))
+            }
+            error => (component.to_owned(), error.to_string()),
+        };
+        self.progress.add_problem();
+        self.problems.add(path, what, true);
+    }
+
     /// Removes files that were begun and that a next restore would take for the user's.
     async fn remove_unfinished(self: &Arc<Self>, has_failed: bool) -> Result<(), EngineError> {
         let unfinished = std::mem::take(&mut *self.unfinished.lock().unwrap_or_else(PoisonError::into_inner));
@@ -243,7 +281,8 @@ impl Restoring {
         let (problems, problem_count, _) = self.problems.take();
         let deleted = std::mem::take(&mut *self.deleted.lock().unwrap_or_else(PoisonError::into_inner));
         let seconds = clock.elapsed().as_secs_f64();
-        RestoreReport { problems, problem_count, deleted, seconds, ..self.tally.report() }
+        let foreseen = self.counts.foreseen();
+        RestoreReport { problems, problem_count, deleted, seconds, foreseen, ..self.tally.report() }
     }
 }
 

@@ -11,12 +11,14 @@ use pack::manifest::{ChildKind, Entry, EntryKind};
 use source::blocking;
 use source::entry::EntryPath;
 
-use crate::EngineError;
-use crate::entries::{FullEntry, leaves_of};
+use crate::entries::{FullEntry, content_of};
 use crate::fetch::Fetcher;
+use crate::restore::compare::{UsersOwn, holds_all};
+use crate::restore::finish::verify_top;
 use crate::restore::reads::{Wanted, plan_reads, read_run};
 use crate::restore::write::{FilePlan, FirstName, Piece};
-use crate::restore::{Restoring, panicked};
+use crate::restore::{Overwrite, Restoring, panicked};
+use crate::{EngineError, Kind};
 
 /// Pieces of one window.
 const WINDOW_PIECES: usize = 64 << 10;
@@ -72,6 +74,9 @@ impl Planner {
             return Ok(());
         }
         let path = match self.restoring.filter.place(&self.prefix, &full.entry) {
+            None if self.compare_only && self.prefix.is_empty() => {
+                return verify_top(&self.restoring, full.entry).await;
+            }
             None => return Ok(()),
             Some(Ok(path)) => path,
             Some(Err(error)) => {
@@ -87,6 +92,7 @@ impl Planner {
             return Ok(());
         }
         if is_simple {
+            self.expect_further_names(&full.entry, &path).await?;
             self.simple.push((path, full.entry));
             return if self.simple.len() >= SIMPLE_BATCH { self.make_simple().await } else { Ok(()) };
         }
@@ -110,19 +116,45 @@ impl Planner {
         true
     }
 
+    /// A link, pipe or device may have further names as a file may; but none is linked to what is the user's own.
+    async fn expect_further_names(&mut self, entry: &Entry, path: &EntryPath) -> Result<(), EngineError> {
+        if entry.links < 2 || matches!(entry.kind, EntryKind::Directory) {
+            return Ok(());
+        }
+        if self.restoring.request.overwrite == Overwrite::Never {
+            let (restoring, place) = (Arc::clone(&self.restoring), path.clone());
+            let there = blocking::run(move || restoring.target.existing(&place)).await.map_err(panicked)?;
+            if !matches!(there, Ok(None)) {
+                return Ok(());
+            }
+        }
+        self.first_names.insert(inode_of(entry), (Arc::new(FirstName::new(path.clone())), entry.links - 1));
+        Ok(())
+    }
+
     async fn file(&mut self, path: EntryPath, full: FullEntry) -> Result<(), EngineError> {
         let (links, inode) = (full.entry.links, inode_of(&full.entry));
-        let file = Arc::new(FilePlan::new(path, full.entry, self.compare_only));
+        if links > 1 && self.restoring.request.overwrite == Overwrite::Never {
+            let stays = self.users_own(&path, &full).await?;
+            if let Some(is_equal) = stays {
+                self.restoring.skip_one();
+                if is_equal {
+                    self.first_names.insert(inode, (Arc::new(FirstName::new(path)), links - 1));
+                }
+                return Ok(());
+            }
+        }
+        let file = Arc::new(FilePlan::new(path, full.entry.clone(), self.compare_only));
         if links > 1 {
             self.first_names.insert(inode, (Arc::clone(&file.name), links - 1));
         }
-        let mut leaves = leaves_of(self.fetcher.clone(), full.children);
+        let mut leaves = content_of(self.fetcher.clone(), full);
         let (mut offset, mut piece_count) = (0, 0);
         loop {
             let leaf = match self.restoring.unless_stopped(leaves.try_next()).await {
                 Ok(Some(leaf)) => leaf,
                 Ok(None) => break,
-                Err(error @ EngineError::Lost { .. }) => {
+                Err(error) if error.kind() == Kind::Damaged => {
                     file.fail(&self.restoring, &error.to_string());
                     break;
                 }
@@ -147,6 +179,33 @@ impl Planner {
         if is_full { self.window().await } else { Ok(()) }
     }
 
+    /// Whether something of the user's stays where a file with several names should be, and then, whether it is equal:
+    /// further names are linked to nothing else. None if nothing is there.
+    async fn users_own(&self, path: &EntryPath, full: &FullEntry) -> Result<Option<bool>, EngineError> {
+        let (restoring, place, entry) = (Arc::clone(&self.restoring), path.clone(), full.entry.clone());
+        let looked = blocking::run(move || restoring.users_own(&place, &entry)).await.map_err(panicked)?;
+        let open = match (looked, self.fetcher.namer.clone()) {
+            (UsersOwn::Nothing, _) => return Ok(None),
+            (UsersOwn::Alike(open), Some(namer)) => Arc::new((open, namer)),
+            _ => return Ok(Some(false)),
+        };
+        let (mut offset, mut leaves) = (0, content_of(self.fetcher.clone(), full.clone()));
+        loop {
+            let batch = self.restoring.unless_stopped(leaves.by_ref().take(COMPARE_BATCH).try_collect::<Vec<_>>());
+            let batch = match batch.await {
+                Ok(batch) if batch.is_empty() => return Ok(Some(true)),
+                Ok(batch) => batch,
+                Err(error) if error.kind() == Kind::Damaged => return Ok(Some(false)),
+                Err(error) => return Err(error),
+            };
+            let (open, start) = (Arc::clone(&open), offset);
+            offset += batch.iter().map(|leaf| leaf.len).sum::<u64>();
+            if !self.fetcher.offload.start(move || holds_all(&open.0, start, &batch, &open.1)).await? {
+                return Ok(Some(false));
+            }
+        }
+    }
+
     /// Directories, links, devices: made at once, in order.
     async fn make_simple(&mut self) -> Result<(), EngineError> {
         if self.simple.is_empty() {
@@ -162,7 +221,11 @@ impl Planner {
         self.file_count = 0;
         self.open_file_count = 0;
         let pieces = std::mem::take(&mut self.pieces);
-        let pieces = self.without_right_ones(pieces).await?;
+        let mut pieces = self.without_right_ones(pieces).await?;
+        if self.restoring.request.dry_run {
+            let (wanted, restoring) = (std::mem::take(&mut pieces), Arc::clone(&self.restoring));
+            blocking::run(move || restoring.foresee_pieces(wanted)).await.map_err(panicked)??;
+        }
         let runs = plan_reads(&self.fetcher, pieces).await?;
         let (fetcher, restoring) = (self.fetcher.clone(), Arc::clone(&self.restoring));
         let written = futures::stream::iter(runs)

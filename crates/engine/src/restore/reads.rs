@@ -9,12 +9,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use pack::manifest::{Child, ChildKind};
-use pack::names;
+use pack::{PackError, names};
 use store::StoreError;
 use store::index_cache::{PackInfo, Place};
 
-use crate::EngineError;
 use crate::fetch::{Fetcher, open_blob_into};
+use crate::last_resort::Table;
+use crate::trailers::Trailers;
+use crate::{EngineError, Kind};
 
 /// Plaintext of one run, in bytes.
 pub(crate) const RUN_PLAIN_LEN_MAX: u64 = 4 << 20;
@@ -55,7 +57,8 @@ pub(crate) async fn plan_reads<T: Send + 'static>(
     let planned = fetcher.offload.start(move || {
         let chunks = wanted.iter().filter(|wanted| wanted.leaf.kind == ChildKind::Chunk);
         let ids: Vec<_> = chunks.map(|wanted| wanted.leaf.id).collect();
-        let mut places = finder.find(&ids)?.into_iter();
+        let index = finder.newest();
+        let mut places = finder.find(&index, &ids)?.into_iter();
         let mut found: Vec<_> = wanted
             .into_iter()
             .map(|wanted| {
@@ -66,7 +69,7 @@ pub(crate) async fn plan_reads<T: Send + 'static>(
         found.sort_by_key(|(_, place)| place.map(|place| (place.pack, place.blob, place.offset)));
         let mut runs: Vec<Run<T>> = Vec::new();
         for (wanted, place) in found {
-            let pack = place.map(|place| finder.pack(place.pack)).transpose()?;
+            let pack = place.map(|place| finder.pack(&index, place)).transpose()?;
             join(&mut runs, wanted, place, pack);
         }
         Ok(runs)
@@ -137,7 +140,8 @@ async fn read_once<T: Send + 'static>(fetcher: &Fetcher, run: Run<T>) -> Result<
         Err(error @ StoreError::NotFound { .. }) => {
             let place = blobs.first().and_then(|blob| blob.wanted.first()).and_then(|(_, place)| *place);
             if let Some(place) = place {
-                fetcher.missed(place, &error).await?;
+                // Planned reads are of listed packs only, but for those that trailers told of.
+                fetcher.missed(Table::of(place, &pack), !Trailers::is_own(place.pack), &error).await?;
             }
             return Ok(Outcome::Gone(wanted_of(blobs)));
         }
@@ -161,7 +165,8 @@ async fn read_once<T: Send + 'static>(fetcher: &Fetcher, run: Run<T>) -> Result<
                 let bytes = opened.as_ref().zip(place).and_then(|(opened, place)| {
                     let range = place.offset as usize..(place.offset + place.len) as usize;
                     let bytes = (range.end <= opened.len()).then(|| opened.slice(range))?;
-                    let is_right = namer.as_ref().is_none_or(|namer| namer.name(&bytes) == wanted.leaf.id);
+                    let is_right = bytes.len() as u64 == wanted.leaf.len;
+                    let is_right = is_right && namer.as_ref().is_none_or(|namer| namer.name(&bytes) == wanted.leaf.id);
                     is_right.then(|| if is_sparse { Bytes::copy_from_slice(&bytes) } else { bytes })
                 });
                 (wanted, bytes)
@@ -196,8 +201,12 @@ fn slice_of(pack: &PackInfo, row: u32, start: u64, sealed: &Bytes) -> Option<Byt
 /// The slow way: every copy, one after the other. A store that fails is an error; a lost chunk is a finding.
 async fn again(fetcher: &Fetcher, leaf: &Child) -> Result<Result<Bytes, EngineError>, EngineError> {
     match fetcher.chunk(leaf.id).await {
-        Ok(bytes) => Ok(Ok(bytes)),
-        Err(error @ EngineError::Lost { .. }) => Ok(Err(error)),
+        Ok(bytes) if bytes.len() as u64 == leaf.len => Ok(Ok(bytes)),
+        Ok(_) => {
+            let what = "it is not as long as the page says that names it";
+            Ok(Err(EngineError::object(format!("chunk {}", leaf.id))(PackError::Inconsistent { what })))
+        }
+        Err(error) if error.kind() == Kind::Damaged => Ok(Err(error)),
         Err(error) => Err(error),
     }
 }

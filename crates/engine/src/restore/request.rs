@@ -43,7 +43,18 @@ pub struct RestoreRequest {
     pub dry_run: bool,
 }
 
-/// What a restore did.
+/// What would become of the entries of a target that is there.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Foreseen {
+    /// Entries that would be made.
+    pub new_count: u64,
+    /// Entries that would be changed: content, permissions or time differ.
+    pub changed_count: u64,
+    /// Entries that are as the snapshot has them.
+    pub same_count: u64,
+}
+
+/// What a restore did, or would do.
 #[derive(Debug, Clone, Default)]
 pub struct RestoreReport {
     /// Entries restored or found right.
@@ -60,6 +71,8 @@ pub struct RestoreReport {
     pub deleted: Vec<String>,
     /// Entries left alone.
     pub skipped_count: u64,
+    /// Of a dry run: what there is now.
+    pub foreseen: Foreseen,
     /// The first problems.
     pub problems: Vec<Problem>,
     /// All problems.

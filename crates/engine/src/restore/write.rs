@@ -4,7 +4,6 @@
 //! Invariant: a full target ends the restore; any other trouble with one entry is a problem of that entry.
 //! Never here: waiting; all of this runs on the pool or on blocking threads.
 
-use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -16,7 +15,9 @@ use source::sink::SinkFile;
 
 use crate::EngineError;
 use crate::backup::entry::metadata_of;
+use crate::restore::compare::holds;
 use crate::restore::plan::has_bytes;
+use crate::restore::preview::Preview;
 use crate::restore::reads::{Found, Wanted};
 use crate::restore::{Overwrite, RestoreReport, Restoring};
 
@@ -28,7 +29,7 @@ pub(crate) struct Tally {
     written: AtomicU64,
     kept: AtomicU64,
     pub(crate) deleted: AtomicU64,
-    skipped: AtomicU64,
+    pub(crate) skipped: AtomicU64,
 }
 
 impl Tally {
@@ -48,20 +49,38 @@ impl Tally {
 
 /// A file's name, and what became of it, as its further names need it.
 pub(crate) struct FirstName {
-    path: EntryPath,
+    pub(crate) path: EntryPath,
     failed: AtomicBool,
+    /// Something unknown that nothing may overwrite came to lie there meanwhile.
+    is_users: AtomicBool,
+}
+
+impl FirstName {
+    pub(crate) const fn new(path: EntryPath) -> Self {
+        Self { path, failed: AtomicBool::new(false), is_users: AtomicBool::new(false) }
+    }
+
+    /// Why nothing can be linked to it.
+    fn obstacle(&self) -> Option<&'static str> {
+        let is = |flag: &AtomicBool| flag.load(Ordering::Acquire);
+        let is_users = is(&self.is_users).then_some("was left alone");
+        is(&self.failed).then_some("could not be restored").or(is_users)
+    }
 }
 
 /// A file being restored.
 pub(crate) struct FilePlan {
     pub(crate) name: Arc<FirstName>,
-    entry: Entry,
+    pub(crate) entry: Entry,
     compare_only: bool,
     /// Pieces to come, and one more until all are planned.
     left: AtomicUsize,
     /// Whether it was opened for writing before: what is there then is ours.
     begun: AtomicBool,
     state: Mutex<State>,
+    /// In a dry run: what is there now, and whether any of its content differs.
+    pub(crate) preview: Mutex<Option<Preview>>,
+    pub(crate) differs: AtomicBool,
 }
 
 #[derive(Default)]
@@ -98,9 +117,10 @@ pub(crate) struct Piece {
 
 impl FilePlan {
     pub(crate) fn new(path: EntryPath, entry: Entry, compare_only: bool) -> Self {
-        let name = Arc::new(FirstName { path, failed: AtomicBool::new(false) });
+        let name = Arc::new(FirstName::new(path));
         let (left, begun) = (AtomicUsize::new(1), AtomicBool::new(false));
-        Self { name, entry, compare_only, left, begun, state: Mutex::default() }
+        let (preview, differs) = (Mutex::default(), AtomicBool::new(false));
+        Self { name, entry, compare_only, left, begun, state: Mutex::default(), preview, differs }
     }
 
     pub(crate) fn expect_piece(&self) {
@@ -144,13 +164,14 @@ impl FilePlan {
     fn open(&self, restoring: &Restoring) -> Result<Option<SinkFile>, SourceError> {
         let EntryKind::File { len } = self.entry.kind else { return Ok(None) };
         if !self.begun.load(Ordering::Acquire) && self.is_left_alone(restoring, len)? {
-            restoring.tally.skipped.fetch_add(1, Ordering::Relaxed);
+            restoring.skip_one();
+            self.name.is_users.store(restoring.request.overwrite == Overwrite::Never, Ordering::Release);
             return Ok(None);
         }
         if let Some(parent) = self.name.path.parent() {
             restoring.target.create_dir_all(&parent)?;
         }
-        let file = restoring.target.create_file(&self.name.path, len)?;
+        let file = restoring.in_place_of_all(&self.name.path, || restoring.target.create_file(&self.name.path, len))?;
         self.begun.store(true, Ordering::Release);
         if restoring.request.overwrite == Overwrite::Never {
             restoring.unfinished.lock().unwrap_or_else(PoisonError::into_inner).insert(self.name.path.clone());
@@ -180,6 +201,9 @@ impl FilePlan {
         if self.compare_only || self.name.failed.load(Ordering::Acquire) {
             *self.state.lock().unwrap_or_else(PoisonError::into_inner) = State::Closed;
             return Ok(());
+        }
+        if restoring.request.dry_run {
+            return restoring.foresee_file(self);
         }
         let opened = self.with_file(restoring, |_| Ok(()));
         let state = std::mem::replace(&mut *self.state.lock().unwrap_or_else(PoisonError::into_inner), State::Closed);
@@ -263,6 +287,9 @@ impl Restoring {
             let fits = opened.filter(|open| open.metadata().is_ok_and(|metadata| metadata.len() == len));
             return Ok(fits.map_or(There::Nothing, There::ToCompare));
         }
+        if self.request.dry_run {
+            return self.look_only(file);
+        }
         if self.target.existing(&file.name.path)?.is_none() {
             return Ok(There::Nothing);
         }
@@ -273,21 +300,43 @@ impl Restoring {
         })
     }
 
+    /// The same in a dry run. A file with further names would be made anew.
+    fn look_only(&self, file: &FilePlan) -> Result<There, SourceError> {
+        Ok(match self.preview_of(file)? {
+            Preview::New => There::Nothing,
+            Preview::Stays => There::LeftAlone,
+            Preview::Alike(there) if there.links > 1 => There::Nothing,
+            Preview::Alike(_) => {
+                self.target.open_for_comparing(&file.name.path)?.map_or(There::Nothing, There::ToCompare)
+            }
+        })
+    }
+
+    /// In a dry run: counts what would be written, which leaves nothing to do.
+    pub(crate) fn foresee_pieces(&self, pieces: Vec<Wanted<Piece>>) -> Result<(), EngineError> {
+        for Wanted { leaf, tag: Piece { file, .. } } in pieces {
+            file.differs.store(true, Ordering::Release);
+            if has_bytes(leaf.kind) {
+                self.tally.written.fetch_add(leaf.len, Ordering::Relaxed);
+            }
+            self.progress.add_len(leaf.len);
+            file.finish_if_done(self)?;
+        }
+        Ok(())
+    }
+
     fn is_right(&self, file: &FilePlan, there: &There, piece: &Wanted<Piece>, namer: &ChunkNamer) -> Right {
         let end = piece.tag.offset + piece.leaf.len;
         let mut bytes = Vec::new();
         let read = match there {
             There::LeftAlone => return Right::LeftAlone,
-            // A hole costs nothing to write; when comparing, the length of the file vouches for it.
-            There::ToCompare(_) if piece.leaf.kind == ChildKind::Hole => return Right::Yes,
+            There::ToCompare(open) => {
+                return if holds(open, piece.tag.offset, &piece.leaf, namer) { Right::Yes } else { Right::No };
+            }
             There::Some(len) if end <= *len && piece.leaf.kind == ChildKind::Chunk => {
                 bytes.resize(piece.leaf.len as usize, 0);
                 file.with_file(self, |open| open.read_at(piece.tag.offset, &mut bytes)).ok().flatten()
                     == Some(bytes.len())
-            }
-            There::ToCompare(open) => {
-                bytes.resize(piece.leaf.len as usize, 0);
-                open.read_exact_at(&mut bytes, piece.tag.offset).is_ok()
             }
             _ => false,
         };
@@ -328,6 +377,10 @@ impl Restoring {
     pub(crate) fn make_all(&self, entries: &[(EntryPath, Entry)]) -> Result<(), EngineError> {
         for (path, entry) in entries {
             self.go_on()?;
+            if self.request.dry_run {
+                self.foresee_simple(path, entry)?;
+                continue;
+            }
             let made = self.make(path, entry).and_then(|made| match entry.kind {
                 _ if !made => Ok(None),
                 EntryKind::Directory => Ok(Some(Vec::new())),
@@ -338,7 +391,7 @@ impl Restoring {
                     self.note_all(problems);
                     self.count(entry);
                 }
-                Ok(None) => drop(self.tally.skipped.fetch_add(1, Ordering::Relaxed)),
+                Ok(None) => self.skip_one(),
                 Err(error) => self.failed(&path.to_string(), &error)?,
             }
         }
@@ -357,14 +410,37 @@ impl Restoring {
         }
         let kind = match &entry.kind {
             EntryKind::Directory => return self.target.create_dir(path).map(|_| true),
-            EntryKind::Symlink { target } => return self.target.create_symlink(path, target).map(|()| true),
+            EntryKind::Symlink { target } => {
+                return self.in_place_of_all(path, || self.target.create_symlink(path, target)).map(|()| true);
+            }
             EntryKind::Fifo => Wanted::Fifo,
             EntryKind::Socket => Wanted::Socket,
             EntryKind::CharDevice { major, minor } => Wanted::CharDevice { major: *major, minor: *minor },
             EntryKind::BlockDevice { major, minor } => Wanted::BlockDevice { major: *major, minor: *minor },
             EntryKind::File { .. } => return Ok(false),
         };
-        self.target.mknod(path, &kind).map(|()| true)
+        self.in_place_of_all(path, || self.target.mknod(path, &kind)).map(|()| true)
+    }
+
+    /// Makes an entry; a directory with something in it, which the sink leaves in the way, is removed first where the
+    /// restore deletes.
+    fn in_place_of_all<T>(
+        &self,
+        path: &EntryPath,
+        make: impl Fn() -> Result<T, SourceError>,
+    ) -> Result<T, SourceError> {
+        match make() {
+            Err(SourceError::Occupied { .. }) if self.may_remove_trees() => {}
+            made => return made,
+        }
+        self.target.remove(path)?;
+        self.note_deleted(path);
+        make()
+    }
+
+    /// Whether a directory may go with all that is in it because something else has its name.
+    pub(crate) fn may_remove_trees(&self) -> bool {
+        self.request.delete && self.request.overwrite != Overwrite::Never
     }
 
     /// Remembers a path of the user's that must not be touched again.
@@ -381,8 +457,8 @@ impl Restoring {
     pub(crate) fn link_all(&self, links: &[(Arc<FirstName>, EntryPath)]) -> Result<(), EngineError> {
         for (first, path) in links {
             self.go_on()?;
-            if first.failed.load(Ordering::Acquire) {
-                let broken = format!("is a further name of {}, which could not be restored", first.path);
+            if let Some(obstacle) = first.obstacle() {
+                let broken = format!("is a further name of {}, which {obstacle}", first.path);
                 self.progress.add_problem();
                 self.problems.add(path.to_string(), broken, true);
                 continue;
@@ -392,7 +468,7 @@ impl Restoring {
                     self.tally.entries.fetch_add(1, Ordering::Relaxed);
                     self.progress.add_entries(1);
                 }
-                Ok(false) => drop(self.tally.skipped.fetch_add(1, Ordering::Relaxed)),
+                Ok(false) => self.skip_one(),
                 Err(error) => self.failed(&path.to_string(), &error)?,
             }
         }
@@ -403,13 +479,21 @@ impl Restoring {
         if self.request.overwrite == Overwrite::Never && self.target.existing(path)?.is_some() {
             return Ok(false);
         }
+        if self.request.dry_run {
+            return self.foresee_link(first, path).map(|()| true);
+        }
         if let Some(parent) = path.parent() {
             self.target.create_dir_all(&parent)?;
         }
-        self.target.hard_link(first, path).map(|()| true)
+        self.in_place_of_all(path, || self.target.hard_link(first, path)).map(|()| true)
     }
 
-    fn count(&self, entry: &Entry) {
+    /// Counts one entry whose place stays as it is.
+    pub(crate) fn skip_one(&self) {
+        self.tally.skipped.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count(&self, entry: &Entry) {
         self.tally.entries.fetch_add(1, Ordering::Relaxed);
         self.progress.add_entries(1);
         if let EntryKind::File { len } = entry.kind {
@@ -432,7 +516,7 @@ impl Restoring {
         self.problems.add(path.to_owned(), crate::backup::message(error), true);
     }
 
-    fn entry_failed(&self, file: &FilePlan, error: &SourceError) -> Result<(), EngineError> {
+    pub(crate) fn entry_failed(&self, file: &FilePlan, error: &SourceError) -> Result<(), EngineError> {
         if is_full(error) {
             return Err(EngineError::TargetFull { path: file.name.path.to_string() });
         }

@@ -33,7 +33,8 @@ const RENEWED_EVERY: Duration = Duration::from_secs(300);
 const RENEWAL_LASTS_FOR: Duration = Duration::from_secs(240);
 /// Renewals in a row that may fail before the backup warns: half an hour without a sign of life.
 const FAILURES_MAX: u32 = 6;
-/// How long the work's end waits for a renewal that is under way, so that its object is not left behind.
+/// How long the work's end waits for a renewal that is under way, so that its object is not left behind. One that is
+/// given up may land later: then the record stays too, or collectors would find a lease of nobody.
 const LAST_RENEWAL_ENDS_IN: Duration = Duration::from_secs(3);
 
 /// What became of a writer's lease.
@@ -43,12 +44,18 @@ pub(super) struct LeaseState {
     failures: AtomicU32,
     has_lapsed: AtomicBool,
     is_dead: AtomicBool,
+    may_land_late: AtomicBool,
 }
 
 impl LeaseState {
     /// Whether a renewal found the own tombstone.
     pub(super) fn is_dead(&self) -> bool {
         self.is_dead.load(Ordering::Relaxed)
+    }
+
+    /// Whether a renewal was given up that was never answered.
+    pub(super) fn may_land_late(&self) -> bool {
+        self.may_land_late.load(Ordering::Relaxed)
     }
 
     /// What everybody should know about it.
@@ -76,6 +83,7 @@ impl Writer<'_> {
             Either::Left((done, keeping)) => {
                 has_ended.cancel();
                 if timeout(LAST_RENEWAL_ENDS_IN, keeping).await.is_err() {
+                    self.lease.may_land_late.store(true, Ordering::Relaxed);
                     tracing::info!("the last renewal of the lease was given up");
                 }
                 done

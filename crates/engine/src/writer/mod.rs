@@ -6,7 +6,7 @@
 //! W3 list index/ and packs/               (see `index`)
 //! W4 upload packs, then segments          (see `backup`)
 //! W5 create snapshots/<id> = the commit; unclear: read it
-//! W6 remove writers/<id>, unless an attempt of W5 was never answered
+//! W6 remove writers/<id>, unless an attempt of W5 or the last renewal was never answered
 //! W7 found dead: remove writers/<id>, then the own tombstone, under the same proviso
 //! ```
 //!
@@ -136,8 +136,9 @@ impl Writer<'_> {
         self.has_begun_commit.load(Ordering::Relaxed)
     }
 
+    /// Whether something may yet land that belongs to this writer's record.
     fn may_land_late(&self) -> bool {
-        self.may_land_late.load(Ordering::Relaxed)
+        self.may_land_late.load(Ordering::Relaxed) || self.lease.may_land_late()
     }
 
     /// W5: creates the snapshot.
@@ -179,7 +180,7 @@ impl Writer<'_> {
         dead.is_ok_and(|dead| dead.writer == self.id) && keyring.certifies(&frame, Writes::Collection)
     }
 
-    /// W6 after a commit: removes the record, unless an attempt of W5 may yet land.
+    /// W6 after a commit: removes the record, unless an attempt of W5 or a renewal may yet land.
     ///
     /// # Errors
     ///
@@ -193,7 +194,7 @@ impl Writer<'_> {
     pub(crate) async fn fail(&self, error: EngineError) -> EngineError {
         let is_dead = self.lease.is_dead() || matches!(error, EngineError::DeclaredDead);
         // A commit that was begun and did not end with a tombstone may be there, or yet land.
-        if !self.has_begun_commit() || (is_dead && !self.may_land_late()) {
+        if !self.may_land_late() && (is_dead || !self.has_begun_commit()) {
             self.give_up().await;
         }
         // The reader that was stopped because of the tombstone only knows that it was stopped.

@@ -9,7 +9,7 @@
 //! Invariant: what a directory page lists is pages.
 //! Never here: names.
 
-use seal::{CHUNK_ID_LEN, ChunkId};
+use seal::{BLOB_PLAIN_LEN_MAX, CHUNK_ID_LEN, ChunkId};
 
 use crate::PackError;
 use crate::columns::{Cursor, count, put_planes};
@@ -155,6 +155,12 @@ impl Structure {
         if self.kind == PageKind::Directory && self.content().iter().any(|child| child.kind != ChildKind::Page) {
             return wrong("a page of pages lists something else");
         }
+        if self.children.iter().any(|child| child.kind == ChildKind::Chunk && child.len > BLOB_PLAIN_LEN_MAX as u64) {
+            return wrong("a chunk is longer than any blob");
+        }
+        if self.children.iter().any(|child| child.kind == ChildKind::Body && child.len != 0) {
+            return wrong("a page's body has a length");
+        }
         if self.children.iter().any(|child| child.kind == ChildKind::Hole && *child != Child::hole(child.len)) {
             return wrong("a hole has an id");
         }
@@ -165,6 +171,12 @@ impl Structure {
     #[must_use]
     pub fn body(&self) -> Option<ChunkId> {
         self.children.first().filter(|child| child.kind == ChildKind::Body).map(|child| child.id)
+    }
+
+    /// Bytes of content below the page: at most 2^64 - 1, which sparse files can claim to exceed.
+    #[must_use]
+    pub fn content_len(&self) -> u64 {
+        content_len(&self.children)
     }
 
     /// The children after the body.

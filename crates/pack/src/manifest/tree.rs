@@ -38,7 +38,7 @@ pub struct TreeBuilder {
 }
 
 /// What a finished component is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Default, Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TreeRoot {
     /// The root page's structure; none if there were no entries.
     pub root: Option<ChunkId>,

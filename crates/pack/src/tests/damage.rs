@@ -218,3 +218,49 @@ fn a_sealed_trailer_that_expands_without_end_is_an_error() {
     let error = read_trailer(&sealed.expect("seals"), index_keys, REPOSITORY);
     assert_eq!(error, Err(PackError::Inconsistent { what: "a table is too long" }));
 }
+
+#[test]
+fn chunk_longer_than_a_blob_and_body_with_a_length_are_refused() {
+    use crate::manifest::{Child, PageKind, Structure};
+    let id = seal::ChunkId::from_bytes([1; 20]);
+    let longest = seal::BLOB_PLAIN_LEN_MAX as u64;
+    let decoded =
+        |kind, child| Structure::decode(&Structure { kind, children: vec![child] }.encode().expect("encodes"));
+    assert!(decoded(PageKind::Content, Child::chunk(id, longest)).is_ok());
+    assert!(decoded(PageKind::Content, Child::chunk(id, longest + 1)).is_err());
+    assert!(decoded(PageKind::Entries, Child::body(id)).is_ok());
+    assert!(decoded(PageKind::Entries, Child { len: 1, ..Child::body(id) }).is_err());
+}
+
+#[test]
+fn only_names_of_the_formats_forms_are_known() {
+    use crate::names::{self, is_known};
+    use crate::{CondemnedId, PackId, SegmentId, SnapshotId};
+    let (hash, id) = ([0xab; 32], SnapshotId([0xcd; 16]));
+    let known = [
+        names::CONFIG.to_owned(),
+        names::CONFIG_COPY.to_owned(),
+        names::key_slot(b"a slot"),
+        names::epoch(u32::MAX),
+        names::pack(&PackId(hash)),
+        names::segment(&SegmentId(hash)),
+        names::snapshot(&id),
+        names::forgotten(&id),
+        names::announced(&id),
+        names::seen(&id),
+        names::lease(&id, 12),
+        names::condemned(&CondemnedId([1; 16])),
+    ];
+    for name in known {
+        assert!(is_known(&name), "{name}");
+        let others = [format!("{name}.tmp"), format!("{name}/x"), format!("x/{name}"), name.to_uppercase()];
+        for other in others {
+            assert!(!is_known(&other), "{other}");
+        }
+    }
+    for other in ["", "README", "epochs/README", "epochs/1", "snapshots/", "index/.DS_Store", "packs/ab/cd"] {
+        assert!(!is_known(other), "{other}");
+    }
+    let elsewhere = names::pack(&PackId(hash)).replace("packs/ab/", "packs/ac/");
+    assert!(!is_known(&elsewhere), "{elsewhere}");
+}

@@ -235,7 +235,7 @@ prop_compose! {
         let kind = [PageKind::Entries, PageKind::Directory, PageKind::Content][kind];
         let child = |(child, id, len)| match child % 3 {
             _ if kind == PageKind::Directory => Child::page(id, len),
-            0 => Child::chunk(id, len),
+            0 => Child::chunk(id, len % (seal::BLOB_PLAIN_LEN_MAX as u64 + 1)),
             1 => Child::hole(len),
             _ => Child::page(id, len),
         };
@@ -337,4 +337,13 @@ fn a_record_of_any_length_around_the_limits_decodes() {
         assert_eq!(codec::decode::<String>(&bytes), Ok(record), "{len} bytes");
     }
     assert!(codec::encode(&"x".repeat(codec::RECORD_LEN_MAX)).is_err());
+}
+
+#[test]
+fn record_of_keys_is_encoded_like_any_other_and_in_one_place() {
+    let secrets = samples::epoch_secrets();
+    let bytes = codec::encode_secret(&secrets).expect("encodes");
+    assert_eq!(*bytes, codec::encode(&secrets).expect("encodes"));
+    assert_eq!(bytes.capacity(), codec::SECRET_RECORD_LEN_MAX, "it never grew, so no copy was left behind");
+    assert!(codec::encode_secret(&vec![0_u8; codec::SECRET_RECORD_LEN_MAX]).is_err(), "nor may it");
 }

@@ -54,7 +54,7 @@ pub(super) fn namer() -> ChunkNamer {
 }
 
 pub(super) fn seed(byte: u8) -> LetterSeed {
-    std::array::from_fn(|at| byte.wrapping_add(at as u8))
+    LetterSeed::new(std::array::from_fn(|at| byte.wrapping_add(at as u8)))
 }
 
 pub(super) fn chunk_id(number: u64) -> ChunkId {

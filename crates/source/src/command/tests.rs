@@ -166,3 +166,82 @@ async fn finishing_before_the_output_ended_closes_the_pipe() {
     let end = producer.finish().await.unwrap();
     assert_eq!((end.status, end.bytes), (ProducerStatus::Signalled(13), ITEM_LEN as u64));
 }
+
+async fn failure_of(script: &str, patience: Patience) -> (SourceError, String) {
+    let pid = Arc::new(Mutex::new(String::new()));
+    let told = Arc::clone(&pid);
+    let script = format!("echo $$ >&2; {script}");
+    let started = Producer::spawn(&sh(&script), move |line| {
+        *told.lock().unwrap() = String::from_utf8(line.to_vec()).unwrap();
+    });
+    let mut producer = started.unwrap().with_patience(patience);
+    let failed = loop {
+        match producer.next().await {
+            Some(Ok(_)) => {}
+            Some(Err(error)) => {
+                drop(producer);
+                break error;
+            }
+            None => break producer.finish().await.unwrap_err(),
+        }
+    };
+    let pid = pid.lock().unwrap().clone();
+    (failed, pid)
+}
+
+#[tokio::test]
+async fn a_command_that_says_nothing_for_too_long_is_stopped() {
+    let patience = Patience { idle_for: Some(Duration::from_millis(300)), total_for: None };
+    for script in ["echo some; sleep 1000", "exec >&-; sleep 1000"] {
+        let (error, pid) = failure_of(script, patience).await;
+        assert_eq!(error.to_string(), "command sh: it printed nothing for 300ms and was stopped");
+        assert_eq!(error.kind(), ErrorKind::Retry);
+        until(|| !is_running(&pid)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_command_that_takes_too_long_is_stopped_however_much_it_says() {
+    let second = Some(Duration::from_secs(1));
+    let patience = Patience { idle_for: second, total_for: second };
+    for script in ["while :; do echo more; sleep 0.1; done", "exec >&-; sleep 1000"] {
+        let (error, pid) = failure_of(script, Patience { idle_for: None, ..patience }).await;
+        assert_eq!(error.to_string(), "command sh: it did not end within 1s and was stopped");
+        until(|| !is_running(&pid)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_slow_reader_is_not_taken_for_a_silent_command() {
+    let patience = Patience { idle_for: Some(Duration::from_millis(500)), total_for: None };
+    let script = "for i in 1 2 3; do head -c 3000000 /dev/zero; sleep 0.2; done";
+    let mut producer = Producer::spawn(&sh(script), |_| {}).unwrap().with_patience(patience);
+    let mut len = 0;
+    while let Some(item) = producer.next().await {
+        len += item.unwrap().len();
+        tokio::time::sleep(Duration::from_millis(700)).await;
+    }
+    assert_eq!(len, 9_000_000);
+    assert!(producer.finish().await.unwrap().is_success());
+}
+
+#[tokio::test]
+async fn a_consumer_reads_what_it_is_fed_and_says_why_it_stopped() {
+    let mut consumer = Consumer::spawn(&sh("wc -c >&2"), |_| {}).unwrap();
+    for _ in 0..3 {
+        assert!(consumer.write(&[b'x'; 100_000]).await.unwrap());
+    }
+    assert_eq!(consumer.finish().await.unwrap().stderr_tail, b"300000\n");
+    let mut refuses = Consumer::spawn(&sh("echo no more >&2; exit 4"), |_| {}).unwrap();
+    while refuses.write(&[b'x'; 100_000]).await.unwrap() {}
+    let end = refuses.finish().await.unwrap();
+    assert_eq!((end.status, end.stderr_tail.as_slice()), (ProducerStatus::Exited(4), b"no more\n".as_slice()));
+}
+
+#[test]
+fn values_of_variables_are_not_shown() {
+    let mut command = sh("true");
+    command.env.push(("PGPASSWORD".into(), "secret".into()));
+    let shown = format!("{command:?}");
+    assert!(shown.contains("PGPASSWORD") && !shown.contains("secret"), "{shown}");
+}

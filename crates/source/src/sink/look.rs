@@ -4,6 +4,7 @@
 //! Never here: changes.
 
 use std::os::fd::AsFd as _;
+use std::os::unix::fs::FileExt as _;
 
 use rustix::fs::{Mode, OFlags};
 
@@ -112,4 +113,37 @@ impl Target {
 
 fn is_missing(error: &std::io::Error) -> bool {
     matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory)
+}
+
+/// Bytes read at once where zeros are looked for.
+const ZEROS_READ_LEN: usize = 64 << 10;
+
+/// Whether `file` reads as zeros in `len` bytes from `offset` on. Holes cost nothing to look at; the file's own position
+/// moves.
+///
+/// # Errors
+///
+/// Those of reading; the file's end within the range is one.
+pub fn is_zero(file: &std::fs::File, offset: u64, len: u64) -> std::io::Result<bool> {
+    let end = offset.saturating_add(len);
+    if file.metadata()?.len() < end {
+        return Err(std::io::ErrorKind::UnexpectedEof.into());
+    }
+    let mut buffer = vec![0; ZEROS_READ_LEN];
+    let mut at = offset;
+    while at < end {
+        at = match rustix::fs::seek(file, rustix::fs::SeekFrom::Data(at)) {
+            Ok(data) => data.max(at),
+            Err(rustix::io::Errno::NXIO) => return Ok(true),
+            Err(_) => at,
+        };
+        let part = (end.saturating_sub(at)).min(ZEROS_READ_LEN as u64) as usize;
+        let part = buffer.get_mut(..part).unwrap_or_default();
+        file.read_exact_at(part, at)?;
+        if part.iter().any(|byte| *byte != 0) {
+            return Ok(false);
+        }
+        at = at.saturating_add(part.len() as u64);
+    }
+    Ok(true)
 }

@@ -84,6 +84,23 @@ impl Target {
         self.apply(&Object { fd, file_type: FileType::Directory, is_open: false, shown: self.path() }, metadata, policy)
     }
 
+    /// What of the target itself is not as it should be; owners as the policy gives them, if they can be given at all.
+    ///
+    /// # Errors
+    ///
+    /// [`SourceError::Write`] if it cannot be looked at.
+    pub fn own_differences(&self, metadata: &Metadata, policy: &OwnerPolicy) -> Result<Vec<&'static str>, SourceError> {
+        let stat = stat_of(self.top.as_fd()).map_err(|error| self.failed(b"", "look at", error))?;
+        let owner = self.owner_for(metadata, policy).filter(|owner| *owner != stat.owner());
+        let (time, wanted) = (stat.modified_at(), metadata.modified_at);
+        let differs = [
+            ("owner", owner.is_some()),
+            ("permissions", stat.mode() & 0o7777 != metadata.mode & 0o7777),
+            ("modification time", (time.secs, time.nanos) != (wanted.secs, wanted.nanos)),
+        ];
+        Ok(differs.into_iter().filter(|(_, differs)| *differs).map(|(what, _)| what).collect())
+    }
+
     /// The same for a file that is still open, with fewer calls; also gives it its length. Content that is
     /// written afterwards would change the times again.
     ///

@@ -9,6 +9,7 @@ use std::io;
 use std::os::fd::AsFd as _;
 
 use rustix::fs::{AtFlags, FileType, unlinkat};
+use rustix::io::Errno;
 
 use crate::entry::EntryPath;
 use crate::error::SourceError;
@@ -46,6 +47,25 @@ impl Target {
         };
         let removed = unlinkat(&parent, path.name(), flags);
         removed.map_err(|error| self.failed(path.as_bytes(), "remove", error))
+    }
+
+    /// Removes one name, which is not a directory's. What is not there needs no removing.
+    pub(super) fn unlink(&self, path: &EntryPath) -> Result<(), SourceError> {
+        match unlinkat(self.parent_of(path)?, path.name(), AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(self.failed(path.as_bytes(), "replace", error)),
+        }
+    }
+
+    /// Removes a directory unless something is in it, and returns whether it is gone.
+    pub(super) fn remove_if_empty(&self, path: &EntryPath) -> Result<bool, SourceError> {
+        let parent = self.parent_of(path)?;
+        self.forget(path.as_bytes());
+        match unlinkat(&parent, path.name(), AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOENT) => Ok(true),
+            Err(Errno::NOTEMPTY | Errno::EXIST) => Ok(false),
+            Err(error) => Err(self.failed(path.as_bytes(), "remove", error)),
+        }
     }
 
     /// Removes all that is in a directory, deepest first, in a loop: the tree may be deeper than a stack.

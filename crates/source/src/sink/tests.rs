@@ -1,8 +1,9 @@
 //! Restores to real directories. Some need root: devices, owners, mounts.
 
 use std::fs;
+use std::fs::File;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _, symlink};
 use std::process::Command;
 
 use tempfile::TempDir;
@@ -141,6 +142,17 @@ fn another_kind_is_in_the_way_unless_it_is_to_be_replaced() {
     assert_eq!(content(&target, "thing/file"), b"x");
 
     let target = target.replace_other_kinds(true);
+    for refused in [
+        target.create_file(&path("thing"), 0).map(drop),
+        target.create_symlink(&path("thing"), b"x"),
+        target.mknod(&path("thing"), &EntryKind::Fifo),
+        target.hard_link(&path("thing/file"), &path("thing/with")),
+    ] {
+        assert!(matches!(refused, Err(SourceError::Occupied { found: "directory that is not empty", .. })));
+    }
+    assert_eq!(content(&target, "thing/file"), b"x");
+    target.remove(&path("thing/file")).unwrap();
+    target.remove(&path("thing/with")).unwrap();
     write(&target, "thing", b"now a file");
     target.create_symlink(&path("thing"), b"now a link").unwrap();
     target.mknod(&path("thing"), &EntryKind::Fifo).unwrap();
@@ -247,4 +259,21 @@ fn making_60_000_files_with_metadata_takes_less_than_two_seconds() {
     let took = processor_time() - began;
     println!("made 60,000 files in {took:?}");
     assert!(took.as_secs() < 2);
+}
+
+#[test]
+fn zeros_are_found_in_holes_and_in_data_and_nothing_else_is_taken_for_them() {
+    const MIB: u64 = 1 << 20;
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("file");
+    let file = File::options().read(true).write(true).create_new(true).open(path).expect("creates");
+    file.set_len(8 * MIB).expect("sets the length");
+    file.write_all_at(&vec![0; MIB as usize], 2 * MIB).expect("writes");
+    file.write_all_at(b"x", 5 * MIB).expect("writes");
+    let zero = |offset, len| is_zero(&file, offset, len).expect("reads");
+    assert!(zero(0, 5 * MIB), "holes and written zeros");
+    assert!(!zero(0, 5 * MIB + 1));
+    assert!(!zero(5 * MIB, 1));
+    assert!(zero(5 * MIB + 1, 3 * MIB - 1));
+    assert!(is_zero(&file, 7 * MIB, MIB + 1).is_err(), "the file ends before");
 }

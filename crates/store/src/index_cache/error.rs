@@ -82,7 +82,8 @@ impl CacheError {
         let path = path.to_path_buf();
         let says = |words: &[&str]| words.iter().any(|word| error.as_ref().contains(word));
         if says(&FULL) {
-            return Self::Full { path, source: error.into() };
+            tracing::debug!("the index cache's library says: {error}");
+            return Self::Full { path, source: io::Error::from(io::ErrorKind::StorageFull).into() };
         }
         if says(&["Permission denied", "Operation not permitted", "Read-only file system"]) {
             return Self::Folder { path, source: error.into() };

@@ -8,13 +8,14 @@ use std::path::PathBuf;
 
 use chunk::CutterKind;
 use clap::Args;
-use engine::{BackupRequest, Input};
+use engine::{BackupRequest, ComponentRequest, Input};
 use source::command::CommandLine;
 use source::files::FilesOptions;
 use store::Location;
 
 use crate::context::{Context, temporary_cache_folders};
 use crate::error::CommandError;
+use crate::human;
 use crate::words::size;
 
 const EXAMPLES: &str = "\
@@ -155,17 +156,21 @@ impl BackupArgs {
     pub(crate) fn request(&self, ctx: &Context) -> Result<BackupRequest, CommandError> {
         let (snapshot, storing) = (&self.snapshot, &self.storing);
         Ok(BackupRequest {
-            input: self.input(ctx)?,
-            component: snapshot.component.clone(),
-            host: snapshot.host.clone().unwrap_or_else(host_name),
+            components: vec![ComponentRequest {
+                input: self.input(ctx)?,
+                name: snapshot.component.clone(),
+                cutter: storing.cutter,
+                force: storing.force,
+                allow_empty: snapshot.allow_empty,
+                shrink: None,
+            }],
+            at_once: 1,
+            host: snapshot.host.clone().unwrap_or_else(human::host_name),
             source: snapshot.source.clone(),
             tags: snapshot.tag.clone(),
             description: snapshot.description.clone(),
-            cutter: storing.cutter,
             level: storing.compression,
-            force: storing.force,
             dry_run: storing.dry_run,
-            allow_empty: snapshot.allow_empty,
         })
     }
 
@@ -180,6 +185,9 @@ impl BackupArgs {
             let mut command = CommandLine::new(program, args);
             command.env_hidden.push("BACKSTAY_PASSWORD".into());
             return Ok(Input::Command { name, command });
+        }
+        if self.name.is_some() {
+            return Err(CommandError::NotACommand);
         }
         // `backup -- -x` names a file.
         let roots = self.paths.iter().cloned().chain(self.words.iter().map(PathBuf::from)).collect();
@@ -206,8 +214,4 @@ impl FilesArgs {
             forbidden,
         })
     }
-}
-
-fn host_name() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }

@@ -111,5 +111,7 @@ fn the_target_itself_may_be_reached_through_a_link() {
     write(&target, "file", b"x");
     assert!(dir.path().join("real/file").exists());
     fs::write(dir.path().join("plain"), b"").unwrap();
-    assert!(matches!(Target::open(&dir.path().join("plain")), Err(SourceError::Target { .. })));
+    let refused = Target::open(&dir.path().join("plain"));
+    assert!(matches!(refused, Err(SourceError::TargetKind { found: "file", .. })));
+    assert!(matches!(Target::open(&dir.path().join("plain/below")), Err(SourceError::Target { .. })));
 }

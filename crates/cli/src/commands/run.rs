@@ -1,0 +1,289 @@
+//! `run`: back up every source of a job as one snapshot.
+//!
+//! ```text
+//! before hook ─► all sources, some at once ─► one snapshot ─► after or on_failure hook ─► report
+//! ```
+//!
+//! Invariant: a source that failed is named with its reason, and the exit code says that something is missing.
+//! Never here: reading anything.
+
+use std::sync::Arc;
+
+use clap::Args;
+use engine::{BackupReport, BackupRequest, ComponentReport, Progress};
+use pack::{ComponentState, SnapshotState};
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use crate::commands::snapshot_document::{component_word, state_word};
+use crate::config::JobConfig;
+use crate::context::Context;
+use crate::error::{CommandError, Outcome};
+use crate::human;
+use crate::jobs;
+use crate::problems::{ProblemDocument, documents, tell_problems};
+use crate::table::{Align, Table};
+use crate::watch::Watch;
+
+const EXAMPLES: &str = "\
+Examples:
+  backstay run nightly
+  backstay run nightly --dry-run
+  backstay run hourly nightly --config /etc/backstay/backstay.toml --json";
+
+/// How many sources of a job are read at once, unless it says otherwise.
+const AT_ONCE: usize = 2;
+
+/// Back up every source of a job as one snapshot
+///
+/// A source that fails is named, the others are committed, and the exit code is 1; when all fail, nothing is committed
+/// and the code is 2.
+#[derive(Debug, Args)]
+#[command(after_long_help = EXAMPLES)]
+pub(crate) struct RunArgs {
+    /// The job, as the configuration names it; several run one after the other
+    #[arg(value_name = "JOB", required = true)]
+    jobs: Vec<String>,
+
+    /// Read and count, but store nothing and run no hooks
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+
+    /// The host's name, if not its own
+    #[arg(long, value_name = "HOST")]
+    host: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Document {
+    job: String,
+    snapshot_id: Option<String>,
+    state: Option<&'static str>,
+    is_dry_run: bool,
+    content_len: u64,
+    new_len: u64,
+    stored_len: u64,
+    seconds: f64,
+    components: Vec<ComponentDocument>,
+    problem_count: u64,
+    problems: Vec<ProblemDocument>,
+    warnings: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct ComponentDocument {
+    name: String,
+    kind: String,
+    state: &'static str,
+    failure: Option<String>,
+    entry_count: u64,
+    content_len: u64,
+    new_len: u64,
+    stored_len: u64,
+    seconds: f64,
+    problem_count: u64,
+    warnings: Vec<String>,
+    facts: std::collections::BTreeMap<String, String>,
+}
+
+/// Runs the jobs, one after the other; one that fails does not keep the next from running.
+pub(crate) async fn run(args: &RunArgs, ctx: &Context) -> Result<Outcome, CommandError> {
+    let found = ctx.config()?.ok_or(CommandError::ConfigMissing)?;
+    for name in &args.jobs {
+        if !found.config.jobs.contains_key(name) {
+            let known = found.config.jobs.keys().cloned().collect::<Vec<_>>().join(", ");
+            return Err(CommandError::JobUnknown { name: name.clone(), known });
+        }
+    }
+    let (mut outcome, mut failure, mut done_count) = (Outcome::Done, None, 0);
+    for (name, job) in args.jobs.iter().filter_map(|name| Some((name, found.config.jobs.get(name)?))) {
+        match run_job(name, job, args, ctx).await {
+            Ok(Outcome::Done) => done_count += 1,
+            Ok(Outcome::Partly | Outcome::Unclear) => {
+                done_count += 1;
+                outcome = Outcome::Partly;
+            }
+            Err(error) if args.jobs.len() == 1 || ctx.interrupts.token.is_cancelled() => return Err(error),
+            Err(error) => {
+                ctx.ui.problem(format_args!("job {name}: {error}"));
+                failure = Some(error);
+            }
+        }
+    }
+    match failure {
+        Some(error) if done_count == 0 => Err(error),
+        Some(_) => Ok(Outcome::Partly),
+        None => Ok(outcome),
+    }
+}
+
+async fn run_job(name: &str, job: &JobConfig, args: &RunArgs, ctx: &Context) -> Result<Outcome, CommandError> {
+    if let Some(before) = job.hooks.before.as_ref().filter(|_| !args.dry_run) {
+        ctx.unless_interrupted(jobs::run_hook("before", before, name, None)).await?;
+    }
+    let ended = back_up(name, job, args, ctx).await;
+    let is_whole = matches!(ended, Ok((_, Outcome::Done)));
+    let word = match &ended {
+        Ok((_, Outcome::Done)) => "complete",
+        Ok((_, Outcome::Partly | Outcome::Unclear)) => "partial",
+        Err(_) => "failed",
+    };
+    for (what, hook, is_due) in
+        [("after", &job.hooks.after, ended.is_ok()), ("on_failure", &job.hooks.on_failure, !is_whole)]
+    {
+        if let Some(hook) = hook.as_ref().filter(|_| is_due && !args.dry_run)
+            && let Err(error) = jobs::run_hook(what, hook, name, Some(word)).await
+        {
+            ctx.ui.warn(error); // what was committed stays committed
+        }
+    }
+    let (report, outcome) = ended?;
+    tell(name, &report, args.dry_run, ctx)?;
+    Ok(outcome)
+}
+
+async fn back_up(
+    name: &str,
+    job: &JobConfig,
+    args: &RunArgs,
+    ctx: &Context,
+) -> Result<(BackupReport, Outcome), CommandError> {
+    let found = ctx.config()?.ok_or(CommandError::ConfigMissing)?;
+    let mut components = Vec::new();
+    for source in &job.sources {
+        let Some(config) = found.config.sources.get(source) else { continue };
+        components.push(ctx.unless_interrupted(jobs::component(source, config, ctx)).await?);
+    }
+    let request = BackupRequest {
+        components,
+        at_once: job.sources_at_once.unwrap_or(AT_ONCE),
+        host: args.host.clone().unwrap_or_else(human::host_name),
+        source: Some(name.to_owned()),
+        tags: job.tags.clone(),
+        description: String::new(),
+        level: job.compression.unwrap_or(3),
+        dry_run: args.dry_run,
+    };
+    let repository = ctx.open_repository_of(job.repository.as_deref()).await?;
+    let progress = Arc::new(Progress::new());
+    let watch = Watch::start(&ctx.ui, &progress, "entries");
+    let cancel = ctx.interrupts.token.child_token();
+    let report = with_timeout(repository.backup(request, &progress, cancel.clone()), job, name, &cancel).await;
+    drop(watch);
+    let report = report?;
+    let is_partial = report.components.iter().any(|component| component.state != ComponentState::Complete);
+    Ok((report, if is_partial { Outcome::Partly } else { Outcome::Done }))
+}
+
+/// Stops a job that takes longer than it may, in good order.
+async fn with_timeout(
+    work: impl Future<Output = Result<BackupReport, engine::EngineError>>,
+    job: &JobConfig,
+    name: &str,
+    cancel: &CancellationToken,
+) -> Result<BackupReport, CommandError> {
+    let Some(limit) = job.timeout else { return Ok(work.await?) };
+    let mut work = std::pin::pin!(work);
+    match tokio::time::timeout(limit.0, &mut work).await {
+        Ok(done) => Ok(done?),
+        Err(_) => {
+            cancel.cancel();
+            match work.await {
+                Ok(report) => Ok(report), // it was about to end
+                Err(_) => Err(CommandError::JobTimeout { name: name.to_owned(), limit: limit.0 }),
+            }
+        }
+    }
+}
+
+fn tell(job: &str, report: &BackupReport, is_dry_run: bool, ctx: &Context) -> Result<(), CommandError> {
+    let ui = &ctx.ui;
+    if ui.is_json {
+        return ui.json(&document(job, report, is_dry_run));
+    }
+    report.warnings.iter().for_each(|warning| ui.warn(warning));
+    tell_problems(&report.problems, report.problem_count, ui);
+    for component in &report.components {
+        component.warnings.iter().for_each(|warning| ui.warn(format_args!("{}: {warning}", component.name)));
+        if let Some(failure) = &component.failure {
+            ui.problem(format_args!("{}: {failure}", component.name));
+        }
+    }
+    if !ui.is_quiet {
+        ui.to_stderr(table(report).show(ui.stderr));
+    }
+    ui.note(summary(job, report, is_dry_run));
+    Ok(())
+}
+
+fn table(report: &BackupReport) -> Table {
+    let mut table = Table::new(&[
+        ("Component", Align::Left),
+        ("Kind", Align::Left),
+        ("State", Align::Left),
+        ("Protected", Align::Right),
+        ("New", Align::Right),
+        ("Stored", Align::Right),
+        ("Time", Align::Right),
+    ]);
+    for component in &report.components {
+        table.row([
+            component.name.clone(),
+            component.kind.clone(),
+            component_word(component.state).to_owned(),
+            human::size(component.content_len),
+            human::size(component.new_len),
+            human::size(component.stored_len),
+            human::duration(component.seconds),
+        ]);
+    }
+    table
+}
+
+/// `job nightly: snapshot 1a2b3c4d committed, 687 MiB protected, 3.1 MiB stored in 4.2 s`.
+fn summary(job: &str, report: &BackupReport, is_dry_run: bool) -> String {
+    let (protected, stored) = (human::size(report.content_len), human::size(report.stored_len));
+    let time = human::duration(report.seconds);
+    match &report.snapshot {
+        Some(id) => {
+            let part = if report.state == Some(SnapshotState::Partial) { " in part" } else { "" };
+            format!(
+                "job {job}: snapshot {} committed{part}, {protected} protected, {stored} stored in {time}",
+                human::short(id)
+            )
+        }
+        None if is_dry_run => format!("job {job}: dry run, {protected} would be protected, nothing was stored"),
+        None => format!("job {job}: nothing was committed"),
+    }
+}
+
+fn document(job: &str, report: &BackupReport, is_dry_run: bool) -> Document {
+    let component = |component: &ComponentReport| ComponentDocument {
+        name: component.name.clone(),
+        kind: component.kind.clone(),
+        state: component_word(component.state),
+        failure: component.failure.clone(),
+        entry_count: component.entry_count,
+        content_len: component.content_len,
+        new_len: component.new_len,
+        stored_len: component.stored_len,
+        seconds: component.seconds,
+        problem_count: component.problem_count,
+        warnings: component.warnings.clone(),
+        facts: component.facts.iter().cloned().collect(),
+    };
+    Document {
+        job: job.to_owned(),
+        snapshot_id: report.snapshot.map(|id| id.to_string()),
+        state: report.state.map(state_word),
+        is_dry_run,
+        content_len: report.content_len,
+        new_len: report.new_len,
+        stored_len: report.stored_len,
+        seconds: report.seconds,
+        components: report.components.iter().map(component).collect(),
+        problem_count: report.problem_count,
+        problems: documents(&report.problems),
+        warnings: report.warnings.clone(),
+    }
+}

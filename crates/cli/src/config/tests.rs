@@ -1,0 +1,104 @@
+//! Mistakes are found, all of them, where they are; what is right is read.
+
+use super::{Config, SourceConfig, read};
+
+const WHOLE: &str = r#"
+[repositories.main]
+url = "s3://bucket/backups"
+password_file = "/etc/backstay/password"
+
+[sources.db]
+kind = "postgres"
+url = "postgres://backup@db.example/shop"
+password = "${DB_PASSWORD}"
+shrink = { percent_max = 50, then = "warn" }
+
+[sources.cache]
+kind = "redis"
+urls = ["redis://one:6379", "redis://two:6379"]
+
+[sources.kv]
+kind = "etcd"
+endpoints = ["https://etcd:2379"]
+
+[sources.app]
+kind = "sqlite"
+path = "/var/lib/app.db"
+lock_timeout = "90s"
+
+[sources.media]
+kind = "files"
+paths = ["/srv/media"]
+exclude_larger_than = "500M"
+
+[sources.report]
+kind = "command"
+command = ["report", "--all"]
+env = { TOKEN = "${TOKEN:-none}" }
+
+[jobs.nightly]
+sources = ["db", "cache", "kv", "app", "media", "report"]
+schedule = "0 2 * * *"
+timeout = "4h"
+"#;
+
+fn variables(name: &str) -> Option<String> {
+    (name == "DB_PASSWORD").then(|| "it's $hidden \"${DB_PASSWORD}".to_owned())
+}
+
+fn parse(text: &str) -> Result<Config, Vec<String>> {
+    read(text, variables).map_err(|mistakes| mistakes.sorted().iter().map(ToString::to_string).collect())
+}
+
+#[test]
+fn whole_configuration_is_read_and_variables_are_filled_in_once() {
+    let config = parse(WHOLE).expect("has no mistake");
+    let Some(SourceConfig::Postgres(db)) = config.sources.get("db") else { panic!("{config:?}") };
+    assert_eq!(db.password.as_ref().map(|password| password.0.as_str()), Some("it's $hidden \"${DB_PASSWORD}"));
+    assert_eq!((db.shrink.percent_max, config.sources.len()), (50, 6));
+    let Some(SourceConfig::Sqlite(app)) = config.sources.get("app") else { panic!("{config:?}") };
+    assert_eq!(app.lock_timeout.map(|span| span.0.as_secs()), Some(90));
+    assert!(!format!("{config:?}").contains("hidden"), "secrets are not shown");
+}
+
+#[test]
+fn every_mistake_is_told_with_its_place_and_a_suggestion() {
+    let text = WHOLE
+        .replace("urls = [", "urlz = [")
+        .replace("path = \"/var", "path = 7 # \"/var")
+        .replace("\"kv\", \"app\"", "\"kvv\", \"app\"")
+        .replace("kind = \"etcd\"", "kind = \"etcdd\"")
+        .replace("0 2 * * *", "0 25 * * *")
+        .replace("${TOKEN:-none}", "${TOKEN}")
+        .replace("percent_max", "percent_maxx");
+    let found = parse(&text).expect_err("has mistakes");
+    let expected = [
+        ("line 10, column 12", "source \"db\": unknown key \"percent_maxx\"; did you mean \"percent_max\"?"),
+        ("line 14, column 1", "source \"cache\": unknown key \"urlz\"; did you mean \"urls\"?"),
+        ("line 17, column 8", "source \"kv\": unknown kind \"etcdd\"; did you mean \"etcd\"?"),
+        ("line 22, column 8", "source \"app\": invalid type: integer `7`"),
+        ("line 33, column 17", "the environment variable TOKEN is not set"),
+        ("line 35, column 1", "job \"nightly\": there is no source \"kvv\""),
+        ("line 35, column 1", "job \"nightly\": schedule \"0 25 * * *\""),
+    ];
+    for (place, what) in expected {
+        assert!(found.iter().any(|told| told.starts_with(place) && told.contains(what)), "{place}: {what}: {found:#?}");
+    }
+}
+
+#[test]
+fn text_that_is_no_toml_is_told_by_line() {
+    let found = parse("[jobs.x\nsources = [\"a\"\n").expect_err("is no TOML");
+    assert!(found.first().is_some_and(|told| told.starts_with("line ")), "{found:?}");
+}
+
+#[test]
+fn missing_keys_names_and_passwords_given_twice_are_told() {
+    let found = parse("[sources.\"a/b\"]\nkind = \"sqlite\"\n[sources.c]\nkind = \"sqlite\"\n[jobs.j]\nsources = []\n");
+    let found = found.expect_err("has mistakes").join("\n");
+    for what in ["source \"c\": the key \"path\" is missing", "there are 0 repositories", "sources is empty"] {
+        assert!(found.contains(what), "{what}: {found}");
+    }
+    let twice = "[sources.r]\nkind = \"redis\"\nurls = [\"redis://x\"]\npassword = \"a\"\npassword_file = \"b\"\n";
+    assert!(parse(twice).expect_err("has a mistake").join("").contains("more than one password"));
+}

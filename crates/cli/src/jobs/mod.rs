@@ -1,0 +1,219 @@
+//! Jobs: what the configuration names becomes what the engine backs up.
+//!
+//! ```text
+//! SourceConfig ─► secrets ─► a source's own request ─► ComponentRequest
+//! ```
+//!
+//! Invariant: secrets go to the server that they are for, and into nothing else.
+//! Never here: reading anything.
+
+mod hooks;
+mod libpq;
+mod secrets;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use engine::{ComponentRequest, EventSource, Input, ShrinkLimit};
+use source::command::{CommandLine, Patience};
+use source::files::FilesOptions;
+use source::{dump, etcd, kubernetes, postgres, redis, sqlite};
+use store::Location;
+
+pub(crate) use hooks::run_hook;
+
+use crate::config::{
+    CommandConfig, EtcdConfig, FilesConfig, KubernetesConfig, PostgresConfig, PostgresPhysicalConfig, RedisConfig,
+    Shrink, ShrinkThen, SourceConfig, SqliteConfig,
+};
+use crate::context::Context;
+use crate::error::CommandError;
+
+/// How long a dump waits for a table's lock, and a SQLite file may stay locked, unless the configuration says otherwise.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(600);
+const SQLITE_LOCK_TIMEOUT: Duration = Duration::from_secs(60);
+/// The port of Redis.
+const REDIS_PORT: u16 = 6379;
+
+/// Variables of our own environment that no program gets.
+pub(crate) const HIDDEN: &str = "BACKSTAY_PASSWORD";
+
+/// What the engine is to do for a source.
+pub(crate) async fn component(
+    name: &str,
+    source: &SourceConfig,
+    ctx: &Context,
+) -> Result<ComponentRequest, CommandError> {
+    let (input, shrink) = match source {
+        SourceConfig::Postgres(config) => (postgres_dump(config).await?, Some(config.shrink)),
+        SourceConfig::PostgresPhysical(config) => (base_backup(config).await?, Some(config.shrink)),
+        SourceConfig::Redis(config) => (redis_dump(config).await?, Some(config.shrink)),
+        SourceConfig::Etcd(config) => (etcd_snapshot(config).await?, Some(config.shrink)),
+        SourceConfig::Sqlite(config) => (sqlite_backup(config), Some(config.shrink)),
+        SourceConfig::Kubernetes(config) => (manifests(config), Some(config.shrink)),
+        SourceConfig::Command(config) => (command(name, config), Some(config.shrink)),
+        SourceConfig::Files(config) => (files(config, ctx)?, None),
+    };
+    let shrink =
+        shrink.map(|Shrink { percent_max, then }| ShrinkLimit { percent_max, refuses: then == ShrinkThen::Refuse });
+    Ok(ComponentRequest { input, name: Some(name.to_owned()), cutter: None, force: false, allow_empty: false, shrink })
+}
+
+async fn postgres_dump(config: &PostgresConfig) -> Result<Input, CommandError> {
+    let settings = libpq::settings(&config.url)?;
+    let secret = secrets::read(&config.password, &config.password_file, &config.password_command).await?;
+    let server = libpq::dump_server(&settings, secret);
+    let takes_all = config.databases.iter().any(|name| name == "*");
+    let databases = match (takes_all, config.databases.as_slice()) {
+        (true, _) => Vec::new(),
+        (false, []) => vec![libpq::value(&settings, "dbname").unwrap_or("postgres").to_owned()],
+        (false, named) => named.to_vec(),
+    };
+    let request = dump::Dump {
+        server,
+        selection: dump::Selection {
+            databases,
+            without_globals: !config.globals.unwrap_or(takes_all),
+            schemas: config.schemas.clone(),
+            tables: config.tables.clone(),
+            exclude_tables: config.exclude_tables.clone(),
+            ..dump::Selection::default()
+        },
+        lock_wait_for: Some(config.lock_timeout.map_or(LOCK_TIMEOUT, |span| span.0)),
+        ..dump::Dump::default()
+    };
+    Ok(events("postgres", move || dump::dump(request.clone())))
+}
+
+/// A Postgres server to restore into, and the database if the URL names one.
+pub(crate) struct PostgresTarget {
+    pub(crate) server: dump::Server,
+    pub(crate) database: Option<String>,
+}
+
+/// The server of a URL; its password comes from the environment or a password file, as libpq finds them.
+pub(crate) fn postgres_target(url: &str) -> Result<PostgresTarget, CommandError> {
+    let settings = libpq::settings(url)?;
+    let database = libpq::value(&settings, "dbname").map(str::to_owned);
+    Ok(PostgresTarget { server: libpq::dump_server(&settings, None), database })
+}
+
+async fn base_backup(config: &PostgresPhysicalConfig) -> Result<Input, CommandError> {
+    let settings = libpq::settings(&config.url)?;
+    let secret = secrets::read(&config.password, &config.password_file, &config.password_command).await?;
+    let server = libpq::walsender(&settings, secret)?;
+    let is_incremental = config.incremental.unwrap_or(true);
+    let open = move |kept: Option<bytes::Bytes>| {
+        let previous_manifest = kept.filter(|_| is_incremental);
+        let wanted = postgres::BaseBackup { previous_manifest, ..postgres::BaseBackup::default() };
+        postgres::base_backup(server.clone(), wanted)
+    };
+    Ok(Input::Events(EventSource { kind: "postgres-physical", keeps: Some("backup_manifest"), open: Box::new(open) }))
+}
+
+async fn redis_dump(config: &RedisConfig) -> Result<Input, CommandError> {
+    let mut addresses = Vec::new();
+    let mut is_tls = false;
+    for url in &config.urls {
+        let (address, uses_tls) = redis_address(url)?;
+        addresses.push(address);
+        is_tls |= uses_tls;
+    }
+    let password = secrets::read(&config.password, &config.password_file, &config.password_command).await?;
+    let tls = is_tls.then(|| source::Tls { authorities: config.ca_certificate.clone(), ..source::Tls::default() });
+    let first = addresses.first().cloned().ok_or_else(|| wrong("urls", "names no server"))?;
+    let request =
+        redis::RedisDump { addresses, user: config.user.clone(), password, tls, ..redis::RedisDump::new(first) };
+    Ok(events("redis", move || redis::dump(request.clone())))
+}
+
+/// `redis://host:port`, `rediss://host:port` or `unix:///path`.
+fn redis_address(text: &str) -> Result<(redis::Address, bool), CommandError> {
+    if let Some(path) = text.strip_prefix("unix://") {
+        return Ok((redis::Address::Socket(PathBuf::from(path)), false));
+    }
+    let url = url::Url::parse(text).map_err(|error| wrong(text, &error.to_string()))?;
+    let is_tls = match url.scheme() {
+        "redis" => false,
+        "rediss" => true,
+        _ => return Err(wrong(text, "begins with none of redis://, rediss://, unix://")),
+    };
+    if url.password().is_some() || !url.username().is_empty() {
+        return Err(wrong(
+            "the URL of Redis",
+            "holds a user or password: write user and password as keys of their own",
+        ));
+    }
+    let host = url.host_str().ok_or_else(|| wrong(text, "names no host"))?;
+    let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+    Ok((redis::Address::Tcp(host, url.port().unwrap_or(REDIS_PORT)), is_tls))
+}
+
+async fn etcd_snapshot(config: &EtcdConfig) -> Result<Input, CommandError> {
+    let secret = secrets::read(&config.password, &config.password_file, &config.password_command).await?;
+    let tls = source::Tls {
+        authorities: config.ca_certificate.clone(),
+        identity: config.certificate.clone().zip(config.key.clone()),
+        server_name: None,
+    };
+    let user = config.user.clone().zip(secret);
+    let request = etcd::EtcdSnapshot { user, tls, ..etcd::EtcdSnapshot::new(config.endpoints.clone()) };
+    Ok(events("etcd", move || etcd::snapshot(request.clone())))
+}
+
+fn sqlite_backup(config: &SqliteConfig) -> Input {
+    let busy_for = config.lock_timeout.map_or(SQLITE_LOCK_TIMEOUT, |span| span.0);
+    let request = sqlite::SqliteBackup { path: config.path.clone(), scratch: None, busy_for };
+    events("sqlite", move || sqlite::backup(request.clone()))
+}
+
+fn manifests(config: &KubernetesConfig) -> Input {
+    let cluster = kubernetes::Cluster {
+        kubeconfig: config.kubeconfig.clone(),
+        context: config.context.clone(),
+        namespaces: config.namespaces.clone(),
+        env_hidden: vec![HIDDEN.into()],
+        ..kubernetes::Cluster::default()
+    };
+    events("kubernetes", move || kubernetes::manifests(cluster.clone()))
+}
+
+fn command(name: &str, config: &CommandConfig) -> Input {
+    let mut words = config.command.iter();
+    let mut command = CommandLine::new(words.next().cloned().unwrap_or_default(), words);
+    command.env = config.env.iter().map(|(name, value)| (name.into(), value.0.clone().into())).collect();
+    command.env_hidden.push(HIDDEN.into());
+    command.cwd = config.directory.clone();
+    command.patience = Patience {
+        idle_for: config.no_progress_timeout.map(|span| span.0),
+        total_for: config.timeout.map(|span| span.0),
+    };
+    Input::Command { name: config.name.clone().unwrap_or_else(|| name.to_owned()), command }
+}
+
+fn files(config: &FilesConfig, ctx: &Context) -> Result<Input, CommandError> {
+    let mut forbidden = vec![ctx.cache_folder()?];
+    if let Location::Directory(folder) = ctx.location()? {
+        forbidden.push(folder);
+    }
+    let options = FilesOptions {
+        cwd: std::env::current_dir().map_err(|source| CommandError::CurrentDirectory { source })?,
+        exclude: config.exclude.clone(),
+        exclude_files: config.exclude_files.clone(),
+        include: config.include.clone(),
+        exclude_caches: config.exclude_caches,
+        exclude_if_present: config.exclude_if_present.clone(),
+        one_file_system: config.one_file_system,
+        exclude_larger_than: config.exclude_larger_than.map(|size| size.0),
+        forbidden,
+    };
+    Ok(Input::Files { roots: config.paths.clone(), options })
+}
+
+fn events(kind: &'static str, open: impl Fn() -> source::events::Events + Send + Sync + 'static) -> Input {
+    Input::Events(EventSource { kind, keeps: None, open: Box::new(move |_| open()) })
+}
+
+fn wrong(what: &str, why: &str) -> CommandError {
+    CommandError::SourceSetting { what: what.to_owned(), why: why.to_owned() }
+}

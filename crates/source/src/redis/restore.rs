@@ -1,0 +1,111 @@
+//! An RDB laid out so that a server loads it, whichever way it is set up.
+//!
+//! ```text
+//! FOLDER/dump.rdb                                    for appendonly no
+//! FOLDER/appendonlydir/appendonly.aof.1.base.rdb     for appendonly yes: the same bytes
+//! FOLDER/appendonlydir/appendonly.aof.manifest
+//! ```
+//!
+//! A server with `appendonly yes` that finds `dump.rdb` alone starts empty, and says nothing.
+//!
+//! Invariant: nothing is overwritten, and the manifest comes last, when all of the RDB is on the disk and verified.
+//! Never here: stopping and starting the server.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use super::rdb::{Checksum, RdbEnd};
+use crate::error::{Fault, SourceError};
+
+/// The folder's name as servers have it by default (`appenddirname`).
+const APPEND_FOLDER: &str = "appendonlydir";
+/// The files' name as servers have it by default (`appendfilename`).
+const APPEND_FILE: &str = "appendonly.aof";
+const DUMP: &str = "dump.rdb";
+
+/// An RDB on its way into a server's folder. Blocking: async callers go through `blocking`.
+#[derive(Debug)]
+pub struct RdbRestore {
+    folder: PathBuf,
+    file: File,
+    end: RdbEnd,
+}
+
+impl RdbRestore {
+    /// Begins to restore into the folder of a server that does not run.
+    ///
+    /// # Errors
+    ///
+    /// [`SourceError::Occupied`] if the folder holds data of a server already; [`SourceError::Write`] or
+    /// [`SourceError::Target`] as the system says.
+    pub fn create(folder: &Path) -> Result<Self, SourceError> {
+        let append_folder = folder.join(APPEND_FOLDER);
+        for path in [folder.join(DUMP), append_folder, folder.join(APPEND_FILE)] {
+            if path.symlink_metadata().is_ok() {
+                return Err(SourceError::Occupied { path, found: "file of a server" });
+            }
+        }
+        let path = folder.join(DUMP);
+        let file = File::create_new(&path).map_err(failed("create", &path))?;
+        Ok(Self { folder: folder.to_owned(), file, end: RdbEnd::default() })
+    }
+
+    /// The next bytes of the RDB.
+    ///
+    /// # Errors
+    ///
+    /// [`SourceError::Write`] as the system says.
+    pub fn write(&mut self, data: &[u8]) -> Result<(), SourceError> {
+        self.end.push(data);
+        self.file.write_all(data).map_err(failed("write", &self.folder.join(DUMP)))
+    }
+
+    /// Verifies the RDB, and lays it out for both settings.
+    ///
+    /// # Errors
+    ///
+    /// [`SourceError::Server`] with [`Fault::Damaged`] if it is not a whole RDB; [`SourceError::Write`] as the system
+    /// says. `dump.rdb` is then removed.
+    pub fn finish(self) -> Result<Checksum, SourceError> {
+        let dump = self.folder.join(DUMP);
+        let finished = self
+            .end
+            .finish()
+            .map_err(|why| SourceError::server(format!("restored file {}", dump.display()), Fault::Damaged, why));
+        let laid_out = finished.and_then(|checksum| {
+            self.file.sync_all().map_err(failed("sync", &dump))?;
+            lay_out(&self.folder, &dump)?;
+            Ok(checksum)
+        });
+        if laid_out.is_err() {
+            // The first error matters more.
+            let _ = fs::remove_file(&dump);
+        }
+        laid_out
+    }
+}
+
+fn lay_out(folder: &Path, dump: &Path) -> Result<(), SourceError> {
+    let append_folder = folder.join(APPEND_FOLDER);
+    fs::create_dir(&append_folder).map_err(failed("create", &append_folder))?;
+    let base_name = format!("{APPEND_FILE}.1.base.rdb");
+    let base = append_folder.join(&base_name);
+    // A server replaces either file, never writes into it: they can share their bytes.
+    if fs::hard_link(dump, &base).is_err() {
+        fs::copy(dump, &base).and_then(|_| File::open(&base)?.sync_all()).map_err(failed("write", &base))?;
+    }
+    let manifest = append_folder.join(format!("{APPEND_FILE}.manifest"));
+    let mut file = File::create_new(&manifest).map_err(failed("create", &manifest))?;
+    let written = file.write_all(format!("file {base_name} seq 1 type b\n").as_bytes());
+    written.and_then(|()| file.sync_all()).map_err(failed("write", &manifest))?;
+    for folder in [append_folder.as_path(), folder] {
+        File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed("sync", folder))?;
+    }
+    Ok(())
+}
+
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SourceError + use<> {
+    let path = path.to_owned();
+    move |source| SourceError::Write { path, action, source }
+}

@@ -1,0 +1,22 @@
+//! Sources against real servers: private processes on sockets and ports of their own, in temporary folders.
+
+#[path = "../../../../tests/harness/servers/postgres.rs"]
+#[allow(dead_code, unreachable_pub)] // what other suites use
+mod postgres_server;
+
+#[cfg(test)]
+mod dump;
+#[cfg(test)]
+mod etcd;
+#[cfg(test)]
+mod kubernetes;
+#[cfg(test)]
+mod postgres;
+#[cfg(test)]
+mod redis;
+#[cfg(test)]
+mod running;
+#[cfg(test)]
+mod sink;
+#[cfg(test)]
+mod sqlite;

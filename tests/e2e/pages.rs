@@ -1,0 +1,181 @@
+//! Pages of a snapshot that are lost: what stands in the others is restored, and what is lost is named.
+//!
+//! Invariant: a lost page never ends a restore, unless nothing at all is left, and nothing is deleted for its sake.
+//! Never here: lost content (see `damage` and `moved`).
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use engine::{CatRequest, Kind, RestoreReport, RestoreRequest};
+use futures::TryStreamExt as _;
+use harness::{Forge, Site, Tree, fork, names_of, restore_request, try_restore};
+use pack::manifest::{Child, Entry, EntryKind, Time};
+use pack::{BlobKind, names};
+use store::Store as _;
+use store::testing::MemoryStore;
+use tempfile::TempDir;
+
+/// So many that their entries take several pages.
+const FILES: usize = 1_500;
+/// One page fits into a blob.
+const BLOB_LEN: u32 = 4 << 10;
+
+struct Scene {
+    site: Site,
+    tree: Tree,
+    id: String,
+    /// Copies of the store, each with one page's body damaged.
+    damaged: Vec<MemoryStore>,
+}
+
+impl Scene {
+    async fn new() -> Self {
+        let site = Site::new(1);
+        drop(site.init(site.store(), "cache").await.expect("makes"));
+        let forge = Forge::open(&site.memory, "owner").await;
+        forge.set_lens(&site.memory, 1 << 20, BLOB_LEN).await;
+        for at in 0..FILES {
+            std::fs::write(site.tree().join(format!("file {at:04}")), format!("content {at}")).expect("writes");
+        }
+        let repository = site.open("cache").await;
+        let report = site.backup(&repository).await;
+        let id = report.snapshot.expect("was committed").to_string();
+        let mut damaged = Vec::new();
+        for name in names_of(&site.memory, names::INDEX).await {
+            let segment = forge.open_segment(&site.memory.get(&name).await.expect("is there"));
+            for pack in segment.packs {
+                for blob in pack.trailer.blobs.iter().filter(|blob| blob.kind == BlobKind::Body) {
+                    let memory = fork(&site.memory).await;
+                    let name = names::pack(&pack.id);
+                    let mut bytes = memory.get(&name).await.expect("is there").to_vec();
+                    bytes[blob.offset as usize + 20] ^= 1;
+                    memory.overwrite(&name, bytes.into()).await;
+                    damaged.push(memory);
+                }
+            }
+        }
+        assert!(damaged.len() >= 4, "several pages: {}", damaged.len());
+        let tree = Tree::read(&site.tree());
+        Self { site, tree, id, damaged }
+    }
+
+    /// Restores from a damaged copy, without a cache, into `target`.
+    async fn restore(&self, at: usize, target: &TempDir, delete: bool) -> Result<RestoreReport, engine::EngineError> {
+        let store = Arc::new(self.damaged[at].clone());
+        let repository = self.site.open_as("owner", store, &format!("cold {at} {delete}")).await.expect("opens");
+        let listed = repository.snapshots(&engine::SnapshotFilter::default()).await.expect("lists");
+        let snapshot = listed.into_iter().find(|info| info.id.to_string() == self.id).expect("is listed");
+        let request = RestoreRequest { delete, ..restore_request(&self.site.tree_path(), target.path()) };
+        try_restore(&repository, &snapshot, request).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lost_page_of_entries_is_named_and_all_other_entries_are_restored() {
+    let scene = Scene::new().await;
+    let whole: BTreeSet<_> = scene.tree.files().collect();
+    let mut ended = 0;
+    let mut missing = 0;
+    for at in 0..scene.damaged.len() {
+        let target = scene.site.new_folder();
+        let report = match scene.restore(at, &target, false).await {
+            Ok(report) => report,
+            Err(error) => {
+                assert_eq!(error.kind(), Kind::Damaged, "{error}");
+                ended += 1;
+                continue;
+            }
+        };
+        let found = Tree::read(target.path());
+        assert!(found.files().all(|file| whole.contains(&file)), "page {at}: only right files");
+        let count = found.files().count();
+        assert!(count > 0 && count <= FILES, "page {at}: {count} files");
+        assert!(report.problem_count >= 1, "page {at}: its loss is named");
+        let message = &report.problems[0].message;
+        assert!(message.contains("is lost with entries that follow it"), "{message}");
+        missing += FILES - count;
+    }
+    assert_eq!(ended, 1, "only the root's loss leaves nothing to restore");
+    // The last page may be small and share the root's blob.
+    assert!(missing > FILES * 9 / 10 && missing <= FILES, "each page holds files of its own: {missing}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_deleted_that_a_lost_page_may_name() {
+    let scene = Scene::new().await;
+    for at in 0..scene.damaged.len() {
+        let target = scene.site.new_folder();
+        for (name, content) in scene.tree.files() {
+            std::fs::write(target.path().join(std::str::from_utf8(name).expect("plain")), content).expect("writes");
+        }
+        let restored = scene.restore(at, &target, true).await;
+        assert!(restored.is_err() || restored.is_ok_and(|report| report.problem_count > 0), "page {at}");
+        assert_eq!(Tree::read(target.path()).files().count(), FILES, "page {at}: all are there");
+    }
+}
+
+/// A file of this name and length.
+fn file(name: &str, len: u64) -> Entry {
+    Entry {
+        path: name.into(),
+        kind: EntryKind::File { len },
+        mode: 0o644,
+        uid: 0,
+        gid: 0,
+        user: None,
+        group: None,
+        modified_at: Time::default(),
+        changed_at: Time::default(),
+        inode: 1,
+        device: 0,
+        links: 1,
+        xattrs: Vec::new(),
+        is_whole: true,
+        child_count: 0,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lengths_that_do_not_add_up_are_problems_of_their_files_and_give_no_zeros() {
+    const CONTENT: &[u8] = b"the only content";
+    const LEN: u64 = CONTENT.len() as u64;
+    let site = Site::new(1);
+    let repository = site.init(site.store(), "cache").await.expect("makes");
+    std::fs::write(site.tree().join("file"), CONTENT).expect("writes");
+    let report = site.backup(&repository).await;
+    let found = site.snapshot(&repository, &report).await.snapshot;
+    let forge = Forge::open(&site.memory, "owner").await;
+    let segment = names_of(&site.memory, names::INDEX).await.pop().expect("has one");
+    let segment = forge.open_segment(&site.memory.get(&segment).await.expect("is there"));
+    let chunks = segment.packs.iter().flat_map(|pack| &pack.trailer.chunks);
+    let (id, _) = *chunks.clone().find(|(_, len)| u64::from(*len) == LEN).expect("is stored");
+    let chunk = |len| vec![Child::chunk(id, len)];
+    let root = forge.pages(
+        &site.memory,
+        vec![
+            (file("chunk too long", LEN + 5), chunk(LEN + 5)),
+            (file("chunk too short", LEN - 1), chunk(LEN - 1)),
+            (file("right", LEN), chunk(LEN)),
+            (file("sum too large", LEN), vec![Child::chunk(id, LEN), Child::hole(1)]),
+            (file("sum too small", LEN + 5), chunk(LEN)),
+        ],
+    );
+    let root = root.await;
+    let mut structure = found.structure.clone();
+    structure.components[0].root = Some(root);
+    let (name, bytes) = forge.snapshot(&site.memory, &structure, found.body.as_ref().expect("is open")).await;
+    site.memory.overwrite(&name, bytes).await;
+    drop(repository);
+    let repository = site.open("another").await;
+    let snapshot = site.snapshot(&repository, &report).await;
+    let target = site.new_folder();
+    let report = try_restore(&repository, &snapshot, restore_request(b"", target.path())).await.expect("goes on");
+    let named: Vec<&str> = report.problems.iter().map(|problem| problem.path.as_str()).collect();
+    assert_eq!(report.problem_count, 4, "{:?}", report.problems);
+    assert!(!named.contains(&"right"), "{named:?}");
+    assert_eq!(std::fs::read(target.path().join("right")).expect("is restored"), CONTENT);
+    for name in ["right", "chunk too long", "chunk too short", "sum too large", "sum too small"] {
+        let content = repository.cat(&snapshot, CatRequest { path: name.into() }).await.expect("is there");
+        assert_eq!(content.try_collect::<Vec<_>>().await.is_ok(), name == "right", "{name}");
+    }
+}

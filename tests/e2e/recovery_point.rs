@@ -1,0 +1,292 @@
+//! A recovery point: a Postgres (as dump and whole), a Redis, an etcd, a SQLite file and a directory in one snapshot, and
+//! each of them back in a fresh server.
+//!
+//! Invariant: what comes back is compared with the original by the servers' own means.
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use harness::binary::{Host, Run as _, shell};
+use harness::servers::postgres::{self, Server, Version};
+use serde_json::Value;
+
+/// The server's tables, and how they are compared.
+const TABLES: &str = "create table items as select n as id, md5(n::text) as name from generate_series(1, 60000) n;
+    alter table items add primary key (id);";
+const HASH: &str = "select count(*), md5(string_agg(t::text, ',' order by id)) from items t";
+const START_FOR_MAX: Duration = Duration::from_secs(60);
+
+/// A server process, killed when dropped.
+struct Running(Child);
+
+impl Running {
+    fn start(command: &mut Command) -> Self {
+        let command = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        Self(command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}")))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
+}
+
+fn until(what: &str, is_so: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < START_FOR_MAX, "{what} takes too long");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// A Redis over a folder.
+fn redis(folder: &Path, port: u16, more: &[&str]) -> Running {
+    let mut command = Command::new("redis-server");
+    command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--enable-debug-command", "local"]);
+    let running = Running::start(command.arg("--dir").arg(folder).args(more));
+    until("Redis", || redis_says(port, "ping") == "PONG");
+    running
+}
+
+fn redis_says(port: u16, words: &str) -> String {
+    let output = Command::new("redis-cli").args(["-p", &port.to_string()]).args(words.split(' ')).output();
+    String::from_utf8_lossy(&output.expect("redis-cli runs").stdout).trim().to_owned()
+}
+
+/// One etcd member over a folder.
+fn etcd(folder: &Path, port: u16) -> Running {
+    let (client, peer) = (format!("http://127.0.0.1:{port}"), format!("http://127.0.0.1:{}", free_port()));
+    let mut command = Command::new("etcd");
+    command.args(["--name", "one", "--listen-client-urls", &client, "--advertise-client-urls", &client]);
+    command.args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer]);
+    command.args(["--initial-cluster", &format!("one={peer}"), "--unsafe-no-fsync", "--data-dir"]).arg(folder);
+    let running = Running::start(&mut command);
+    until("etcd", || etcdctl(port, &["endpoint", "health"]).contains("is healthy"));
+    running
+}
+
+fn etcdctl(port: u16, args: &[&str]) -> String {
+    let endpoint = format!("127.0.0.1:{port}");
+    let output = Command::new("etcdctl").env("ETCDCTL_API", "3").args(["--endpoints", &endpoint]).args(args).output();
+    let output = output.expect("etcdctl runs");
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+fn sqlite(path: &Path, script: &str) -> String {
+    let python = "import sqlite3,sys\nc=sqlite3.connect(sys.argv[1])\nfor l in sys.argv[2].split(';'):\n \
+                  print(*c.execute(l).fetchall())\nc.commit()";
+    let output = Command::new("python3").args(["-c", python]).arg(path).arg(script).output().expect("python3 runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+/// All that a team has.
+struct Team {
+    host: Host,
+    postgres: Server,
+    /// Of the newest version that there is: from 17 on it tells what changed.
+    whole: Server,
+    redis_port: u16,
+    etcd_port: u16,
+    _redis: Running,
+    _etcd: Running,
+}
+
+impl Team {
+    fn new() -> Self {
+        let host = Host::with_repository();
+        let all = Version::all();
+        let is_own =
+            |version: &&Version| Path::new(&format!("/usr/lib/postgresql/{}/bin/pg_dump", version.major)).exists();
+        let own = all.iter().rev().find(is_own).expect("the machine has a Postgres of its own");
+        let newest = all.last().expect("a Postgres is installed");
+        let postgres = Server::start(own, &[]);
+        let settings: &[&str] = if newest.major >= 17 { &["summarize_wal = on"] } else { &[] };
+        let whole = Server::start(newest, settings);
+        let _ = postgres.sql("create database shop");
+        let _ = postgres.sql_in("shop", TABLES);
+        let _ = whole.sql(TABLES);
+        let (redis_port, etcd_port) = (free_port(), free_port());
+        for folder in ["redis", "etcd", "tree/sub"] {
+            std::fs::create_dir_all(host.path(folder)).expect("a new folder");
+        }
+        let redis = redis(&host.path("redis"), redis_port, &[]);
+        redis_says(redis_port, "debug populate 30000");
+        let etcd = etcd(&host.path("etcd"), etcd_port);
+        for n in 0..20 {
+            etcdctl(etcd_port, &["put", &format!("key{n}"), "value"]);
+        }
+        sqlite(&host.path("app.db"), "create table t (a, b);insert into t values (1, 'one'), (2, 'two')");
+        host.write("tree/sub/file", b"a file");
+        Self { host, postgres, whole, redis_port, etcd_port, _redis: redis, _etcd: etcd }
+    }
+
+    /// The configuration, with `more` at its end.
+    fn configure(&self, more: &str) {
+        let (postgres, whole, redis, etcd) = (self.postgres.port, self.whole.port, self.redis_port, self.etcd_port);
+        let folder = self.host.path("").display().to_string();
+        let folder = folder.trim_end_matches('/');
+        let text = format!(
+            "[repositories.main]\nurl = \"{repository}\"\npassword_file = \"${{BACKSTAY_PASSWORD_FILE}}\"\n\
+             [sources.db]\nkind = \"postgres\"\nurl = \"postgres://owner@127.0.0.1:{postgres}/shop\"\n\
+             [sources.whole]\nkind = \"postgres-physical\"\nurl = \"postgres://owner@127.0.0.1:{whole}\"\n\
+             [sources.cache]\nkind = \"redis\"\nurls = [\"redis://127.0.0.1:{redis}\"]\n\
+             [sources.kv]\nkind = \"etcd\"\nendpoints = [\"http://127.0.0.1:{etcd}\"]\n\
+             [sources.app]\nkind = \"sqlite\"\npath = \"{folder}/app.db\"\n\
+             [sources.media]\nkind = \"files\"\npaths = [\"{folder}/tree\"]\n\
+             [jobs.nightly]\nsources = [\"db\", \"whole\", \"cache\", \"kv\", \"app\", \"media\"]\ntags = [\"daily\"]\n{more}",
+            repository = self.host.repository().display(),
+        );
+        self.host.write("backstay.toml", text);
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = self.host.backstay(words);
+        command.current_dir(self.host.path(""));
+        command
+    }
+
+    fn run(&self, job: &str) -> Value {
+        self.command(&["--json", "run", job]).run().expect_code(0).json()
+    }
+}
+
+fn component<'r>(report: &'r Value, name: &str) -> &'r Value {
+    let all = report["components"].as_array().expect("components");
+    all.iter().find(|component| component["name"] == name).unwrap_or_else(|| panic!("no {name} in {report}"))
+}
+
+#[test]
+fn every_system_of_a_team_comes_back_out_of_one_snapshot() {
+    let team = Team::new();
+    team.configure("");
+    let first = team.run("nightly");
+    assert_eq!(
+        (&first["state"], first["components"].as_array().map(Vec::len)),
+        (&"complete".into(), Some(6)),
+        "{first}"
+    );
+    for (server, database) in [(&team.postgres, "shop"), (&team.whole, "postgres")] {
+        let _ = server.sql_in(database, "update items set name = 'changed' where id between 30000 and 30060");
+    }
+    redis_says(team.redis_port, "set late value");
+    etcdctl(team.etcd_port, &["put", "key7", "changed"]);
+    sqlite(&team.host.path("app.db"), "insert into t values (3, 'three')");
+    let second = team.run("nightly");
+    let new = |report: &Value, name: &str| component(report, name)["new_len"].as_u64().expect("a count");
+    assert!(new(&second, "db") < new(&first, "db") / 5, "{second}");
+    assert!(new(&second, "media") == 0 && new(&second, "whole") < new(&first, "whole"), "{second}");
+    assert_eq!(team.host.snapshots().len(), 2);
+    if team.whole.version.major >= 17 {
+        assert_eq!(component(&second, "whole")["facts"]["method"], "incremental", "{second}");
+    }
+
+    let _ = team.postgres.sql("create database fresh");
+    let url = format!("postgres://owner@127.0.0.1:{}/fresh", team.postgres.port);
+    team.command(&["restore", "latest", "db", "--to", &url]).run().expect_code(0);
+    assert_eq!(team.postgres.sql_in("fresh", HASH), team.postgres.sql_in("shop", HASH));
+
+    let folder = team.host.path("fresh-redis");
+    team.command(&["restore", "latest", "cache", "--to"]).arg(&folder).run().expect_code(0);
+    let port = free_port();
+    let _redis = redis(&folder, port, &["--appendonly", "yes"]);
+    assert_eq!(redis_says(port, "debug digest"), redis_says(team.redis_port, "debug digest"));
+
+    let restored = team.host.path("restored");
+    team.command(&["restore", "latest", "kv", "--target"]).arg(&restored).run().expect_code(0);
+    let data = team.host.path("fresh-etcd");
+    let snapshot = restored.join("snapshot.db");
+    let restore = format!(
+        "ETCDCTL_API=3 etcdctl snapshot restore {} --data-dir {} --name one --initial-cluster one=http://127.0.0.1:1 \
+         --initial-advertise-peer-urls http://127.0.0.1:1",
+        snapshot.display(),
+        data.display()
+    );
+    shell(&team.host.path(""), &restore);
+    let port = free_port();
+    let _etcd = etcd(&data, port);
+    assert_eq!(etcdctl(port, &["get", "", "--prefix"]), etcdctl(team.etcd_port, &["get", "", "--prefix"]));
+
+    team.command(&["restore", "latest", "app", "--target"]).arg(&restored).run().expect_code(0);
+    let rows = "pragma integrity_check;select * from t order by a";
+    assert_eq!(sqlite(&restored.join("app.db"), rows), sqlite(&team.host.path("app.db"), rows));
+    let tree = team.host.path("restored-tree");
+    team.command(&["restore", "latest", "media", "--target"]).arg(&tree).run().expect_code(0);
+    shell(&team.host.path(""), &format!("diff -r tree restored-tree{}/tree", team.host.path("").display()));
+
+    let version = &team.whole.version;
+    let target = version.folder();
+    let data = target.path().join("data");
+    team.command(&["restore", "latest", "whole", "--target"]).arg(&data).run().expect_code(0);
+    assert_eq!(postgres::verify_backup(version, &data), None);
+    let fresh = Server::start_on(version, target, &data, &[]);
+    assert_eq!(fresh.sql(HASH), team.whole.sql(HASH));
+    team.host.check();
+}
+
+#[test]
+fn source_that_fails_is_named_and_never_hides_behind_the_others() {
+    let team = Team::new();
+    team.configure(
+        "[sources.down]\nkind = \"redis\"\nurls = [\"redis://127.0.0.1:1\"]\n\
+         [sources.dies]\nkind = \"command\"\ncommand = [\"sh\", \"-c\", \"echo half; exit 3\"]\n\
+         [jobs.part]\nsources = [\"media\", \"down\", \"dies\"]\n\
+         hooks = { before = [\"touch\", \"began\"], after = [\"sh\", \"-c\", \"echo $BACKSTAY_OUTCOME > after\"], \
+         on_failure = [\"sh\", \"-c\", \"echo $BACKSTAY_OUTCOME > failure\"] }\n\
+         [jobs.nothing]\nsources = [\"down\", \"dies\"]\nhooks = { on_failure = [\"sh\", \"-c\", \"echo $BACKSTAY_OUTCOME > failure\"] }\n",
+    );
+    let ran = team.command(&["run", "part"]).run().expect_code(1);
+    assert!(ran.stderr.contains("down: redis at 127.0.0.1:1") && ran.stderr.contains("exit status 3"), "{ran}");
+    let read = |name: &str| std::fs::read_to_string(team.host.path(name)).unwrap_or_default();
+    assert_eq!((read("after").trim(), read("failure").trim()), ("partial", "partial"));
+    let snapshots = team.host.snapshots();
+    assert_eq!((snapshots.len(), &snapshots[0]["state"]), (1, &Value::from("partial")));
+    let states: Vec<_> =
+        snapshots[0]["components"].as_array().expect("components").iter().map(|own| &own["state"]).collect();
+    assert_eq!(states, ["complete", "failed", "failed"]);
+    let ran = team.command(&["run", "nothing"]).run().expect_code(2);
+    assert!(ran.stderr.contains("none of 2 components"), "{ran}");
+    assert_eq!((team.host.snapshots().len(), read("failure").trim()), (1, "failed"));
+    team.command(&["run", "nightli"]).run().expect_code(2).says(&["there is no job nightli", "nightly"]);
+    team.host.check();
+}
+
+#[test]
+fn component_that_shrinks_overnight_is_refused_or_told() {
+    let team = Team::new();
+    let sources = "[sources.log]\nkind = \"command\"\ncommand = [\"cat\", \"log\"]\n\
+         [sources.told]\nkind = \"command\"\ncommand = [\"cat\", \"log\"]\nshrink = { percent_max = 50, then = \"warn\" }\n\
+         [jobs.logs]\nsources = [\"log\", \"told\", \"media\"]\n";
+    team.configure(sources);
+    team.host.write("log", vec![b'x'; 100_000]);
+    team.run("logs");
+    team.host.write("log", vec![b'x'; 9_000]);
+    let ran = team.command(&["run", "logs"]).run().expect_code(1);
+    assert!(ran.stderr.contains("log has 9000 bytes, and had 100000"), "{ran}");
+    assert!(ran.stderr.contains("told: told has 9000 bytes"), "{ran}");
+    let newest = team.host.snapshots().pop().expect("a snapshot");
+    assert_eq!(
+        (&component(&newest, "log")["state"], &component(&newest, "told")["state"]),
+        (&"failed".into(), &"complete".into())
+    );
+}
+
+#[test]
+fn tree_that_has_become_empty_is_refused_unless_that_is_meant() {
+    let host = Host::with_repository();
+    host.write("tree/a", b"content");
+    let tree = host.path("tree");
+    host.back_up(&[&tree]);
+    std::fs::remove_file(tree.join("a")).expect("removes");
+    let ran = host.backstay(["backup"]).arg(&tree).run().expect_code(2);
+    assert!(ran.stderr.contains("had 7 in the last whole snapshot") && ran.stderr.contains("mounted"), "{ran}");
+    host.backstay(["backup", "--allow-empty"]).arg(&tree).run().expect_code(0);
+}

@@ -1,0 +1,3 @@
+//! Real servers, private to one test and stopped when it ends.
+
+pub mod postgres;
