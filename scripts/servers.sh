@@ -1,12 +1,20 @@
 #!/usr/bin/env bash
-# Makes a folder with newer servers than this Debian has (PostgreSQL 18, Redis 8, Valkey 9, etcd 3.5), for those tests of
-# crates/source that use them when it is there. Takes a minute, a gigabyte, and root.
+# Makes folders with newer servers than this Debian has (PostgreSQL 17 and 18, Redis 8, Valkey 9, etcd 3.5) for the tests of
+# sources. Takes a minute and a gigabyte each, once, and root; without root those tests say that they were skipped.
 set -euo pipefail
 
-folder=${BACKSTAY_CACHE:-$HOME/.cache/backstay}/roots/servers
-[ -x "$folder/usr/lib/postgresql/18/bin/postgres" ] && exit 0
-"$(dirname "${BASH_SOURCE[0]}")/apt.sh" debootstrap
-rm -rf "$folder.part"
-mkdir -p "$(dirname "$folder")"
-debootstrap --variant=minbase --include=postgresql-18,etcd-server,etcd-client,valkey-server,redis-server sid "$folder.part"
-mv "$folder.part" "$folder"
+cache=${BACKSTAY_CACHE:-$HOME/.cache/backstay}/roots
+[ "$(id -u)" -eq 0 ] || { echo "servers.sh: not root, so newer servers are not tested" >&2; exit 0; }
+
+# make_root NAME SUITE MARK PACKAGES: MARK is a file that shows that the folder is whole.
+make_root() {
+    [ -e "$cache/$1/$3" ] && return
+    echo "servers.sh: making $cache/$1" >&2
+    "$(dirname "${BASH_SOURCE[0]}")/apt.sh" debootstrap
+    rm -rf "$cache/$1.part"
+    mkdir -p "$cache"
+    debootstrap --variant=minbase --include="$4" "$2" "$cache/$1.part" >/dev/null
+    mv "$cache/$1.part" "$cache/$1"
+}
+make_root trixie trixie usr/lib/postgresql/17/bin/postgres postgresql-17
+make_root servers sid usr/lib/postgresql/18/bin/postgres postgresql-18,etcd-server,etcd-client,valkey-server,redis-server

@@ -42,6 +42,7 @@ cargo_tool() {
 cargo_tool nextest 0.9.143
 cargo_tool deny 0.20.2
 
+scripts/servers.sh
 if [ -x scripts/s3s.sh ]; then
     scripts/s3s.sh >/dev/null
 fi
