@@ -403,7 +403,9 @@ async fn store_rolled_back_to_an_older_epoch_is_refused_by_who_saw_the_newer() {
     owner.rotate().await.expect("rotates");
     drop(owner);
     drop(open(&site, "owner", "owner").await);
-    site.memory.delete(&names::epoch(2)).await.expect("deletes");
+    for name in [names::epoch(2), names::copy_of(&names::epoch(2))] {
+        site.memory.delete(&name).await.expect("deletes");
+    }
     let refused = site.open_as("owner", site.store(), "owner").await;
     assert!(matches!(refused, Err(EngineError::RolledBack { found: 1, seen: 2 })), "{refused:?}");
 }
