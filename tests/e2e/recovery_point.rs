@@ -260,6 +260,23 @@ fn source_that_fails_is_named_and_never_hides_behind_the_others() {
 }
 
 #[test]
+fn configuration_that_others_may_write_runs_nothing_unless_it_is_named() {
+    let host = Host::new();
+    let text = "[repositories.main]\nurl = \"/nowhere\"\npassword_command = \"touch ran; echo x\"\n";
+    let file = host.write("backstay.toml", text);
+    harness::binary::set_mode(&file, 0o666);
+    let run = |words: &[&str]| {
+        let mut command = host.backstay(words);
+        command.current_dir(host.path("")).env_remove("BACKSTAY_REPOSITORY").env_remove("BACKSTAY_PASSWORD_FILE");
+        command.run().expect_code(2)
+    };
+    let ran = run(&["snapshots"]);
+    assert!(ran.stderr.contains("others may write it") && !host.path("ran").exists(), "{ran}");
+    let named = run(&["snapshots", "--config", "backstay.toml"]);
+    assert!(named.stderr.contains("/nowhere"), "{named}");
+}
+
+#[test]
 fn component_that_shrinks_overnight_is_refused_or_told() {
     let team = Team::new();
     let sources = "[sources.log]\nkind = \"command\"\ncommand = [\"cat\", \"log\"]\n\

@@ -97,6 +97,8 @@ pub(crate) enum CommandError {
     TargetLacks { place: String, what: String },
     #[error("there is no configuration")]
     ConfigMissing,
+    #[error("configuration {} belongs to somebody else, or others may write it", .path.display())]
+    ConfigOfOthers { path: PathBuf },
     #[error("configuration {} is there already", .path.display())]
     ConfigExists { path: PathBuf },
     #[error("configuration {} cannot be read", .path.display())]

@@ -81,6 +81,9 @@ fn of_own(error: &CommandError) -> Option<String> {
         }
         CommandError::TargetLacks { .. } => "create them there first; roles are in globals.sql if they were backed up",
         CommandError::ConfigMissing => "write one with: backstay config init",
+        CommandError::ConfigOfOthers { .. } => {
+            "it may name commands that would run as you: look at it, then name it with --config, or: chmod go-w"
+        }
         CommandError::ConfigExists { .. } => "name another file with --output, or edit that one",
         CommandError::Unconfirmed { .. } => "run it again with --yes to carry out this plan",
         _ => return None,

@@ -6,6 +6,7 @@
 //! ```
 //!
 //! Invariant: one reading finds every mistake, not only the first.
+//! Invariant: a file that nobody named is read only if nobody but root and ourselves may write it: it names commands.
 //! Invariant: a secret that stands in the file is wiped from memory when the configuration is dropped.
 //! Never here: talking to a server (see `commands::config`).
 
@@ -16,6 +17,7 @@ mod rules;
 mod spelling;
 mod variables;
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 pub(crate) use mistakes::Mistakes;
@@ -39,7 +41,11 @@ pub(crate) struct Found {
 pub(crate) fn find(named: Option<&Path>) -> Result<Option<Found>, CommandError> {
     let Some(path) = place(named) else { return Ok(None) };
     let unreadable = |source| CommandError::ConfigFile { path: path.clone(), source };
-    let len = std::fs::metadata(&path).map_err(unreadable)?.len();
+    let metadata = std::fs::metadata(&path).map_err(unreadable)?;
+    if named.is_none() && !is_trusted(metadata.uid(), metadata.mode(), rustix::process::geteuid().as_raw()) {
+        return Err(CommandError::ConfigOfOthers { path });
+    }
+    let len = metadata.len();
     if len > LEN_MAX {
         return Err(unreadable(std::io::Error::other(format!("it has more than {LEN_MAX} bytes"))));
     }
@@ -48,6 +54,11 @@ pub(crate) fn find(named: Option<&Path>) -> Result<Option<Found>, CommandError> 
         Ok(config) => Ok(Some(Found { path, config })),
         Err(mistakes) => Err(CommandError::Config { path, mistakes }),
     }
+}
+
+/// Whether a file of this owner and mode says only what root or we ourselves want.
+fn is_trusted(owner: u32, mode: u32, user: u32) -> bool {
+    (owner == user || owner == 0) && mode & 0o022 == 0
 }
 
 fn place(named: Option<&Path>) -> Option<PathBuf> {

@@ -1,6 +1,6 @@
 //! Mistakes are found, all of them, where they are; what is right is read.
 
-use super::{Config, SourceConfig, read};
+use super::{Config, SourceConfig, is_trusted, read};
 
 const WHOLE: &str = r#"
 [repositories.main]
@@ -101,4 +101,11 @@ fn missing_keys_names_and_passwords_given_twice_are_told() {
     }
     let twice = "[sources.r]\nkind = \"redis\"\nurls = [\"redis://x\"]\npassword = \"a\"\npassword_file = \"b\"\n";
     assert!(parse(twice).expect_err("has a mistake").join("").contains("more than one password"));
+}
+
+#[test]
+fn file_that_others_may_write_is_not_trusted_unless_it_is_named() {
+    assert!(is_trusted(1000, 0o644, 1000) && is_trusted(0, 0o644, 1000) && is_trusted(0, 0o600, 0));
+    assert!(!is_trusted(1001, 0o600, 1000) && !is_trusted(1000, 0o600, 0), "of somebody else");
+    assert!(!is_trusted(1000, 0o664, 1000) && !is_trusted(0, 0o646, 0), "open to others");
 }
