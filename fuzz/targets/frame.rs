@@ -14,7 +14,8 @@ fuzz_target!(|bytes: &[u8]| {
     for kind in [ObjectKind::Config, ObjectKind::KeySlot, ObjectKind::SnapshotStructure, ObjectKind::Dead] {
         if let Ok(frame) = Frame::parse(bytes, kind) {
             let sections: usize = frame.sections.iter().map(|section| section.len() + 4).sum();
-            assert_eq!(8 + sections + 32 + 64, bytes.len());
+            let certificate = frame.certificate().map_or(0, |it| codec::encode(it).expect("it was decoded").len());
+            assert_eq!(8 + sections + 4 + certificate + 32 + 64, bytes.len());
         }
     }
 });

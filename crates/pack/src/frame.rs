@@ -148,6 +148,12 @@ impl<'a> Frame<'a> {
         certificate.verify(owner, repository).ok().map(|()| certificate.role)
     }
 
+    /// What the frame carries of its signer's certificate, verified by nobody yet.
+    #[must_use]
+    pub const fn certificate(&self) -> Option<&Certificate> {
+        self.certificate.as_ref()
+    }
+
     /// The domain that the signer's certificate names; none for the owner, who is in all of them. Only as good as
     /// [`Frame::role`].
     #[must_use]
