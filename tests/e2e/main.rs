@@ -9,6 +9,7 @@ mod cost;
 mod crash;
 mod damage;
 mod fidelity;
+mod forget;
 mod golden;
 mod jobs;
 mod lease;

@@ -115,6 +115,14 @@ pub(crate) enum CommandError {
     Folder { path: PathBuf, action: &'static str, source: io::Error },
     #[error("this restore removes from {} what the snapshot does not have; nothing was done", .target.display())]
     Unconfirmed { target: PathBuf },
+    #[error("neither a policy nor snapshots are given; nothing was done")]
+    NothingToForget,
+    #[error("what is forgotten by name is named by its id")]
+    ForgetById,
+    #[error("nothing would be left of {group}; nothing was done")]
+    LastOfGroup { group: String },
+    #[error("{snapshots} would be forgotten; nothing was done")]
+    NotForgotten { snapshots: String },
     #[error("--name is for a stream, and without --command what follows -- are files")]
     NotACommand,
     #[error("standard output cannot be written")]

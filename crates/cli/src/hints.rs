@@ -85,7 +85,14 @@ fn of_own(error: &CommandError) -> Option<String> {
             "it may name commands that would run as you: look at it, then name it with --config, or: chmod go-w"
         }
         CommandError::ConfigExists { .. } => "name another file with --output, or edit that one",
-        CommandError::Unconfirmed { .. } => "run it again with --yes to carry out this plan",
+        CommandError::NothingToForget => {
+            "say what to keep, such as --keep-daily 7 --keep-monthly 12, or name snapshots"
+        }
+        CommandError::ForgetById => "backstay snapshots lists the ids",
+        CommandError::LastOfGroup { .. } => "keep one of them, or add --allow-last if the whole group shall go",
+        CommandError::NotForgotten { .. } | CommandError::Unconfirmed { .. } => {
+            "run it again with --yes to carry out this plan"
+        }
         _ => return None,
     };
     Some(text.to_owned())

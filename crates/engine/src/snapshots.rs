@@ -18,6 +18,9 @@ const READS_MAX: usize = 2;
 /// The longest object that is read as a snapshot, in bytes: what a store takes, so that none of ours is left out.
 const SNAPSHOT_LEN_MAX: u64 = store::OBJECT_LEN_MAX;
 
+/// How far the time that a snapshot names and the store's time of it may be apart, in nanoseconds: a day.
+pub(crate) const TIME_OFF_MAX: i64 = 24 * 60 * 60 * 1_000_000_000;
+
 /// Snapshots, and the names of objects that do not open, with why.
 pub(crate) type SnapshotsRead = (Vec<SnapshotInfo>, Vec<(String, PackError)>);
 
@@ -48,6 +51,13 @@ pub struct SnapshotInfo {
 }
 
 impl SnapshotInfo {
+    /// Whether it says that it began more than a day after the store took it. A stolen key must not have its snapshots taken
+    /// for the newest for ever.
+    #[must_use]
+    pub fn is_of_the_future(&self) -> bool {
+        self.snapshot.structure.started_at.saturating_sub(self.stored_at) > TIME_OFF_MAX
+    }
+
     /// Bytes that it added to the store when it was made: packs, index segments, and its own object.
     #[must_use]
     pub fn stored_len(&self) -> u64 {
@@ -242,7 +252,9 @@ impl Repository {
         let mut trusted = found.iter().rev().filter(|info| info.trusted);
         let none = |what: String| EngineError::NoSnapshot { what };
         match selector {
-            Selector::Latest => trusted.next().cloned().ok_or_else(|| none("fits".into())),
+            Selector::Latest => {
+                trusted.find(|info| !info.is_of_the_future()).cloned().ok_or_else(|| none("fits".into()))
+            }
             Selector::At(at) => {
                 let mut before = trusted.filter(|info| info.snapshot.structure.started_at <= *at);
                 before.next().cloned().ok_or_else(|| none("is that old".into()))

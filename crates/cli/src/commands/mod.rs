@@ -10,6 +10,7 @@ mod cat_object;
 mod check;
 mod completions;
 mod config;
+mod forget;
 mod init;
 mod key;
 mod ls;
@@ -38,6 +39,7 @@ pub(crate) enum Command {
     Cat(cat::CatArgs),
     Restore(restore::RestoreArgs),
     Check(check::CheckArgs),
+    Forget(Box<forget::ForgetArgs>),
     Stats(stats::StatsArgs),
     #[command(subcommand)]
     Key(key::KeyCommand),
@@ -63,6 +65,7 @@ impl Command {
             Self::Cat(args) => ctx.unless_interrupted(cat::run(args, ctx)).await,
             Self::Restore(args) => restore::run(args, ctx).await,
             Self::Check(args) => check::run(args, ctx).await,
+            Self::Forget(args) => forget::run(args, ctx).await,
             Self::Stats(args) => ctx.unless_interrupted(stats::run(args, ctx)).await,
             Self::Key(command) => command.run(ctx).await,
             Self::Cache(command) => command.run(ctx).await,

@@ -8,11 +8,13 @@
 //! Never here: flags, and what is done with a value.
 
 mod moment;
+mod periods;
 mod reference;
 mod size;
 mod subset;
 
 pub(crate) use moment::{UnknownMoment, moment};
+pub(crate) use periods::periods;
 pub(crate) use reference::Reference;
 pub(crate) use size::{rate, size};
 pub(crate) use subset::subset;
