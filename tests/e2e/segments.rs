@@ -34,6 +34,11 @@ async fn site_of_small_packs() -> Site {
     site
 }
 
+/// Chunks from which on a segment is published, and those of one pack of [`CHUNKS_PACK_LEN`] with what was on the pool.
+const SEGMENT_CHUNKS: usize = 64 << 10;
+const PACK_CHUNKS_MAX: usize = 5 << 10;
+const CHUNKS_PACK_LEN: u32 = 2 << 20;
+
 /// Cuts small, so that packs get no longer than they should.
 fn small_chunks(mut request: BackupRequest) -> BackupRequest {
     let cutter = Some("pages-4096".parse().expect("is a cutter"));
@@ -94,6 +99,27 @@ async fn backup_of_many_packs_publishes_a_segment_for_every_64_of_them() {
     let mut again = tree_request(&site);
     again.components[0].force = true;
     assert_eq!(site.backup_of(&repository, again).await.new_len, 0, "all of it is found again");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn segment_is_published_for_every_64_ki_chunks_however_few_packs_they_fill() {
+    let site = Site::new(1);
+    drop(site.init(site.store(), "cache").await.expect("makes"));
+    Forge::open(&site.memory, "owner").await.set_lens(&site.memory, CHUNKS_PACK_LEN, CHUNKS_PACK_LEN / 8).await;
+    std::fs::write(site.tree().join("large"), Dice::of_seed(8).bytes(100 << 20)).expect("writes");
+    let faulty = Arc::new(FaultyStore::new(site.store()));
+    let mut request = backup_request(&site.tree());
+    request.components[0].cutter = Some("cdc-1k".parse().expect("is a cutter"));
+    opened_and_backed_up(&site, faulty.clone(), "cache", request).await.expect("backs up");
+    let forge = Forge::open(&site.memory, "owner").await;
+    let mut counts = Vec::new();
+    for name in names_of(&site.memory, names::INDEX).await {
+        let segment = forge.open_segment(&site.memory.get(&name).await.expect("is there"));
+        counts.push(segment.packs.iter().map(|pack| pack.trailer.chunks.len()).sum::<usize>());
+    }
+    assert!(counts.iter().sum::<usize>() > SEGMENT_CHUNKS + SEGMENT_CHUNKS / 4, "{counts:?}");
+    let most = SEGMENT_CHUNKS + (UPLOADS_MAX + 1) * PACK_CHUNKS_MAX;
+    assert!(counts.len() >= 2 && counts.iter().all(|count| *count <= most), "{counts:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -29,9 +29,11 @@ const TAG_LEN: usize = 16;
 /// Compression must save at least one part in this many, or the blob is stored raw.
 const SAVING_MIN: usize = 64;
 
-/// Seals blobs; holds a compression context, so keep one per thread.
+/// Seals blobs; holds a compression context and a buffer, so keep one per thread.
 pub struct BlobSealer {
     compressor: zstd::bulk::Compressor<'static>,
+    /// What the last blob was compressed to, for the sake of its memory.
+    packed: Vec<u8>,
 }
 
 impl BlobSealer {
@@ -42,7 +44,7 @@ impl BlobSealer {
     /// [`SealError::BlobLen`] if zstd has no memory for its context.
     pub fn new(level: i32) -> Result<Self, SealError> {
         let compressor = zstd::bulk::Compressor::new(level).map_err(|_| SealError::BlobLen { len: 0 })?;
-        Ok(Self { compressor })
+        Ok(Self { compressor, packed: Vec::new() })
     }
 
     /// Compresses and encrypts 1 to [`BLOB_PLAIN_LEN_MAX`] bytes into at most `plaintext.len() + BLOB_OVERHEAD`.
@@ -58,7 +60,6 @@ impl BlobSealer {
             return Err(SealError::BlobLen { len });
         }
         let (method, packed) = self.compress(plaintext);
-        let packed = packed.as_deref().unwrap_or(plaintext);
         let mut blob = Vec::with_capacity(packed.len() + BLOB_OVERHEAD);
         blob.push(method);
         blob.extend_from_slice(packed);
@@ -71,12 +72,14 @@ impl BlobSealer {
         Ok(blob)
     }
 
-    /// The compressed bytes, or none where compression does not pay.
-    fn compress(&mut self, plaintext: &[u8]) -> (u8, Option<Vec<u8>>) {
+    /// The compressed bytes, or the plaintext where compression does not pay.
+    fn compress<'a>(&'a mut self, plaintext: &'a [u8]) -> (u8, &'a [u8]) {
         let worth = plaintext.len() - plaintext.len() / SAVING_MIN;
-        match self.compressor.compress(plaintext) {
-            Ok(packed) if packed.len() < worth => (METHOD_ZSTD, Some(packed)),
-            _ => (METHOD_RAW, None),
+        self.packed.clear();
+        self.packed.reserve_exact(zstd::zstd_safe::compress_bound(plaintext.len()));
+        match self.compressor.compress_to_buffer(plaintext, &mut self.packed) {
+            Ok(len) if len < worth => (METHOD_ZSTD, &self.packed),
+            _ => (METHOD_RAW, plaintext),
         }
     }
 }

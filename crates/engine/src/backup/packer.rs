@@ -11,6 +11,7 @@
 //! Never here: what the chunks belong to.
 
 use std::cell::RefCell;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashSet};
 
 use bytes::Bytes;
@@ -61,6 +62,8 @@ pub(crate) struct Packer<'a> {
     open: BTreeMap<u64, OpenPack>,
     next_pack: u64,
     sealing: FuturesOrdered<Pending<Result<Sealed, EngineError>>>,
+    /// The memory of drafts that were sealed, for those to come: as many as are on the pool at most.
+    spare: Vec<Vec<u8>>,
 }
 
 /// Chunks that will be one blob.
@@ -91,6 +94,8 @@ struct Sealed {
     blob: Bytes,
     chunks: Vec<(ChunkId, u32)>,
     held: Held,
+    /// The draft's memory, empty.
+    spare: Vec<u8>,
 }
 
 impl<'a> Packer<'a> {
@@ -114,6 +119,7 @@ impl<'a> Packer<'a> {
             open: BTreeMap::new(),
             next_pack: 0,
             sealing: FuturesOrdered::new(),
+            spare: Vec::new(),
         })
     }
 
@@ -133,21 +139,29 @@ impl<'a> Packer<'a> {
             self.forget_some();
             return Ok(true);
         }
-        let blob_len = (self.repository.config.blob_len as usize).min(BLOB_PLAIN_LEN_MAX / 2);
-        let draft = self.drafts.entry((component, kind as u8)).or_insert_with(|| Draft::new(component, kind));
-        if draft.plain.len() + bytes.len() > BLOB_PLAIN_LEN_MAX {
-            let full = std::mem::replace(draft, Draft::new(component, kind));
+        let blob_len = self.blob_len();
+        let key = (component, kind as u8);
+        if self.drafts.get(&key).is_some_and(|draft| draft.plain.len() + bytes.len() > BLOB_PLAIN_LEN_MAX)
+            && let Some(full) = self.drafts.remove(&key)
+        {
             self.seal(full).await?;
         }
-        let draft = self.drafts.entry((component, kind as u8)).or_insert_with(|| Draft::new(component, kind));
-        draft.plain.extend_from_slice(bytes);
-        draft.chunks.push((id, bytes.len() as u32));
-        draft.held.join(held);
-        if draft.plain.len() >= blob_len {
-            let draft = std::mem::replace(draft, Draft::new(component, kind));
-            self.seal(draft).await?;
+        let draft = match self.drafts.entry(key) {
+            Entry::Occupied(draft) => draft.into_mut(),
+            Entry::Vacant(place) => place.insert(Draft::new(component, kind, self.spare.pop().unwrap_or_default())),
+        };
+        draft.push(id, bytes, held, blob_len);
+        if draft.plain.len() >= blob_len
+            && let Some(full) = self.drafts.remove(&key)
+        {
+            self.seal(full).await?;
         }
         Ok(true)
+    }
+
+    /// Bytes of a draft from which on it is sealed.
+    fn blob_len(&self) -> usize {
+        (self.repository.config.blob_len as usize).min(BLOB_PLAIN_LEN_MAX / 2)
     }
 
     /// Forgets the older half of what a dry run has seen, of which no segment will ever tell.
@@ -206,7 +220,10 @@ impl<'a> Packer<'a> {
     /// Takes the oldest blob back from the pool and into its pack; uploads the pack when it is full.
     async fn settle(&mut self) -> Result<bool, EngineError> {
         let Some(sealed) = self.sealing.next().await else { return Ok(false) };
-        let sealed = sealed??;
+        let mut sealed = sealed??;
+        if sealed.spare.capacity() <= 2 * self.blob_len() && self.spare.len() < SEALING_MAX {
+            self.spare.push(std::mem::take(&mut sealed.spare));
+        }
         let pack_len = u64::from(self.repository.config.pack_len).min(PACK_LEN_MAX as u64);
         let Some(open) = self.open.get_mut(&sealed.pack) else { return Err(no_pack()) };
         if self.sealed_lens.len() <= sealed.component {
@@ -279,8 +296,19 @@ impl<'a> Packer<'a> {
 }
 
 impl Draft {
-    const fn new(component: usize, kind: BlobKind) -> Self {
-        Self { component, kind, plain: Vec::new(), chunks: Vec::new(), held: Held::none() }
+    const fn new(component: usize, kind: BlobKind, plain: Vec<u8>) -> Self {
+        Self { component, kind, plain, chunks: Vec::new(), held: Held::none() }
+    }
+
+    /// Adds a chunk, after which it is still no longer than a blob may be.
+    fn push(&mut self, id: ChunkId, bytes: &[u8], held: Held, blob_len: usize) {
+        if self.plain.len() + bytes.len() > self.plain.capacity() {
+            // At once what it will need: the pieces that growing by and by leaves behind are never of use again.
+            self.plain.reserve_exact(blob_len.saturating_sub(self.plain.len()) + bytes.len());
+        }
+        self.plain.extend_from_slice(bytes);
+        self.chunks.push((id, bytes.len() as u32));
+        self.held.join(held);
     }
 }
 
@@ -288,18 +316,31 @@ fn no_pack() -> EngineError {
     EngineError::Panicked { what: "a blob came for a pack that is not open".to_owned() }
 }
 
-thread_local! {
-    static SEALER: RefCell<Option<(i32, BlobSealer)>> = const { RefCell::new(None) };
+/// What a thread of the pool seals with.
+struct Sealing {
+    level: i32,
+    sealer: BlobSealer,
+    /// What the last blob opened to, for the sake of its memory.
+    opened: Vec<u8>,
 }
 
-fn with_sealer<T>(level: i32, work: impl FnOnce(&mut BlobSealer) -> Result<T, SealError>) -> Result<T, SealError> {
-    SEALER.with(|cell| {
-        let mut sealer = cell.borrow_mut();
-        if sealer.as_ref().is_none_or(|(own, _)| *own != level) {
-            *sealer = Some((level, BlobSealer::new(level)?));
+thread_local! {
+    static SEALING: RefCell<Option<Sealing>> = const { RefCell::new(None) };
+}
+
+fn with_sealing<T>(level: i32, work: impl FnOnce(&mut Sealing) -> Result<T, EngineError>) -> Result<T, EngineError> {
+    SEALING.with(|cell| {
+        let mut own = cell.borrow_mut();
+        if own.as_ref().is_none_or(|own| own.level != level) {
+            let sealer = BlobSealer::new(level).map_err(failed)?;
+            *own = Some(Sealing { level, sealer, opened: Vec::new() });
         }
-        sealer.as_mut().map_or(Err(SealError::Sealed), |(_, sealer)| work(sealer))
+        own.as_mut().map_or_else(|| Err(failed(SealError::Sealed)), work)
     })
+}
+
+fn failed(source: SealError) -> EngineError {
+    EngineError::object("a new blob")(PackError::Seal { what: "it", source })
 }
 
 /// Seals a draft, opens it again, and checks the name of every chunk. CPU-bound.
@@ -311,14 +352,29 @@ fn seal_and_verify(
     namer: &ChunkNamer,
     level: i32,
 ) -> Result<Sealed, EngineError> {
-    let Draft { component, kind, plain, chunks, mut held } = draft;
-    let failed = |source| EngineError::object("a new blob")(PackError::Seal { what: "it", source });
-    let blob = with_sealer(level, |sealer| sealer.seal(&plain, key, binding)).map_err(failed)?;
-    let len = plain.len();
-    drop(plain);
-    let opened = with_opener(|opener| opener.open(&blob, len, key, binding)).map_err(failed)?;
-    let mut rest = opened.as_slice();
-    for (id, len) in &chunks {
+    let Draft { component, kind, mut plain, chunks, mut held } = draft;
+    let blob = with_sealing(level, |own| {
+        let blob = own.sealer.seal(&plain, key, binding).map_err(failed)?;
+        let opened = &mut own.opened;
+        with_opener(|opener| opener.open_into(&blob, plain.len(), key, binding, opened)).map_err(failed)?;
+        check_names(kind, &chunks, opened, namer)?;
+        Ok(blob)
+    })?;
+    plain.clear();
+    held.shrink_to(blob.len());
+    let blob = Bytes::from(blob);
+    Ok(Sealed { pack, component, kind, counter: binding.counter, blob, chunks, held, spare: plain })
+}
+
+/// Names the chunks of an opened blob again.
+fn check_names(
+    kind: BlobKind,
+    chunks: &[(ChunkId, u32)],
+    opened: &[u8],
+    namer: &ChunkNamer,
+) -> Result<(), EngineError> {
+    let mut rest = opened;
+    for (id, len) in chunks {
         let (chunk, others) = rest.split_at_checked(*len as usize).unwrap_or((&[], rest));
         if kind.name(namer, chunk) != *id {
             // Memory that does not keep what was written to it, or a bug: in no case may this be stored.
@@ -328,6 +384,5 @@ fn seal_and_verify(
         }
         rest = others;
     }
-    held.shrink_to(blob.len());
-    Ok(Sealed { pack, component, kind, counter: binding.counter, blob: Bytes::from(blob), chunks, held })
+    Ok(())
 }

@@ -1,7 +1,7 @@
 //! Uploading packs, several at a time, and publishing the segments that name them.
 //!
 //! ```text
-//! finished pack ─► put ─► acknowledged ─► journal ─► segment (64 packs, 256 Ki chunks or 5 minutes) ─► index cache
+//! finished pack ─► put ─► acknowledged ─► journal ─► segment (64 packs, 64 Ki chunks or 5 minutes) ─► index cache
 //! ```
 //!
 //! Invariant: a segment names acknowledged packs only, and enters the cache only after it is stored.
@@ -31,7 +31,7 @@ const UPLOADS_MAX: usize = 4;
 /// Packs in a segment.
 const SEGMENT_PACKS_MAX: usize = 64;
 /// Chunks in a segment, so that memory does not grow with how small chunks are.
-const SEGMENT_CHUNKS_MAX: usize = 256 << 10;
+const SEGMENT_CHUNKS_MAX: usize = 64 << 10;
 /// How long acknowledged packs wait for a segment.
 const SEGMENT_EVERY: Duration = Duration::from_secs(300);
 /// The journal of acknowledged packs which no segment names yet, in the cache.
@@ -118,7 +118,8 @@ impl<'a> Uploader<'a> {
 
     async fn publish(&mut self) -> Result<Vec<ChunkId>, EngineError> {
         let domain = self.repository.keyring.certificate.domain;
-        let segment = Segment { packs: std::mem::take(&mut self.acknowledged), replaces: Vec::new(), domain };
+        let packs = std::mem::take(&mut self.acknowledged);
+        let segment = Arc::new(Segment { packs, replaces: Vec::new(), domain });
         self.stored_len += self.repository.publish(&segment, &self.index.cache).await?;
         let (index, ids) = (self.index.clone(), segment.packs.iter().map(|entry| entry.id).collect::<Vec<_>>());
         self.repository.offload.start(move || index.add_own(&ids)).await?;
@@ -145,15 +146,15 @@ async fn put_pack(store: &dyn store::Store, finished: FinishedPack<Bytes>) -> Re
 
 impl Repository {
     /// Seals, signs and stores a segment, then applies it to the cache, if that takes it; gives the bytes it took.
-    pub(crate) async fn publish(&self, segment: &Segment, cache: &Arc<IndexCache>) -> Result<u64, EngineError> {
+    pub(crate) async fn publish(&self, segment: &Arc<Segment>, cache: &Arc<IndexCache>) -> Result<u64, EngineError> {
         let (key, epoch, salt) = (self.keyring.index_key()?, self.keyring.epoch(), random(&self.env));
         let (signer, repository) = (self.keyring.signer(), self.config.repository);
-        let table = segment.clone();
+        let table = Arc::clone(segment);
         let encoded = self.offload.start(move || table.encode(&key, epoch, salt, &signer, repository)).await?;
         let bytes = encoded.map_err(EngineError::object(names::INDEX))?;
         let (id, len) = (SegmentId::of(&bytes), bytes.len() as u64);
         crate::objects::create(&*self.store, &names::segment(&id), bytes).await?;
-        let (cache, table) = (Arc::clone(cache), segment.clone());
+        let (cache, table) = (Arc::clone(cache), Arc::clone(segment));
         self.cache.allow(self.offload.start(move || cache.apply(id, &table)).await?);
         Ok(len)
     }
@@ -179,7 +180,7 @@ impl Repository {
         }
         if !packs.is_empty() {
             let domain = self.keyring.certificate.domain;
-            self.publish(&Segment { packs, replaces: Vec::new(), domain }, &self.cache.now()).await?;
+            self.publish(&Arc::new(Segment { packs, replaces: Vec::new(), domain }), &self.cache.now()).await?;
         }
         if !journal.is_empty() {
             self.cache.remember(JOURNAL, &[]);
