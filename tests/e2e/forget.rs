@@ -106,6 +106,49 @@ fn maintenance_key_forgets_and_a_writer_may_not() {
 }
 
 #[test]
+fn held_snapshot_stays_until_its_time() {
+    let (host, ids) = with_three();
+    let mut backup = host.backstay(["backup", "--keep-until", "7y"]);
+    backup.arg(host.path("tree")).run().expect_code(0);
+    host.back_up(&[&host.path("tree")]);
+    host.backstay(["forget", "--keep-last", "1", "--yes"]).run().expect_code(0).says(&["3 snapshots forgotten"]);
+    let held = left(&host).first().cloned().expect("the held one");
+    assert!(!ids.contains(&held));
+    let refused = host.backstay(["forget", &held, "--yes"]).run().expect_code(0).says(&["nothing to forget"]);
+    assert!(refused.text().contains("held until"), "{refused}");
+    assert_eq!(left(&host).len(), 2);
+    let mut passed = host.backstay(["backup", "--keep-until", "2020-01-01"]);
+    passed.arg(host.path("tree")).run().expect_code(2).says(&["has passed"]);
+}
+
+#[test]
+fn job_keeps_what_its_retention_says() {
+    let host = Host::with_repository();
+    let tree = host.write("tree/file", "x").parent().expect("the tree").to_owned();
+    let config = |retention: &str| {
+        let place = host.repository();
+        let sources = format!(
+            "[repositories.main]\nurl = \"{}\"\n[sources.tree]\nkind = \"files\"\npaths = [\"{}\"]\n",
+            place.display(),
+            tree.display()
+        );
+        host.write("backstay.toml", format!("{sources}[jobs.nightly]\nsources = [\"tree\"]\n{retention}"))
+    };
+    let path = config("[jobs.nightly.retention]\nlast = 2\n");
+    for _ in 0..3 {
+        host.backstay(["run", "nightly", "--config"]).arg(&path).run().expect_code(0);
+    }
+    host.back_up(&[&tree]);
+    let forget = || host.backstay(["forget", "--job", "nightly", "--yes", "--config"]).arg(&path).run();
+    forget().expect_code(0).says(&["1 snapshot forgotten"]);
+    assert_eq!(left(&host).len(), 3);
+    config("");
+    forget().expect_code(2).says(&["job nightly says nothing of retention", "[jobs.NAME.retention]"]);
+    config("[jobs.nightly.retention]\ndaily = \"some\"\n");
+    forget().expect_code(2).says(&["\"some\" is no count"]);
+}
+
+#[test]
 fn nothing_but_the_record_is_written() {
     let (host, ids) = with_three();
     let objects = |folder: &str| fs::read_dir(host.repository().join(folder)).map_or(0, Iterator::count);

@@ -194,6 +194,7 @@ pub fn backup_request(folder: &Path) -> BackupRequest {
         host: "host".into(),
         source: None,
         tags: Vec::new(),
+        keep_until: None,
         description: String::new(),
         level: 1,
         dry_run: false,

@@ -18,7 +18,7 @@ use jiff::{Timestamp, Zoned};
 use store::index_cache::CacheOptions;
 use store::{Env, Location, SharedStore};
 
-use crate::config::{self, Found, RepositoryConfig};
+use crate::config::{self, Found, JobConfig, RepositoryConfig};
 use crate::credential;
 use crate::error::CommandError;
 use crate::globals::GlobalArgs;
@@ -74,6 +74,15 @@ impl Context {
             drop(self.found.set(found));
         }
         Ok(self.found.get().and_then(Option::as_ref))
+    }
+
+    /// A job of the configuration.
+    pub(crate) fn job(&self, name: &str) -> Result<&JobConfig, CommandError> {
+        let jobs = &self.config()?.ok_or(CommandError::ConfigMissing)?.config.jobs;
+        jobs.get(name).ok_or_else(|| {
+            let known = jobs.keys().cloned().collect::<Vec<_>>().join(", ");
+            CommandError::JobUnknown { name: name.to_owned(), known }
+        })
     }
 
     /// The repository of the configuration that is meant: the one named, or the only one if none is named.

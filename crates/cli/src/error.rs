@@ -117,6 +117,10 @@ pub(crate) enum CommandError {
     Unconfirmed { target: PathBuf },
     #[error("neither a policy nor snapshots are given; nothing was done")]
     NothingToForget,
+    #[error("job {job} says nothing of retention; nothing was done")]
+    NoRetention { job: String },
+    #[error("--keep-until: {what}")]
+    KeepUntil { what: String },
     #[error("what is forgotten by name is named by its id")]
     ForgetById,
     #[error("nothing would be left of {group}; nothing was done")]

@@ -88,6 +88,7 @@ fn of_own(error: &CommandError) -> Option<String> {
         CommandError::NothingToForget => {
             "say what to keep, such as --keep-daily 7 --keep-monthly 12, or name snapshots"
         }
+        CommandError::NoRetention { .. } => "write a table such as [jobs.NAME.retention] with daily = 7",
         CommandError::ForgetById => "backstay snapshots lists the ids",
         CommandError::LastOfGroup { .. } => "keep one of them, or add --allow-last if the whole group shall go",
         CommandError::NotForgotten { .. } | CommandError::Unconfirmed { .. } => {

@@ -22,6 +22,7 @@ Examples:
   backstay forget --keep-daily 7 --keep-weekly 5 --keep-monthly 12           # shows the plan
   backstay forget --keep-daily 7 --keep-weekly 5 --keep-monthly 12 --yes
   backstay forget --keep-within 14d --keep-tag release --host web1 --yes
+  backstay forget --job nightly --yes
   backstay forget 1a2b3c4d --yes";
 
 const COLUMNS: [(&str, Align); 4] =
@@ -38,6 +39,10 @@ pub(crate) struct ForgetArgs {
     /// Snapshots to forget, by the start of their ids; instead of a policy
     #[arg(value_name = "SNAPSHOT", value_parser = Reference::parser(), conflicts_with_all = ["KeepArgs", "FilterArgs"])]
     named: Vec<Reference>,
+
+    /// Carry out the retention of a job of the configuration, for its snapshots of this host
+    #[arg(long, value_name = "JOB", conflicts_with_all = ["named", "KeepArgs", "FilterArgs", "group_by"])]
+    job: Option<String>,
 
     #[command(flatten)]
     keep: KeepArgs,
@@ -182,13 +187,16 @@ impl KeepArgs {
 
 /// Plans, and forgets.
 pub(crate) async fn run(args: &ForgetArgs, ctx: &Context) -> Result<Outcome, CommandError> {
-    let policy = args.keep.policy();
+    let (policy, filter, of_job) = match &args.job {
+        Some(name) => of_job(name, ctx)?,
+        None => (args.keep.policy(), args.filter.filter(), None),
+    };
     if args.named.is_empty() && policy.is_empty() {
         return Err(CommandError::NothingToForget);
     }
-    let repository = ctx.open_repository().await?;
+    let repository = ctx.open_repository_of(of_job.as_deref()).await?;
     let what = if args.named.is_empty() {
-        Forget::ByPolicy(policy, args.filter.filter())
+        Forget::ByPolicy(policy, filter)
     } else {
         Forget::Named(named(&args.named, &repository).await?)
     };
@@ -217,6 +225,15 @@ pub(crate) async fn run(args: &ForgetArgs, ctx: &Context) -> Result<Outcome, Com
         (false, _) => return Err(CommandError::NotForgotten { snapshots }),
     }
     Ok(Outcome::Done)
+}
+
+/// What a job says: its policy, its snapshots, and its repository.
+fn of_job(name: &str, ctx: &Context) -> Result<(Policy, SnapshotFilter, Option<String>), CommandError> {
+    let job = ctx.job(name)?;
+    let Some(retention) = &job.retention else { return Err(CommandError::NoRetention { job: name.to_owned() }) };
+    let filter =
+        SnapshotFilter { hosts: vec![human::host_name()], sources: vec![name.to_owned()], ..SnapshotFilter::default() };
+    Ok((retention.policy(), filter, job.repository.clone()))
 }
 
 async fn named(references: &[Reference], repository: &Repository) -> Result<Vec<SnapshotId>, CommandError> {

@@ -88,15 +88,10 @@ struct ComponentDocument {
 
 /// Runs the jobs, one after the other; one that fails does not keep the next from running.
 pub(crate) async fn run(args: &RunArgs, ctx: &Context) -> Result<Outcome, CommandError> {
-    let found = ctx.config()?.ok_or(CommandError::ConfigMissing)?;
-    for name in &args.jobs {
-        if !found.config.jobs.contains_key(name) {
-            let known = found.config.jobs.keys().cloned().collect::<Vec<_>>().join(", ");
-            return Err(CommandError::JobUnknown { name: name.clone(), known });
-        }
-    }
+    // All of them are looked up before the first is run.
+    let jobs = args.jobs.iter().map(|name| Ok((name, ctx.job(name)?))).collect::<Result<Vec<_>, CommandError>>()?;
     let (mut outcome, mut failure, mut done_count) = (Outcome::Done, None, 0);
-    for (name, job) in args.jobs.iter().filter_map(|name| Some((name, found.config.jobs.get(name)?))) {
+    for (name, job) in jobs {
         match run_job(name, job, args, ctx).await {
             Ok(Outcome::Done) => done_count += 1,
             Ok(Outcome::Partly | Outcome::Unclear) => {
@@ -161,6 +156,7 @@ async fn back_up(
         source: Some(name.to_owned()),
         tags: job.tags.clone(),
         description: String::new(),
+        keep_until: job.hold.and_then(|hold| ctx.now().checked_add(hold.0).ok()).map(nanos),
         level: job.compression.unwrap_or(3),
         dry_run: args.dry_run,
     };
@@ -173,6 +169,11 @@ async fn back_up(
     let report = report?;
     let is_partial = report.components.iter().any(|component| component.state != ComponentState::Complete);
     Ok((report, if is_partial { Outcome::Partly } else { Outcome::Done }))
+}
+
+/// Nanoseconds since 1970.
+fn nanos(at: jiff::Zoned) -> i64 {
+    i64::try_from(at.timestamp().as_nanosecond()).unwrap_or(i64::MAX)
 }
 
 /// Stops a job that takes longer than it may, in good order.

@@ -13,6 +13,7 @@
 mod document;
 mod mistakes;
 mod model;
+mod retention;
 mod rules;
 mod spelling;
 mod variables;

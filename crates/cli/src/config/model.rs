@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use zeroize::Zeroize;
 
+use super::retention::{Period, RetentionConfig};
 use crate::credential::Choice;
 
 /// A configuration file.
@@ -317,6 +318,10 @@ pub(crate) struct JobConfig {
     pub(crate) sources: Vec<String>,
     /// When: five fields as in crontab(5), or @daily and its like.
     pub(crate) schedule: Option<String>,
+    /// How long its snapshots are kept, once `backstay forget --job NAME` is run. Default: for ever.
+    pub(crate) retention: Option<RetentionConfig>,
+    /// Nothing forgets its snapshots before they are so old, such as "7y".
+    pub(crate) hold: Option<Period>,
     /// Tags of its snapshots.
     #[serde(default)]
     pub(crate) tags: Vec<String>,

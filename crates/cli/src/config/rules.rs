@@ -131,6 +131,10 @@ fn job_rules(name: &str, job: &JobConfig, config: &Config, place: Option<Range<u
         let hint = Some("write minute, hour, day, month and weekday, such as \"0 2 * * *\"".to_owned());
         wrong(format!("schedule \"{schedule}\": {error}"), hint);
     }
+    if job.retention.as_ref().is_some_and(|retention| retention.policy().is_empty()) {
+        let hint = Some("say what to keep, such as daily = 7, or leave the table out".to_owned());
+        wrong("retention keeps nothing that it names".to_owned(), hint);
+    }
     if job.compression.is_some_and(|level| !(1..=19).contains(&level)) {
         wrong("compression is from 1 to 19".to_owned(), None);
     }

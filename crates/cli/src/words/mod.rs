@@ -12,9 +12,11 @@ mod periods;
 mod reference;
 mod size;
 mod subset;
+mod until;
 
 pub(crate) use moment::{UnknownMoment, moment};
 pub(crate) use periods::periods;
 pub(crate) use reference::Reference;
 pub(crate) use size::{rate, size};
 pub(crate) use subset::subset;
+pub(crate) use until::until;

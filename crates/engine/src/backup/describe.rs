@@ -157,7 +157,7 @@ impl Repository {
             source: request.source_name(),
             tags: request.tags.clone(),
             state: ran.state(),
-            keep_until: None,
+            keep_until: request.keep_until,
             components: both().map(|(ran, request)| ran.structure(request)).collect(),
             domain: self.keyring.certificate.domain,
             extension: Vec::new(),

@@ -93,6 +93,8 @@ pub struct BackupRequest {
     pub source: Option<String>,
     /// Tags.
     pub tags: Vec<String>,
+    /// Nothing forgets the snapshot before: nanoseconds since 1970.
+    pub keep_until: Option<i64>,
     /// For people.
     pub description: String,
     /// zstd level, 1 to 19.

@@ -48,6 +48,7 @@ async fn repository(folder: &Path) -> (Repository, Arc<FaultyStore>) {
             host: "host".into(),
             source: None,
             tags: Vec::new(),
+            keep_until: None,
             description: String::new(),
             level: 1,
             dry_run: false,

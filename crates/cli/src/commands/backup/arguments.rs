@@ -16,7 +16,7 @@ use store::Location;
 use crate::context::{Context, temporary_cache_folders};
 use crate::error::CommandError;
 use crate::human;
-use crate::words::size;
+use crate::words::{size, until};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -117,6 +117,10 @@ struct SnapshotArgs {
     #[arg(long, value_name = "NAME")]
     component: Option<String>,
 
+    /// Let nothing forget the snapshot before this time: 2033-11-19, or for so long: 7y
+    #[arg(long, value_name = "TIME")]
+    keep_until: Option<String>,
+
     /// A remark for people
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     description: String,
@@ -155,6 +159,8 @@ impl BackupArgs {
     /// What the engine is to do.
     pub(crate) fn request(&self, ctx: &Context) -> Result<BackupRequest, CommandError> {
         let (snapshot, storing) = (&self.snapshot, &self.storing);
+        let keep_until = snapshot.keep_until.as_deref().map(|text| until(text, &ctx.now())).transpose();
+        let keep_until = keep_until.map_err(|what| CommandError::KeepUntil { what })?;
         Ok(BackupRequest {
             components: vec![ComponentRequest {
                 input: self.input(ctx)?,
@@ -168,6 +174,7 @@ impl BackupArgs {
             host: snapshot.host.clone().unwrap_or_else(human::host_name),
             source: snapshot.source.clone(),
             tags: snapshot.tag.clone(),
+            keep_until: keep_until.map(|at| i64::try_from(at.as_nanosecond()).unwrap_or(i64::MAX)),
             description: snapshot.description.clone(),
             level: storing.compression,
             dry_run: storing.dry_run,
