@@ -17,6 +17,7 @@ mod model;
 mod moved;
 mod pages;
 mod postgres;
+mod preflight;
 mod reader;
 mod recovery_point;
 mod resumed;

@@ -1,4 +1,5 @@
-//! What to do next about an error. The only place where hints are written.
+//! What to do next about an error. The only place where hints are written, besides the findings of a preflight, which
+//! know the server that they are about.
 //!
 //! Invariant: a hint is something one can do; where there is nothing, there is no hint.
 //! Never here: messages; those come with the errors.

@@ -12,6 +12,7 @@
 //! Never here: judging whether the output is whole; that takes the format's own end mark too.
 
 mod consumer;
+mod preflight;
 mod stderr;
 mod watch;
 
@@ -36,6 +37,7 @@ use stderr::StderrTail;
 use watch::Watch;
 
 pub use consumer::Consumer;
+pub use preflight::preflight;
 pub use stderr::STDERR_TAIL_LEN_MAX;
 pub use watch::Patience;
 

@@ -17,6 +17,7 @@
 mod content;
 mod dir;
 mod listing;
+mod preflight;
 mod roots;
 mod rules;
 mod walk;
@@ -26,6 +27,7 @@ use std::sync::Arc;
 
 pub use content::{ContentReader, FileState, Piece};
 pub(crate) use listing::{LISTING_READ_LEN, Listing};
+pub use preflight::preflight;
 pub use walk::{Walk, Walked, WalkedEntry};
 
 use crate::error::SourceError;

@@ -24,6 +24,7 @@ pub mod kubernetes;
 mod observe;
 mod owners;
 pub mod postgres;
+mod preflight;
 pub mod redis;
 mod secret;
 pub mod sink;
@@ -33,5 +34,6 @@ mod tls;
 mod xattrs;
 
 pub use error::{ErrorKind, Fault, ProblemKind, SourceError, SourceProblem};
+pub use preflight::{Finding, Preflight, Verdict};
 pub use secret::Secret;
 pub use tls::Tls;

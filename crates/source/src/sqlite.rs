@@ -13,6 +13,8 @@
 //! Invariant: what fails SQLite's own check is an error, not a backup.
 //! Never here: async; all of it runs on a blocking thread.
 
+mod preflight;
+
 use std::fs::{self, File};
 use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
@@ -31,6 +33,8 @@ use crate::blocking::{Emitter, stream_of};
 use crate::entry::{Entry, EntryKind, EntryPath, Metadata, Time, escaped};
 use crate::error::{Fault, SourceError};
 use crate::events::{Event, Events, Layout, SourceEntry};
+
+pub use preflight::preflight;
 
 /// Pages copied between two looks whether anybody still wants them.
 const STEP_PAGES: i32 = 1024;

@@ -92,6 +92,22 @@ pub(crate) enum SourceConfig {
     Files(FilesConfig),
 }
 
+impl SourceConfig {
+    /// Its kind, as it is written.
+    pub(crate) const fn kind(&self) -> &'static str {
+        match self {
+            Self::Postgres(_) => "postgres",
+            Self::PostgresPhysical(_) => "postgres-physical",
+            Self::Redis(_) => "redis",
+            Self::Etcd(_) => "etcd",
+            Self::Sqlite(_) => "sqlite",
+            Self::Kubernetes(_) => "kubernetes",
+            Self::Command(_) => "command",
+            Self::Files(_) => "files",
+        }
+    }
+}
+
 /// The kinds of sources, as they are written.
 pub(crate) const KINDS: [&str; 8] =
     ["postgres", "postgres-physical", "redis", "etcd", "sqlite", "kubernetes", "command", "files"];

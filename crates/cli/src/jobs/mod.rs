@@ -1,7 +1,7 @@
 //! Jobs: what the configuration names becomes what the engine backs up.
 //!
 //! ```text
-//! SourceConfig ─► secrets ─► a source's own request ─► ComponentRequest
+//! SourceConfig ─► secrets ─► a source's own request ─► ComponentRequest, or preflight
 //! ```
 //!
 //! Invariant: secrets go to the server that they are for, and into nothing else.
@@ -9,18 +9,20 @@
 
 mod hooks;
 mod libpq;
+mod request;
 mod secrets;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use engine::{ComponentRequest, EventSource, Input, ShrinkLimit};
+use engine::{ComponentRequest, ShrinkLimit};
 use source::command::{CommandLine, Patience};
 use source::files::FilesOptions;
-use source::{dump, etcd, kubernetes, postgres, redis, sqlite};
+use source::{dump, etcd, kubernetes, redis, sqlite};
 use store::Location;
 
 pub(crate) use hooks::run_hook;
+pub(crate) use request::Request;
 
 use crate::config::{
     CommandConfig, EtcdConfig, FilesConfig, KubernetesConfig, PostgresConfig, PostgresPhysicalConfig, RedisConfig,
@@ -44,22 +46,40 @@ pub(crate) async fn component(
     source: &SourceConfig,
     ctx: &Context,
 ) -> Result<ComponentRequest, CommandError> {
-    let (input, shrink) = match source {
-        SourceConfig::Postgres(config) => (postgres_dump(config).await?, Some(config.shrink)),
-        SourceConfig::PostgresPhysical(config) => (base_backup(config).await?, Some(config.shrink)),
-        SourceConfig::Redis(config) => (redis_dump(config).await?, Some(config.shrink)),
-        SourceConfig::Etcd(config) => (etcd_snapshot(config).await?, Some(config.shrink)),
-        SourceConfig::Sqlite(config) => (sqlite_backup(config), Some(config.shrink)),
-        SourceConfig::Kubernetes(config) => (manifests(config), Some(config.shrink)),
-        SourceConfig::Command(config) => (command(name, config), Some(config.shrink)),
-        SourceConfig::Files(config) => (files(config, ctx)?, None),
-    };
-    let shrink =
-        shrink.map(|Shrink { percent_max, then }| ShrinkLimit { percent_max, refuses: then == ShrinkThen::Refuse });
+    let input = request(name, source, ctx).await?.input();
+    let shrink = shrink(source)
+        .map(|Shrink { percent_max, then }| ShrinkLimit { percent_max, refuses: then == ShrinkThen::Refuse });
     Ok(ComponentRequest { input, name: Some(name.to_owned()), cutter: None, force: false, allow_empty: false, shrink })
 }
 
-async fn postgres_dump(config: &PostgresConfig) -> Result<Input, CommandError> {
+/// What a source is asked for; its password is read now.
+pub(crate) async fn request(name: &str, source: &SourceConfig, ctx: &Context) -> Result<Request, CommandError> {
+    match source {
+        SourceConfig::Postgres(config) => postgres_dump(config).await,
+        SourceConfig::PostgresPhysical(config) => base_backup(config).await,
+        SourceConfig::Redis(config) => redis_dump(config).await,
+        SourceConfig::Etcd(config) => etcd_snapshot(config).await,
+        SourceConfig::Sqlite(config) => Ok(sqlite_backup(config)),
+        SourceConfig::Kubernetes(config) => Ok(manifests(config)),
+        SourceConfig::Command(config) => Ok(command(name, config)),
+        SourceConfig::Files(config) => files(config, ctx),
+    }
+}
+
+const fn shrink(source: &SourceConfig) -> Option<Shrink> {
+    match source {
+        SourceConfig::Postgres(config) => Some(config.shrink),
+        SourceConfig::PostgresPhysical(config) => Some(config.shrink),
+        SourceConfig::Redis(config) => Some(config.shrink),
+        SourceConfig::Etcd(config) => Some(config.shrink),
+        SourceConfig::Sqlite(config) => Some(config.shrink),
+        SourceConfig::Kubernetes(config) => Some(config.shrink),
+        SourceConfig::Command(config) => Some(config.shrink),
+        SourceConfig::Files(_) => None,
+    }
+}
+
+async fn postgres_dump(config: &PostgresConfig) -> Result<Request, CommandError> {
     let settings = libpq::settings(&config.url)?;
     let secret = secrets::read(&config.password, &config.password_file, &config.password_command).await?;
     let server = libpq::dump_server(&settings, secret);
@@ -82,7 +102,7 @@ async fn postgres_dump(config: &PostgresConfig) -> Result<Input, CommandError> {
         lock_wait_for: Some(config.lock_timeout.map_or(LOCK_TIMEOUT, |span| span.0)),
         ..dump::Dump::default()
     };
-    Ok(events("postgres", move || dump::dump(request.clone())))
+    Ok(Request::Dump(request))
 }
 
 /// A Postgres server to restore into, and the database if the URL names one.
@@ -98,20 +118,14 @@ pub(crate) fn postgres_target(url: &str) -> Result<PostgresTarget, CommandError>
     Ok(PostgresTarget { server: libpq::dump_server(&settings, None), database })
 }
 
-async fn base_backup(config: &PostgresPhysicalConfig) -> Result<Input, CommandError> {
+async fn base_backup(config: &PostgresPhysicalConfig) -> Result<Request, CommandError> {
     let settings = libpq::settings(&config.url)?;
     let secret = secrets::read(&config.password, &config.password_file, &config.password_command).await?;
     let server = libpq::walsender(&settings, secret)?;
-    let is_incremental = config.incremental.unwrap_or(true);
-    let open = move |kept: Option<bytes::Bytes>| {
-        let previous_manifest = kept.filter(|_| is_incremental);
-        let wanted = postgres::BaseBackup { previous_manifest, ..postgres::BaseBackup::default() };
-        postgres::base_backup(server.clone(), wanted)
-    };
-    Ok(Input::Events(EventSource { kind: "postgres-physical", keeps: Some("backup_manifest"), open: Box::new(open) }))
+    Ok(Request::BaseBackup { server, is_incremental: config.incremental.unwrap_or(true) })
 }
 
-async fn redis_dump(config: &RedisConfig) -> Result<Input, CommandError> {
+async fn redis_dump(config: &RedisConfig) -> Result<Request, CommandError> {
     let mut addresses = Vec::new();
     let mut is_tls = false;
     for url in &config.urls {
@@ -124,7 +138,7 @@ async fn redis_dump(config: &RedisConfig) -> Result<Input, CommandError> {
     let first = addresses.first().cloned().ok_or_else(|| wrong("urls", "names no server"))?;
     let request =
         redis::RedisDump { addresses, user: config.user.clone(), password, tls, ..redis::RedisDump::new(first) };
-    Ok(events("redis", move || redis::dump(request.clone())))
+    Ok(Request::Redis(request))
 }
 
 /// `redis://host:port`, `rediss://host:port` or `unix:///path`.
@@ -149,7 +163,7 @@ fn redis_address(text: &str) -> Result<(redis::Address, bool), CommandError> {
     Ok((redis::Address::Tcp(host, url.port().unwrap_or(REDIS_PORT)), is_tls))
 }
 
-async fn etcd_snapshot(config: &EtcdConfig) -> Result<Input, CommandError> {
+async fn etcd_snapshot(config: &EtcdConfig) -> Result<Request, CommandError> {
     let secret = secrets::read(&config.password, &config.password_file, &config.password_command).await?;
     let tls = source::Tls {
         authorities: config.ca_certificate.clone(),
@@ -158,27 +172,25 @@ async fn etcd_snapshot(config: &EtcdConfig) -> Result<Input, CommandError> {
     };
     let user = config.user.clone().zip(secret);
     let request = etcd::EtcdSnapshot { user, tls, ..etcd::EtcdSnapshot::new(config.endpoints.clone()) };
-    Ok(events("etcd", move || etcd::snapshot(request.clone())))
+    Ok(Request::Etcd(request))
 }
 
-fn sqlite_backup(config: &SqliteConfig) -> Input {
+fn sqlite_backup(config: &SqliteConfig) -> Request {
     let busy_for = config.lock_timeout.map_or(SQLITE_LOCK_TIMEOUT, |span| span.0);
-    let request = sqlite::SqliteBackup { path: config.path.clone(), scratch: None, busy_for };
-    events("sqlite", move || sqlite::backup(request.clone()))
+    Request::Sqlite(sqlite::SqliteBackup { path: config.path.clone(), scratch: None, busy_for })
 }
 
-fn manifests(config: &KubernetesConfig) -> Input {
-    let cluster = kubernetes::Cluster {
+fn manifests(config: &KubernetesConfig) -> Request {
+    Request::Kubernetes(kubernetes::Cluster {
         kubeconfig: config.kubeconfig.clone(),
         context: config.context.clone(),
         namespaces: config.namespaces.clone(),
         env_hidden: vec![HIDDEN.into()],
         ..kubernetes::Cluster::default()
-    };
-    events("kubernetes", move || kubernetes::manifests(cluster.clone()))
+    })
 }
 
-fn command(name: &str, config: &CommandConfig) -> Input {
+fn command(name: &str, config: &CommandConfig) -> Request {
     let mut words = config.command.iter();
     let mut command = CommandLine::new(words.next().cloned().unwrap_or_default(), words);
     command.env = config.env.iter().map(|(name, value)| (name.into(), value.0.clone().into())).collect();
@@ -188,10 +200,10 @@ fn command(name: &str, config: &CommandConfig) -> Input {
         idle_for: config.no_progress_timeout.map(|span| span.0),
         total_for: config.timeout.map(|span| span.0),
     };
-    Input::Command { name: config.name.clone().unwrap_or_else(|| name.to_owned()), command }
+    Request::Command { name: config.name.clone().unwrap_or_else(|| name.to_owned()), command }
 }
 
-fn files(config: &FilesConfig, ctx: &Context) -> Result<Input, CommandError> {
+fn files(config: &FilesConfig, ctx: &Context) -> Result<Request, CommandError> {
     let mut forbidden = vec![ctx.cache_folder()?];
     if let Location::Directory(folder) = ctx.location()? {
         forbidden.push(folder);
@@ -207,11 +219,7 @@ fn files(config: &FilesConfig, ctx: &Context) -> Result<Input, CommandError> {
         exclude_larger_than: config.exclude_larger_than.map(|size| size.0),
         forbidden,
     };
-    Ok(Input::Files { roots: config.paths.clone(), options })
-}
-
-fn events(kind: &'static str, open: impl Fn() -> source::events::Events + Send + Sync + 'static) -> Input {
-    Input::Events(EventSource { kind, keeps: None, open: Box::new(move |_| open()) })
+    Ok(Request::Files { roots: config.paths.clone(), options })
 }
 
 fn wrong(what: &str, why: &str) -> CommandError {

@@ -17,13 +17,16 @@
 mod archive;
 mod fault;
 mod plain;
+mod preflight;
 mod programs;
 mod query;
 mod read;
 mod restore;
+mod rights;
 
 pub use archive::{Archive, Contents, NotWhole};
 pub use plain::{CLUSTER_END_MARK, PLAIN_END_MARK, PlainEnd};
+pub use preflight::preflight;
 pub use programs::{Programs, Version};
 pub use query::{About, Database};
 pub use read::{Dump, Selection, dump, entry_name};

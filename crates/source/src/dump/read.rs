@@ -127,7 +127,7 @@ pub fn entry_name(database: &str) -> String {
     name + ".dump"
 }
 
-fn chosen(place: &str, selection: &Selection, about: &About) -> Result<Vec<Database>, SourceError> {
+pub(super) fn chosen(place: &str, selection: &Selection, about: &About) -> Result<Vec<Database>, SourceError> {
     let mut chosen = Vec::new();
     let mut names = BTreeSet::new();
     for name in selection.databases.iter().filter(|name| names.insert(name.as_str())) {

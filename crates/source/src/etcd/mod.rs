@@ -11,10 +11,12 @@
 //! Never here: the keys.
 
 mod messages;
+mod preflight;
 mod read;
 mod restore;
 mod trailer;
 
+pub use preflight::preflight;
 pub use read::{EtcdSnapshot, snapshot};
 pub use restore::{RestorePlan, RestoreTool};
 pub use trailer::SnapshotEnd;

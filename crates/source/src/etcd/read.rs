@@ -93,14 +93,14 @@ pub fn snapshot(request: EtcdSnapshot) -> Events {
 }
 
 /// A member that answers.
-struct Candidate {
-    place: String,
-    member: Member,
-    status: StatusResponse,
+pub(super) struct Candidate {
+    pub(super) place: String,
+    pub(super) member: Member,
+    pub(super) status: StatusResponse,
 }
 
 impl Candidate {
-    fn is_leader(&self) -> bool {
+    pub(super) fn is_leader(&self) -> bool {
         self.status.header.as_ref().is_some_and(|header| header.member_id == self.status.leader)
     }
 
@@ -126,7 +126,7 @@ impl Candidate {
     }
 }
 
-async fn choose(request: &EtcdSnapshot) -> Result<(Candidate, Vec<String>), SourceError> {
+pub(super) async fn choose(request: &EtcdSnapshot) -> Result<(Candidate, Vec<String>), SourceError> {
     let mut best: Option<Candidate> = None;
     let mut failures = Vec::new();
     for endpoint in &request.endpoints {
@@ -211,11 +211,11 @@ fn in_full(error: &dyn std::error::Error) -> String {
     text
 }
 
-fn silent(place: &str, idle_for: Duration) -> SourceError {
+pub(super) fn silent(place: &str, idle_for: Duration) -> SourceError {
     SourceError::server(place, Fault::Busy, format!("it sent nothing for {idle_for:?}"))
 }
 
-fn refused(place: &str, status: &Status) -> SourceError {
+pub(super) fn refused(place: &str, status: &Status) -> SourceError {
     let words = status.message();
     let fault = match status.code() {
         // Version 3.4 says some of this without a code.

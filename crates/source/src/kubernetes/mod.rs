@@ -14,8 +14,10 @@
 
 mod canonical;
 mod items;
+mod preflight;
 mod read;
 
 pub use canonical::{canonical, is_derived};
 pub use items::Items;
+pub use preflight::preflight;
 pub use read::{Cluster, manifests};

@@ -90,7 +90,7 @@ impl Cluster {
         }
     }
 
-    fn command(&self, args: &[&str]) -> CommandLine {
+    pub(super) fn command(&self, args: &[&str]) -> CommandLine {
         let program = self.kubectl.clone().unwrap_or_else(|| "kubectl".into());
         let mut command = CommandLine::new(program, args);
         command.env_hidden = self.env_hidden.clone();
@@ -177,14 +177,14 @@ pub fn manifests(cluster: Cluster) -> Events {
 
 const ALL: &str = "--all-namespaces";
 
-fn scopes(cluster: &Cluster) -> Vec<String> {
+pub(super) fn scopes(cluster: &Cluster) -> Vec<String> {
     match cluster.namespaces.is_empty() {
         true => vec![ALL.to_owned()],
         false => cluster.namespaces.iter().map(|name| format!("--namespace={name}")).collect(),
     }
 }
 
-fn chosen(cluster: &Cluster, names: &str) -> Result<Vec<String>, SourceError> {
+pub(super) fn chosen(cluster: &Cluster, names: &str) -> Result<Vec<String>, SourceError> {
     let there: Vec<&str> = names.lines().map(str::trim).filter(|name| !name.is_empty()).collect();
     if let Some(missing) = cluster.types.iter().find(|name| !there.contains(&name.as_str())) {
         let what = format!("there is no type {} that can be listed", escaped(missing.as_bytes()));
@@ -196,7 +196,7 @@ fn chosen(cluster: &Cluster, names: &str) -> Result<Vec<String>, SourceError> {
     Ok(types)
 }
 
-async fn answer(cluster: &Cluster, command: &CommandLine) -> Result<Vec<u8>, SourceError> {
+pub(super) async fn answer(cluster: &Cluster, command: &CommandLine) -> Result<Vec<u8>, SourceError> {
     let place = cluster.place();
     let mut producer = Producer::spawn(command, |_| {})?.with_patience(cluster.patience);
     let mut answer = Vec::new();
@@ -249,7 +249,7 @@ fn path_of(place: &str, object: &Value) -> Result<String, SourceError> {
     Ok(format!("{namespace}/{folder}/{}.json", name.replace('%', "%25").replace('/', "%2F")))
 }
 
-fn version_of(versions: &[u8], side: &str) -> String {
+pub(super) fn version_of(versions: &[u8], side: &str) -> String {
     let versions: Value = serde_json::from_slice(versions).unwrap_or_default();
     let version = versions.get(side).and_then(|version| version.get("gitVersion")).and_then(Value::as_str);
     version.unwrap_or("unknown").to_owned()

@@ -34,7 +34,7 @@ const MAJOR_MIN: u32 = 13;
 /// The first version whose commands take options in brackets.
 const MAJOR_BRACKETS: u32 = 15;
 /// The first version that can tell what changed.
-const MAJOR_INCREMENTAL: u32 = 17;
+pub(super) const MAJOR_INCREMENTAL: u32 = 17;
 /// Bytes of a manifest sent at once.
 const UPLOAD_LEN: usize = 64 * 1024;
 
@@ -106,10 +106,10 @@ struct Started {
 
 /// What a server says about itself.
 #[derive(Debug, Clone)]
-struct Setup {
-    major: u32,
+pub(super) struct Setup {
+    pub(super) major: u32,
     page_len: u32,
-    facts: Vec<(&'static str, String)>,
+    pub(super) facts: Vec<(&'static str, String)>,
 }
 
 async fn run(server: &Server, wanted: &BaseBackup, out: &Out) -> Result<(), SourceError> {
@@ -128,7 +128,7 @@ async fn run(server: &Server, wanted: &BaseBackup, out: &Out) -> Result<(), Sour
 
 /// Connects. With the connection come what the server says about itself, and how it alone is reached: slot and backup
 /// have to be of one server.
-async fn open(server: &Server) -> Result<(Connection, Setup, Server), SourceError> {
+pub(super) async fn open(server: &Server) -> Result<(Connection, Setup, Server), SourceError> {
     let Connected { mut connection, server } = connect(server, &[]).await?;
     let number = connection.show("server_version_num").await?;
     let major = number.parse::<u32>().map_err(|_| connection.odd(format!("version {number:?}")))? / 10_000;
@@ -159,18 +159,20 @@ async fn first_row(connection: &mut Connection, command: &str) -> Result<Row, So
     rows.into_iter().next().ok_or_else(|| connection.odd(format!("no answer to {command}")))
 }
 
+/// A connection that has a temporary slot, which reserves the log from now on.
+pub(super) async fn make_slot(server: &Server, major: u32) -> Result<Connection, SourceError> {
+    let parameters: &[_] = if major >= 14 { &[("idle_session_timeout", "0")] } else { &[] };
+    let options = if major >= MAJOR_BRACKETS { "(RESERVE_WAL)" } else { "RESERVE_WAL" };
+    let Connected { mut connection, .. } = connect(server, parameters).await?;
+    let name = format!("backstay_{}", connection.process);
+    connection.query(&format!("CREATE_REPLICATION_SLOT {name} TEMPORARY PHYSICAL {options}")).await?;
+    Ok(connection)
+}
+
 /// Keeps the log from being recycled for as long as the connection lives. Where no slot is to be had the backup goes
 /// on: the server itself refuses to end it if log is missing.
 async fn reserve(server: &Server, major: u32, out: &Out) -> Result<Option<Connection>, SourceError> {
-    let parameters: &[_] = if major >= 14 { &[("idle_session_timeout", "0")] } else { &[] };
-    let options = if major >= MAJOR_BRACKETS { "(RESERVE_WAL)" } else { "RESERVE_WAL" };
-    let made = async {
-        let Connected { mut connection, .. } = connect(server, parameters).await?;
-        let name = format!("backstay_{}", connection.process);
-        connection.query(&format!("CREATE_REPLICATION_SLOT {name} TEMPORARY PHYSICAL {options}")).await?;
-        Ok(connection)
-    };
-    match made.await {
+    match make_slot(server, major).await {
         Ok(connection) => Ok(Some(connection)),
         Err(SourceError::Server { what, fault: Fault::Setting | Fault::Busy, .. }) => {
             let warning = format!("no replication slot keeps the log during the backup: {what}");

@@ -14,11 +14,13 @@
 
 mod connection;
 mod crc;
+mod preflight;
 mod rdb;
 mod read;
 mod restore;
 
 pub use crc::Crc64;
+pub use preflight::preflight;
 pub use rdb::{Checksum, RdbEnd};
 pub use read::{RedisDump, dump};
 pub use restore::RdbRestore;

@@ -97,14 +97,14 @@ pub fn dump(request: RedisDump) -> Events {
 }
 
 /// A server that let us in.
-struct Candidate {
-    connection: Connection,
-    info: Info,
+pub(super) struct Candidate {
+    pub(super) connection: Connection,
+    pub(super) info: Info,
     rank: u8,
 }
 
 /// Asks all servers, and takes a replica that is in step, else a primary, else whatever answers.
-async fn choose(request: &RedisDump) -> Result<(Candidate, Vec<String>), SourceError> {
+pub(super) async fn choose(request: &RedisDump) -> Result<(Candidate, Vec<String>), SourceError> {
     let mut best: Option<Candidate> = None;
     let mut failures = Vec::new();
     for address in &request.addresses {
@@ -143,7 +143,7 @@ async fn enter(request: &RedisDump, address: &Address) -> Result<Candidate, Sour
 }
 
 /// What `INFO` says, by name.
-struct Info(BTreeMap<String, String>);
+pub(super) struct Info(BTreeMap<String, String>);
 
 impl Info {
     fn of_text(text: &str) -> Self {
@@ -151,11 +151,11 @@ impl Info {
         Self(pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
     }
 
-    fn get(&self, name: &str) -> &str {
+    pub(super) fn get(&self, name: &str) -> &str {
         self.0.get(name).map_or("", String::as_str)
     }
 
-    fn version(&self) -> String {
+    pub(super) fn version(&self) -> String {
         match self.get("valkey_version") {
             "" => format!("redis {}", self.get("redis_version")),
             version => format!("valkey {version}"),
@@ -163,7 +163,7 @@ impl Info {
     }
 
     /// Keys of all databases: `dbN:keys=K,…`.
-    fn keys(&self) -> u64 {
+    pub(super) fn keys(&self) -> u64 {
         let databases = self
             .0
             .iter()

@@ -14,6 +14,8 @@ use tempfile::TempDir;
 
 use crate::running::{Read, failed, newer_root, printed, read, read_with};
 
+mod preflight;
+
 const TABLES: &str = "
 create table customers (id int primary key, name text);
 insert into customers select n, 'name ' || md5(n::text) from generate_series(1, 5000) n;

@@ -11,6 +11,8 @@ use tempfile::TempDir;
 
 use crate::running::{Running, failed, free_port, newer_root, printed, read, read_with, until};
 
+mod preflight;
+
 struct Etcd {
     folder: TempDir,
     port: u16,

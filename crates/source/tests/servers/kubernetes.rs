@@ -1,7 +1,7 @@
 //! Kubernetes through the real kubectl. The API server is an actor of ours, which answers what a cluster would: no
 //! real one can be had where these tests run.
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,6 +14,8 @@ use source::kubernetes::{Cluster, manifests};
 use tempfile::TempDir;
 
 use crate::running::{failed, free_port, printed, read};
+
+mod preflight;
 
 type Answers = Arc<dyn Fn(&str) -> (u16, Value) + Send + Sync>;
 
@@ -46,11 +48,20 @@ fn cluster_at(port: u16) -> (TempDir, Cluster) {
 }
 
 fn serve(stream: &TcpStream, answers: &Answers) {
-    let mut lines = BufReader::new(stream).lines();
-    while let Some(Ok(request)) = lines.next() {
-        while lines.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
+    let mut reader = BufReader::new(stream);
+    loop {
+        let head: Vec<String> =
+            reader.by_ref().lines().map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
+        let Some(request) = head.first() else { return };
         let path = request.split(' ').nth(1).unwrap_or_default();
-        let (status, body) = answers(path);
+        let len =
+            head.iter().find_map(|line| line.to_lowercase().strip_prefix("content-length: ")?.parse::<usize>().ok());
+        let mut asked = vec![0; len.unwrap_or_default()];
+        if reader.read_exact(&mut asked).is_err() {
+            return;
+        }
+        // What is asked by POST comes after its path.
+        let (status, body) = answers(&format!("{path}{}", String::from_utf8_lossy(&asked)));
         let body = body.to_string();
         let head =
             format!("HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n", body.len());

@@ -13,6 +13,8 @@ mod kubernetes;
 #[cfg(test)]
 mod postgres;
 #[cfg(test)]
+mod preflight;
+#[cfg(test)]
 mod redis;
 #[cfg(test)]
 mod running;

@@ -15,6 +15,8 @@ use tempfile::TempDir;
 
 use crate::running::{failed, read, until};
 
+mod preflight;
+
 const ROWS: &str = "create table t (id integer primary key, name text);
 with recursive n (i) as (values (1) union all select i + 1 from n where i < 30000)
 insert into t select i, 'name ' || hex(i * 7919) from n;

@@ -1,32 +1,50 @@
-//! `config check`: find every mistake, then open each repository.
+//! `config check`: find every mistake, then open each repository and ask each source whether it could be backed up.
 //!
 //! Invariant: nothing is changed, and all that is wrong is told, not only the first.
-//! Never here: what a mistake is (see `config`).
+//! Never here: what a mistake is (see `config`), what is looked at (see `preflight`).
+
+use std::time::Duration;
 
 use clap::Args;
 use serde::Serialize;
+use source::Verdict;
 
-use crate::config::{Config, SourceConfig};
+use super::preflight::{Looked, LookedDocument, look, table};
+use crate::config::Span;
 use crate::context::Context;
 use crate::error::{CommandError, Outcome};
 use crate::human;
+
+/// How long a repository or source may take, unless told otherwise.
+const LIMIT: Duration = Duration::from_secs(30);
 
 const EXAMPLES: &str = "\
 Examples:
   backstay config check
   backstay config check --config /etc/backstay/backstay.toml --offline
-  backstay config check --json | jq .mistakes";
+  backstay config check --json | jq '.checks[] | select(.state != \"ok\")'";
 
-/// Find every mistake in the configuration, and open each repository
+/// Find every mistake in the configuration, open each repository, and ask each source whether it could be backed up
 ///
-/// Exit code 0: all is well; 1: a repository cannot be opened, or a file or folder to back up is not there; 2: the file
-/// has mistakes.
+/// Servers are asked for what a backup needs: that they answer and let us in, versions, rights, settings, room. Nothing
+/// is changed, and no backup is begun.
+///
+/// Exit code 0: all is well, warnings aside; 1: a repository cannot be opened, or a source could not be backed up; 2: the
+/// file has mistakes.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct CheckArgs {
-    /// Only read the file; talk to nobody
+    /// Talk to no server and no repository; look at the file and at what is on this machine
     #[arg(long)]
     offline: bool,
+
+    /// Give up on a repository or source after this time; 30s unless given
+    #[arg(long, value_name = "TIME", value_parser = span)]
+    timeout: Option<Span>,
+}
+
+fn span(text: &str) -> Result<Span, String> {
+    Span::try_from(text.to_owned())
 }
 
 #[derive(Debug, Serialize)]
@@ -35,6 +53,7 @@ struct Document {
     repositories: Vec<String>,
     sources: Vec<String>,
     jobs: Vec<String>,
+    checks: Vec<LookedDocument>,
     problems: Vec<String>,
 }
 
@@ -42,52 +61,39 @@ struct Document {
 pub(super) async fn run(args: &CheckArgs, ctx: &Context) -> Result<Outcome, CommandError> {
     let found = ctx.config()?.ok_or(CommandError::ConfigMissing)?;
     let config = &found.config;
-    let mut problems = missing_files(config);
-    if !args.offline {
-        for name in config.repositories.keys() {
-            if let Err(error) = ctx.open_repository_of(Some(name)).await {
-                problems.push(format!("repository \"{name}\": {error}"));
-            }
-        }
-    }
+    let looked = look(config, args.offline, args.timeout.map_or(LIMIT, |span| span.0), ctx).await;
+    let problems: Vec<String> = looked.iter().flat_map(problems_of).collect();
     if ctx.ui.is_json {
         ctx.ui.json(&Document {
             path: found.path.display().to_string(),
             repositories: config.repositories.keys().cloned().collect(),
             sources: config.sources.keys().cloned().collect(),
             jobs: config.jobs.keys().cloned().collect(),
+            checks: looked.iter().map(Looked::document).collect(),
             problems: problems.clone(),
         })?;
         return Ok(outcome(&problems));
     }
-    problems.iter().for_each(|problem| ctx.ui.problem(problem));
-    let (repositories, sources, jobs) =
-        (config.repositories.len() as u64, config.sources.len() as u64, config.jobs.len() as u64);
+    if !looked.is_empty() {
+        ctx.ui.line(table(&looked, ctx.ui.stdout))?;
+    }
+    let counted = |count: usize, one, many| human::counted(count as u64, one, many);
     ctx.ui.note(format_args!(
-        "{}: {}, {}, {}, no mistake in it",
+        "{}: {}, {}, {}, no mistake in it, {}",
         found.path.display(),
-        human::counted(repositories, "repository", "repositories"),
-        human::counted(sources, "source", "sources"),
-        human::counted(jobs, "job", "jobs"),
+        counted(config.repositories.len(), "repository", "repositories"),
+        counted(config.sources.len(), "source", "sources"),
+        counted(config.jobs.len(), "job", "jobs"),
+        counted(problems.len(), "problem", "problems"),
     ));
     Ok(outcome(&problems))
 }
 
-const fn outcome(problems: &[String]) -> Outcome {
-    if problems.is_empty() { Outcome::Done } else { Outcome::Partly }
+fn problems_of(looked: &Looked) -> impl Iterator<Item = String> + '_ {
+    let grave = looked.told.findings.iter().filter(|finding| finding.verdict == Verdict::Problem);
+    grave.map(|finding| format!("{}: {}", looked.title(), finding.what))
 }
 
-/// What is to be backed up and is not there.
-fn missing_files(config: &Config) -> Vec<String> {
-    let mut missing = Vec::new();
-    for (name, source) in &config.sources {
-        let paths = match source {
-            SourceConfig::Files(files) => files.paths.as_slice(),
-            SourceConfig::Sqlite(sqlite) => std::slice::from_ref(&sqlite.path),
-            _ => &[],
-        };
-        let absent = paths.iter().filter(|path| std::fs::symlink_metadata(path).is_err());
-        missing.extend(absent.map(|path| format!("source \"{name}\": there is no {}", path.display())));
-    }
-    missing
+const fn outcome(problems: &[String]) -> Outcome {
+    if problems.is_empty() { Outcome::Done } else { Outcome::Partly }
 }

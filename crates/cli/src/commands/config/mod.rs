@@ -5,6 +5,7 @@
 
 mod check;
 mod init;
+mod preflight;
 
 use clap::Subcommand;
 
