@@ -280,7 +280,9 @@ fn streams() {
     put("recognise", "tar", &tar()[..512]);
     put("recognise", "sqlite", b"SQLite format 3\0\x10\x00");
     put("recognise", "rdb", b"REDIS0011");
+    put("recognise", "valkey", b"VALKEY080");
     put("recognise", "archive", b"PGDMP");
+    put("recognise", "dump", b"--\n-- PostgreSQL database dump\n--\n");
     put("recognise", "name", b"cdc-64k");
     let mut bbolt = [0; 64];
     bbolt[16..20].copy_from_slice(&0xED0C_DAEDu32.to_le_bytes());

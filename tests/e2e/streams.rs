@@ -122,6 +122,26 @@ fn three_gigabytes_pass_in_a_quarter_of_a_gigabyte_and_come_back_the_same() {
 }
 
 #[test]
+fn stream_of_records_is_cut_as_finely_as_its_first_bytes_ask() {
+    let host = Host::with_repository();
+    let heads = [("REDIS0011", 8), ("VALKEY080", 8), ("PGDMP", 48), ("--\n-- PostgreSQL database dump\n--\n", 48)];
+    for (head, kib_max) in heads {
+        let mut day = [head.as_bytes(), &noise(head, 4 * MIB)].concat();
+        let mut back_up = || {
+            host.write("day", &day);
+            for at in (MIB / 8..4 * MIB).step_by(MIB / 4) {
+                day[at] ^= 1;
+            }
+            let mut command = host.backstay(["--json", "backup", "--stdin", "--name", "day"]);
+            command.stdin(fs::File::open(host.path("day")).expect("just written")).run().expect_code(0).json()
+        };
+        assert!(back_up()["new_len"].as_u64() >= Some(4 * MIB as u64), "{head:?} is new");
+        let second = back_up();
+        assert!(second["new_len"].as_u64() < Some(16 * (kib_max << 10)), "{head:?}: {second}");
+    }
+}
+
+#[test]
 fn interrupted_stream_commits_nothing_and_the_next_run_reuses_what_was_stored() {
     for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
         let host = Host::with_repository();

@@ -122,10 +122,30 @@ fn formats_are_recognised_by_their_first_bytes() {
     bbolt[16..20].copy_from_slice(&0xED0C_DAEDu32.to_le_bytes());
     bbolt[24..28].copy_from_slice(&4096u32.to_le_bytes());
     assert_eq!(recognise(&bbolt), CutterKind::Pages(4096));
-    assert_eq!(recognise(b"REDIS0011\xfa"), CutterKind::Cdc(2048));
-    assert_eq!(recognise(b"PGDMP\x01"), CutterKind::Cdc(16 << 10));
-    assert_eq!(recognise(b"--\n-- PostgreSQL database dump"), CutterKind::DEFAULT);
+    for rdb in [b"REDIS0011\xfa", b"VALKEY080\xfa"] {
+        assert_eq!(recognise(rdb), CutterKind::Cdc(2048));
+    }
     assert_eq!(recognise(b""), CutterKind::DEFAULT);
+}
+
+#[test]
+fn dumps_are_recognised_by_the_first_line_that_their_programs_print() {
+    for dump in [
+        "PGDMP\x01\x0e",
+        "--\n-- PostgreSQL database dump\n--\n\n\\restrict KEY\n",
+        "--\n-- PostgreSQL database cluster dump\n--\n",
+        "-- MySQL dump 10.13  Distrib 8.0.36, for Linux (x86_64)\n",
+        "-- MariaDB dump 10.19  Distrib 10.11.6-MariaDB, for debian-linux-gnu (x86_64)\n",
+        "/*!999999\\- enable the sandbox mode */ \n-- MariaDB dump 10.19-11.4.2-MariaDB, for Linux (x86_64)\n",
+        "PRAGMA foreign_keys=OFF;\nBEGIN TRANSACTION;\n",
+    ] {
+        assert_eq!(recognise(dump.as_bytes()), CutterKind::Cdc(16 << 10), "{dump}");
+    }
+    for text in
+        ["--\n-- A note of our own\n", "-- MySQL is what we use\n", "PRAGMA foreign_keys=OFF;\nselect 1;\n", "PGDM"]
+    {
+        assert_eq!(recognise(text.as_bytes()), CutterKind::DEFAULT, "{text}");
+    }
 }
 
 #[test]
