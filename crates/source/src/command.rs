@@ -13,6 +13,7 @@
 
 mod consumer;
 mod stderr;
+mod typed;
 mod watch;
 
 use std::ffi::{OsStr, OsString};
@@ -37,6 +38,7 @@ use watch::Watch;
 
 pub use consumer::Consumer;
 pub use stderr::STDERR_TAIL_LEN_MAX;
+pub use typed::shell_quoted;
 pub use watch::Patience;
 
 /// Bytes per item of the stream; only the last is shorter.

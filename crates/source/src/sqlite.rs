@@ -32,6 +32,10 @@ use crate::entry::{Entry, EntryKind, EntryPath, Metadata, Time, escaped};
 use crate::error::{Fault, SourceError};
 use crate::events::{Event, Events, Layout, SourceEntry};
 
+mod restore;
+
+pub use restore::SqliteRestore;
+
 /// Pages copied between two looks whether anybody still wants them.
 const STEP_PAGES: i32 = 1024;
 /// How many of the check's complaints are named.

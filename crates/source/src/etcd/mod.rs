@@ -16,5 +16,5 @@ mod restore;
 mod trailer;
 
 pub use read::{EtcdSnapshot, snapshot};
-pub use restore::{RestorePlan, RestoreTool};
+pub use restore::{RestorePlan, RestoreTool, SnapshotRestore};
 pub use trailer::SnapshotEnd;
