@@ -119,7 +119,8 @@ redis-cli -p "$redis_port" set late value >/dev/null
 etcdctl --endpoints "127.0.0.1:$etcd_port" put key7 changed >/dev/null
 sqlite app.db 'insert into t select 2, "two"'
 "$backstay" run nightly
-"$backstay" snapshots
+"$backstay" snapshots --long
+"$backstay" report latest
 
 say "Each of them back in a fresh server, and compared"
 hash='select count(*), md5(string_agg(t::text, chr(10) order by id)) from orders t'
@@ -132,15 +133,17 @@ fresh_port=$(free_port)
 start_redis "$scratch/fresh-redis" "$fresh_port" --appendonly yes
 equal 'Redis' "$(redis-cli -p "$redis_port" debug digest)" "$(redis-cli -p "$fresh_port" debug digest)"
 
-"$backstay" -q restore latest kv --target "$scratch/restored"
+# What is left to do is printed as commands; the first makes a cluster of one member.
+"$backstay" -q --json restore latest kv --to "$scratch/fresh-etcd" >etcd.json
+bash -c "$(python3 -c 'import json; print(json.load(open("etcd.json"))["next_steps"][0]["command"])')" 2>/dev/null
 fresh_port=$(free_port) fresh_peer=$(free_port)
-etcdctl snapshot restore restored/snapshot.db --data-dir "$scratch/fresh-etcd" --name one \
-    --initial-cluster "one=http://127.0.0.1:$fresh_peer" --initial-advertise-peer-urls "http://127.0.0.1:$fresh_peer" 2>/dev/null
-start_etcd "$scratch/fresh-etcd" "$fresh_port" "$fresh_peer"
+etcd --data-dir "$scratch/fresh-etcd/data" --listen-client-urls "http://127.0.0.1:$fresh_port" \
+    --advertise-client-urls "http://127.0.0.1:$fresh_port" --listen-peer-urls "http://127.0.0.1:$fresh_peer" >/dev/null 2>&1 &
+until_true etcdctl --endpoints "127.0.0.1:$fresh_port" endpoint health
 keys() { etcdctl --endpoints "127.0.0.1:$1" get '' --prefix | sha256sum | cut -c 1-16; }
 equal 'etcd' "$(keys "$etcd_port")" "$(keys "$fresh_port")"
 
-"$backstay" -q restore latest app --target "$scratch/restored"
+"$backstay" -q restore latest app --to "$scratch/restored/app.db"
 rows='pragma integrity_check;select * from t order by a'
 equal 'SQLite' "$(sqlite app.db "$rows" | tr '\n' ' ')" "$(sqlite restored/app.db "$rows" | tr '\n' ' ')"
 
@@ -148,9 +151,8 @@ equal 'SQLite' "$(sqlite app.db "$rows" | tr '\n' ' ')" "$(sqlite restored/app.d
 diff -r tree restored-tree && echo 'equal: the directory'
 
 before=$(psql -AtX shop -c "$hash")
-"$backstay" -q restore latest whole --target "$scratch/pg/fresh"
+"$backstay" -q restore latest whole --to "$scratch/pg/fresh"
 if [ "$(id -u)" -eq 0 ]; then chown -R postgres "$scratch/pg/fresh"; fi
-chmod 700 "$scratch/pg/fresh"
 "${as_server[@]}" "$pg_bin/pg_verifybackup" -n "$scratch/pg/fresh"
 "${as_server[@]}" "$pg_bin/pg_ctl" -D "$scratch/pg/data" -m fast stop >/dev/null
 "${as_server[@]}" "$pg_bin/pg_ctl" -D "$scratch/pg/fresh" -w -l "$scratch/pg/log2" -o "$settings" start >/dev/null

@@ -65,8 +65,9 @@ fn assert_recorded(name: &str, host: &Host, text: &str) {
     // The folders that lead to the tree belong to the machine, and change meanwhile.
     settings.add_filter(r"[0-9.,]+ (B|KiB|MiB) (stored|read)", "[LEN] $2");
     settings.add_filter(r"[0-9]+ (packs|chunks)\b", "[COUNT] $1");
-    settings.add_filter(r"Size +Stored", "Size  Stored");
-    settings.add_filter(r"(?m)( [0-9.]+ (?:B|KiB)) +[0-9.]+ (?:B|KiB)(  nightly)?$", "$1  [LEN]$2");
+    settings.add_filter(r"New +Stored +Took", "New  Stored  Took");
+    // What was stored, and how long it took: two columns of a list of snapshots.
+    settings.add_filter(r"(?m) +[0-9.]+ (?:B|KiB) +[0-9.]+ s(  yearly.*|)$", "  [LEN]  [DURATION]$1");
     settings.add_filter(r"    1 +\d+ +[0-9.]+ KiB", "    1  [COUNT] [LEN]");
     settings.bind(|| insta::assert_snapshot!(name, text));
 }

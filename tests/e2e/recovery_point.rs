@@ -3,82 +3,18 @@
 //!
 //! Invariant: what comes back is compared with the original by the servers' own means.
 
-use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
 
 use harness::binary::{Host, Run as _, shell};
 use harness::servers::postgres::{self, Server, Version};
+use harness::servers::stores::{Running, etcd, etcdctl, free_port, redis, redis_says};
 use serde_json::Value;
 
 /// The server's tables, and how they are compared.
 const TABLES: &str = "create table items as select n as id, md5(n::text) as name from generate_series(1, 60000) n;
     alter table items add primary key (id);";
 const HASH: &str = "select count(*), md5(string_agg(t::text, ',' order by id)) from items t";
-const START_FOR_MAX: Duration = Duration::from_secs(60);
-
-/// A server process, killed when dropped.
-struct Running(Child);
-
-impl Running {
-    fn start(command: &mut Command) -> Self {
-        let command = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        Self(command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}")))
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
-}
-
-fn until(what: &str, is_so: impl Fn() -> bool) {
-    let began = Instant::now();
-    while !is_so() {
-        assert!(began.elapsed() < START_FOR_MAX, "{what} takes too long");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
-
-/// A Redis over a folder.
-fn redis(folder: &Path, port: u16, more: &[&str]) -> Running {
-    let mut command = Command::new("redis-server");
-    command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--enable-debug-command", "local"]);
-    let running = Running::start(command.arg("--dir").arg(folder).args(more));
-    until("Redis", || redis_says(port, "ping") == "PONG");
-    running
-}
-
-fn redis_says(port: u16, words: &str) -> String {
-    let output = Command::new("redis-cli").args(["-p", &port.to_string()]).args(words.split(' ')).output();
-    String::from_utf8_lossy(&output.expect("redis-cli runs").stdout).trim().to_owned()
-}
-
-/// One etcd member over a folder.
-fn etcd(folder: &Path, port: u16) -> Running {
-    let (client, peer) = (format!("http://127.0.0.1:{port}"), format!("http://127.0.0.1:{}", free_port()));
-    let mut command = Command::new("etcd");
-    command.args(["--name", "one", "--listen-client-urls", &client, "--advertise-client-urls", &client]);
-    command.args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer]);
-    command.args(["--initial-cluster", &format!("one={peer}"), "--unsafe-no-fsync", "--data-dir"]).arg(folder);
-    let running = Running::start(&mut command);
-    until("etcd", || etcdctl(port, &["endpoint", "health"]).contains("is healthy"));
-    running
-}
-
-fn etcdctl(port: u16, args: &[&str]) -> String {
-    let endpoint = format!("127.0.0.1:{port}");
-    let output = Command::new("etcdctl").env("ETCDCTL_API", "3").args(["--endpoints", &endpoint]).args(args).output();
-    let output = output.expect("etcdctl runs");
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
-}
 
 fn sqlite(path: &Path, script: &str) -> String {
     let python = "import sqlite3,sys\nc=sqlite3.connect(sys.argv[1])\nfor l in sys.argv[2].split(';'):\n \
@@ -306,4 +242,37 @@ fn tree_that_has_become_empty_is_refused_unless_that_is_meant() {
     let ran = host.backstay(["backup"]).arg(&tree).run().expect_code(2);
     assert!(ran.stderr.contains("had 7 in the last whole snapshot") && ran.stderr.contains("mounted"), "{ran}");
     host.backstay(["backup", "--allow-empty"]).arg(&tree).run().expect_code(0);
+}
+
+#[test]
+fn report_and_list_of_snapshots_name_what_failed_however_long_ago() {
+    let team = Team::new();
+    team.configure(
+        "[sources.down]\nkind = \"redis\"\nurls = [\"redis://127.0.0.1:1\"]\n[jobs.part]\nsources = [\"media\", \"down\"]\n",
+    );
+    let ran = team.command(&["--json", "run", "part"]).run().expect_code(1).json();
+    team.run("nightly");
+    let listed = team.command(&["snapshots", "--long"]).run().expect_code(0);
+    let text = listed.text();
+    assert!(
+        text.contains("(partial: down failed)") && text.contains("db postgres") && text.contains("yearly"),
+        "{text}"
+    );
+    let id = ran["snapshot_id"].as_str().expect("an id");
+    let report = team.command(&["report", id]).run().expect_code(0);
+    let text = report.text();
+    assert!(text.contains("part of ") && text.contains("partial") && text.contains(" protected, "), "{report}");
+    assert!(text.contains("down failed: redis at 127.0.0.1:1") && text.contains("refused"), "{report}");
+    let kept = team.command(&["--json", "report", id]).run().expect_code(0).json();
+    for name in ["media", "down"] {
+        let (told, kept) = (component(&ran, name), component(&kept, name));
+        for field in ["kind", "state", "entry_count", "content_len", "new_len", "stored_len"] {
+            assert_eq!(told[field], kept[field], "{field} of {name}");
+        }
+        assert!(kept["seconds"].as_f64().is_some_and(|seconds| seconds >= 0.0), "{kept}");
+    }
+    assert_eq!(component(&kept, "down")["problems"][0], component(&ran, "down")["failure"]);
+    assert_eq!(kept["class"], Value::Null, "what is not whole has no class");
+    let newest = team.host.snapshots().pop().expect("a snapshot");
+    assert_eq!((&newest["class"], &newest["state"]), (&"yearly".into(), &"complete".into()));
 }

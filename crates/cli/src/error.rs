@@ -92,7 +92,27 @@ pub(crate) enum CommandError {
     #[error("a component of kind {kind} cannot be restored to {place}")]
     PlaceUnfit { kind: String, place: String },
     #[error("the component holds {count} dumps, and only one goes into one database")]
-    SeveralDumps { count: usize },
+    SeveralDumps { count: usize, known: String },
+    #[error("there are {count} files, and only one can go there")]
+    SeveralFiles { count: usize },
+    #[error("the snapshot has several components, and none is named")]
+    ComponentUnnamed { known: String },
+    #[error("{option} does not go with this restore of a component of kind {kind}")]
+    OptionUnfit { option: &'static str, kind: String },
+    #[error("the component has no dump of database {name}")]
+    DatabaseUnknown { name: String, known: String },
+    #[error("{path} is no dump that pg_restore reads")]
+    NotADump { path: String },
+    #[error(transparent)]
+    NoChoice(#[from] source::dump::NoChoice),
+    #[error("{place} has no database {name}")]
+    DatabaseMissing { name: String, place: String },
+    #[error("database {database} of {place} is not empty: {count} tables, views or sequences are in the way ({found})")]
+    DatabaseOccupied { database: String, place: String, count: usize, found: String },
+    #[error("no tablespace of the backup was at {}", .path.display())]
+    TablespaceUnknown { path: PathBuf, known: String },
+    #[error("data directory {} is not whole and lacks global/pg_control, so that no server starts on it", .path.display())]
+    DataDirectoryPartly { path: PathBuf },
     #[error("{place} lacks {what}; nothing was restored")]
     TargetLacks { place: String, what: String },
     #[error("there is no configuration")]

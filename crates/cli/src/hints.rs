@@ -74,13 +74,29 @@ fn of_own(error: &CommandError) -> Option<String> {
         CommandError::JobTimeout { .. } => "run it again: what was uploaded is reused; or give it more time",
         CommandError::SourceSetting { .. } => "correct the configuration, and check it with: backstay config check",
         CommandError::ComponentUnknown { known, .. } => return Some(format!("it has: {known}")),
+        CommandError::ComponentUnnamed { known } => return Some(format!("name one of: {known}")),
         CommandError::PlaceUnfit { .. } => {
-            "restore it to a folder with --target; --to takes postgres://… for dumps, a folder for Redis, - for stdout"
+            "--to takes postgres://… for dumps, else a folder; a file for SQLite and commands; - for stdout of a single file"
         }
-        CommandError::SeveralDumps { .. } => {
-            "leave the database out of the URL to restore each under its own name, or restore to a folder with --target"
+        CommandError::OptionUnfit { .. } => "leave it out; restore --help says what it is for",
+        CommandError::SeveralDumps { known, .. } => {
+            return Some(format!("choose one with --database, or leave the database out of the URL: {known}"));
         }
-        CommandError::TargetLacks { .. } => "create them there first; roles are in globals.sql if they were backed up",
+        CommandError::SeveralFiles { .. } => "name one as SNAPSHOT:PATH (ls lists them), or restore to a folder",
+        CommandError::DatabaseUnknown { known, .. } => return Some(format!("it has: {known}")),
+        CommandError::NoChoice(_) => "list what the dump holds with: backstay restore --list SNAPSHOT COMPONENT",
+        CommandError::DatabaseMissing { .. } => {
+            "make it with createdb, or leave it out of the URL to restore under the dump's own name"
+        }
+        CommandError::DatabaseOccupied { .. } => {
+            "restore into an empty database, choose others with --table, or add --replace to drop what has the same names"
+        }
+        CommandError::TablespaceUnknown { known, .. } if known.is_empty() => "it has none: leave --tablespace out",
+        CommandError::TablespaceUnknown { known, .. } => return Some(format!("they were at: {known}")),
+        CommandError::DataDirectoryPartly { .. } => "what is missing is named above; restore an earlier snapshot",
+        CommandError::TargetLacks { .. } => {
+            "create them there first (roles are in globals.sql if they were backed up); or --owner none --no-privileges"
+        }
         CommandError::ConfigMissing => "write one with: backstay config init",
         CommandError::ConfigOfOthers { .. } => {
             "it may name commands that would run as you: look at it, then name it with --config, or: chmod go-w"
@@ -227,7 +243,7 @@ fn of_source(error: &SourceError) -> Option<String> {
             "name a folder with --target, new or there: a file goes into it under its own name"
         }
         SourceError::NoOpenat2 { .. } => "restore on Linux 5.6 or later, or outside of this container",
-        SourceError::Occupied { .. } => "move it away, or restore to an empty folder",
+        SourceError::Occupied { .. } => "move it away, or restore to another place; --replace replaces files",
         SourceError::BehindLink { .. } => "remove the symbolic link, or restore to an empty folder",
         _ => return None,
     };

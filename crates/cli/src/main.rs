@@ -17,6 +17,7 @@
 //! Never here: what backing up means; that is the engine's.
 
 mod arguments;
+mod classes;
 mod commands;
 mod config;
 mod context;

@@ -20,6 +20,12 @@ impl Paint {
         Self { is_on: stream.is_terminal() && !objects }
     }
 
+    /// No colours.
+    #[cfg(test)]
+    pub(crate) const fn plain() -> Self {
+        Self { is_on: false }
+    }
+
     pub(crate) fn red(self, text: impl Display) -> String {
         self.with("1;31", text)
     }

@@ -45,6 +45,11 @@ impl Table {
         self.grid.add_row(shown);
     }
 
+    /// The longest line, in characters.
+    pub(crate) fn width(&self) -> usize {
+        self.grid.lines().map(|line| line.trim_end().chars().count()).max().unwrap_or_default()
+    }
+
     /// The lines, without blanks at their ends.
     pub(crate) fn show(&self, paint: Paint) -> String {
         let lines = self.grid.lines().enumerate().map(|(at, line)| {

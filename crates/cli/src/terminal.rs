@@ -1,4 +1,4 @@
-//! Asking for a password on the terminal, without echo.
+//! The terminal: how wide it is, and asking for a password there, without echo.
 //!
 //! Invariant: however asking ends, the terminal shows again what is typed.
 //! Never here: passwords from elsewhere (see `credential`).
@@ -6,12 +6,18 @@
 use std::fs::File;
 use std::io::{self, IsTerminal as _};
 
-use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 use zeroize::Zeroizing;
 
 /// Whether there is somebody to ask.
 pub(crate) fn is_there() -> bool {
     io::stdin().is_terminal() || io::stderr().is_terminal()
+}
+
+/// The width of the terminal that shows stdout, in characters; none if stdout goes elsewhere.
+pub(crate) fn width() -> Option<usize> {
+    let size = tcgetwinsize(io::stdout()).ok()?;
+    (size.ws_col > 0).then_some(size.ws_col.into())
 }
 
 /// Asks for one password. Dropping the future gives up and restores the terminal.

@@ -14,6 +14,7 @@
 mod consumer;
 mod preflight;
 mod stderr;
+mod typed;
 mod watch;
 
 use std::ffi::{OsStr, OsString};
@@ -39,6 +40,7 @@ use watch::Watch;
 pub use consumer::Consumer;
 pub use preflight::preflight;
 pub use stderr::STDERR_TAIL_LEN_MAX;
+pub use typed::shell_quoted;
 pub use watch::Patience;
 
 /// Bytes per item of the stream; only the last is shorter.

@@ -19,6 +19,7 @@ mod error;
 pub mod etcd;
 pub mod events;
 mod fds;
+pub mod file_sink;
 pub mod files;
 pub mod kubernetes;
 mod observe;

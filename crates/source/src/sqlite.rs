@@ -14,6 +14,7 @@
 //! Never here: async; all of it runs on a blocking thread.
 
 mod preflight;
+mod restore;
 
 use std::fs::{self, File};
 use std::io::Read as _;
@@ -35,6 +36,7 @@ use crate::error::{Fault, SourceError};
 use crate::events::{Event, Events, Layout, SourceEntry};
 
 pub use preflight::preflight;
+pub use restore::SqliteRestore;
 
 /// Pages copied between two looks whether anybody still wants them.
 const STEP_PAGES: i32 = 1024;

@@ -15,6 +15,7 @@ mod init;
 mod key;
 mod ls;
 mod man;
+mod report;
 mod restore;
 mod restore_to;
 mod run;
@@ -35,9 +36,10 @@ pub(crate) enum Command {
     Backup(Box<backup::BackupArgs>),
     Run(run::RunArgs),
     Snapshots(snapshots::SnapshotsArgs),
+    Report(report::ReportArgs),
     Ls(ls::LsArgs),
     Cat(cat::CatArgs),
-    Restore(restore::RestoreArgs),
+    Restore(Box<restore::RestoreArgs>),
     Check(check::CheckArgs),
     Forget(Box<forget::ForgetArgs>),
     Stats(stats::StatsArgs),
@@ -61,6 +63,7 @@ impl Command {
             Self::Backup(args) => backup::run(args, ctx).await,
             Self::Run(args) => run::run(args, ctx).await,
             Self::Snapshots(args) => ctx.unless_interrupted(snapshots::run(args, ctx)).await,
+            Self::Report(args) => ctx.unless_interrupted(report::run(args, ctx)).await,
             Self::Ls(args) => ctx.unless_interrupted(ls::run(args, ctx)).await,
             Self::Cat(args) => ctx.unless_interrupted(cat::run(args, ctx)).await,
             Self::Restore(args) => restore::run(args, ctx).await,

@@ -14,7 +14,7 @@ use serde::Serialize;
 use source::sink::OwnerPolicy;
 use tokio::time::sleep;
 
-use crate::commands::restore_to;
+use crate::commands::restore_to::{self, ComponentArgs};
 use crate::commands::selection::SelectionArgs;
 use crate::context::Context;
 use crate::error::{CommandError, Outcome};
@@ -27,14 +27,15 @@ use crate::watch::Watch;
 const USAGE: &str = "\
 backstay restore [OPTIONS] --target <DIR> SNAPSHOT[:PATH] [COMPONENT]
        backstay restore [OPTIONS] --target <DIR> --at TIME [:PATH]
-       backstay restore [OPTIONS] --to <PLACE> SNAPSHOT COMPONENT";
+       backstay restore [OPTIONS] --to <PLACE> SNAPSHOT [COMPONENT]
+       backstay restore --list SNAPSHOT [COMPONENT]";
 
 const EXAMPLES: &str = "\
 Examples:
   backstay restore latest --target /tmp/restored
   backstay restore latest:/etc/nginx --target /tmp/nginx --verify
   backstay restore --at '2026-11-19 14:30' --host web1 --target /srv/web1
-  backstay restore latest db --source nightly --to postgres://postgres@db2.example/shop";
+  backstay restore latest db --to postgres://postgres@db2.example/shop --table public.orders";
 
 /// How long an interrupted restore may go on to end in good order. Dropping it loses nothing that the next one would
 /// not find out: what is in the target is compared.
@@ -60,12 +61,8 @@ pub(crate) struct RestoreArgs {
     component: Option<String>,
 
     /// Where to: a directory, made if it is missing, then for its owner only
-    #[arg(short, long, value_name = "DIR", required_unless_present = "to")]
+    #[arg(short, long, value_name = "DIR", required_unless_present_any = ["to", "list"])]
     target: Option<PathBuf>,
-
-    /// Into a server, or laid out for one: postgres://HOST/DATABASE, a folder for Redis, - for stdout
-    #[arg(long, value_name = "PLACE", conflicts_with = "target")]
-    to: Option<String>,
 
     /// Restore only what matches, as in .gitignore, against paths in the snapshot
     #[arg(long, value_name = "PATTERN", help_heading = "What is restored")]
@@ -98,9 +95,26 @@ pub(crate) struct RestoreArgs {
     /// Compare with what is there and say what would be done, with -v entry by entry; do nothing
     #[arg(short = 'n', long)]
     dry_run: bool,
+
+    #[command(flatten)]
+    pub(super) of_component: ComponentArgs,
 }
 
 impl RestoreArgs {
+    /// The path within the snapshot; empty for all of it.
+    pub(super) fn path(&self) -> &[u8] {
+        self.selection.path()
+    }
+
+    pub(super) const fn is_dry_run(&self) -> bool {
+        self.dry_run
+    }
+
+    /// Whether everything in a database shall belong to who restores.
+    pub(super) fn drops_owners(&self) -> bool {
+        self.owner == Some(OwnerArg::None)
+    }
+
     /// Where to; clap asks for it unless there is a `--to`.
     fn target(&self) -> &Path {
         self.target.as_deref().unwrap_or(Path::new(""))
@@ -155,33 +169,34 @@ struct Document {
 pub(crate) async fn run(args: &RestoreArgs, ctx: &Context) -> Result<Outcome, CommandError> {
     let repository = ctx.open_repository().await?;
     let snapshot = ctx.unless_interrupted(args.selection.select(&repository, ctx)).await?;
+    let is_of_component = args.of_component.to.is_some() || args.of_component.list;
     let snapshot = match &args.component {
-        Some(component) => restore_to::only(&snapshot, component)?,
-        None => snapshot,
+        None if !is_of_component => snapshot,
+        component => restore_to::only(&snapshot, component.as_deref())?,
     };
-    if let Some(place) = &args.to {
-        return ctx.unless_interrupted(restore_to::run(&repository, &snapshot, place, ctx)).await;
+    if is_of_component {
+        return ctx.unless_interrupted(restore_to::run(&repository, &snapshot, args, ctx)).await;
     }
     if args.delete && !args.yes && !args.dry_run {
-        let plan = restore(args, ctx, &repository, &snapshot, true).await?;
+        let plan = carry_out(args.request(true), ctx, &repository, &snapshot).await?;
         tell(args, ctx, &snapshot, &plan, true)?;
         return Err(CommandError::Unconfirmed { target: args.target().to_owned() });
     }
-    let report = restore(args, ctx, &repository, &snapshot, args.dry_run).await?;
+    let report = carry_out(args.request(args.dry_run), ctx, &repository, &snapshot).await?;
     tell(args, ctx, &snapshot, &report, args.dry_run)
 }
 
-async fn restore(
-    args: &RestoreArgs,
+/// Restores files, until some time after an interrupt.
+pub(super) async fn carry_out(
+    request: RestoreRequest,
     ctx: &Context,
     repository: &Repository,
     snapshot: &SnapshotInfo,
-    dry_run: bool,
 ) -> Result<RestoreReport, CommandError> {
     let progress = Arc::new(Progress::new());
     let _watch = Watch::start(&ctx.ui, &progress, "entries");
     let token = &ctx.interrupts.token;
-    let restoring = repository.restore(snapshot, args.request(dry_run), &progress, token.clone());
+    let restoring = repository.restore(snapshot, request, &progress, token.clone());
     let restored = tokio::select! {
         restored = restoring => restored,
         () = async { token.cancelled().await; sleep(ENDING_FOR).await } => Err(EngineError::Interrupted),
@@ -199,7 +214,7 @@ impl RestoreArgs {
         self.owner.unwrap_or(default)
     }
 
-    fn request(&self, dry_run: bool) -> RestoreRequest {
+    pub(super) fn request(&self, dry_run: bool) -> RestoreRequest {
         RestoreRequest {
             path: self.selection.path().to_vec(),
             target: self.target().to_owned(),

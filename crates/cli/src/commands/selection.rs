@@ -53,6 +53,16 @@ fn shown(info: &SnapshotInfo) -> String {
 }
 
 impl FilterArgs {
+    /// All of the hosts and sources that are meant, whatever their tags.
+    pub(crate) fn any_tags(&self) -> SnapshotFilter {
+        SnapshotFilter { tags: Vec::new(), ..self.filter() }
+    }
+
+    /// Whether a snapshot has all of the tags that are meant.
+    pub(crate) fn fits_tags(&self, info: &SnapshotInfo) -> bool {
+        self.tag.iter().all(|tag| info.snapshot.structure.tags.contains(tag))
+    }
+
     /// As the engine takes it.
     pub(crate) fn filter(&self) -> SnapshotFilter {
         SnapshotFilter { hosts: self.host.clone(), tags: self.tag.clone(), sources: self.source.clone() }

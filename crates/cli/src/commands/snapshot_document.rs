@@ -23,6 +23,9 @@ pub(crate) struct SnapshotDocument {
     tags: Vec<String>,
     state: &'static str,
     trusted: bool,
+    /// `yearly`, `monthly`, `weekly` or `daily`; none for later ones of a day, and for those that are not whole.
+    class: Option<&'static str>,
+    seconds: f64,
     keep_until: Option<String>,
     entry_count: u64,
     content_len: u64,
@@ -42,6 +45,7 @@ struct ComponentDocument {
     state: &'static str,
     started_at: String,
     ended_at: String,
+    seconds: f64,
     entry_count: u64,
     content_len: u64,
     new_len: u64,
@@ -62,7 +66,7 @@ struct BodyDocument {
 
 impl SnapshotDocument {
     /// The snapshot, as far as it is open.
-    pub(crate) fn new(info: &SnapshotInfo) -> Self {
+    pub(crate) fn new(info: &SnapshotInfo, class: Option<&'static str>) -> Self {
         let (structure, body) = (&info.snapshot.structure, info.snapshot.body.as_ref());
         let total = |len: fn(&Component) -> u64| structure.components.iter().map(len).sum();
         Self {
@@ -75,6 +79,8 @@ impl SnapshotDocument {
             tags: structure.tags.clone(),
             state: state_word(structure.state),
             trusted: info.trusted,
+            class,
+            seconds: seconds_between(structure.started_at, structure.ended_at),
             keep_until: structure.keep_until.map(rfc3339),
             entry_count: total(|component| component.entry_count),
             content_len: total(|component| component.content_len),
@@ -85,6 +91,11 @@ impl SnapshotDocument {
             program: body.map(|body| body.program.clone()),
         }
     }
+}
+
+/// How long something took; clocks may have been set back meanwhile.
+pub(crate) fn seconds_between(started_at: i64, ended_at: i64) -> f64 {
+    ended_at.saturating_sub(started_at).max(0) as f64 / 1e9
 }
 
 /// Complete or partial, as a word.
@@ -111,6 +122,7 @@ fn components(components: &[Component], body: Option<&SnapshotBody>) -> Vec<Comp
         state: component_word(component.state),
         started_at: rfc3339(component.started_at),
         ended_at: rfc3339(component.ended_at),
+        seconds: seconds_between(component.started_at, component.ended_at),
         entry_count: component.entry_count,
         content_len: component.content_len,
         new_len: component.new_len,

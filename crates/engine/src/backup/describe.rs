@@ -40,7 +40,7 @@ impl Ran {
     fn body(&self, request: &ComponentRequest) -> ComponentBody {
         let produced = &self.produced;
         let problems = produced.problems.iter().map(|problem| format!("{}: {}", problem.path, problem.message));
-        let failure = self.failure.iter().map(ToString::to_string);
+        let failure = self.failure.iter().map(explained);
         ComponentBody {
             roots: produced.roots.clone(),
             command: produced.command.clone(),

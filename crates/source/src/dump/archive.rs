@@ -12,7 +12,9 @@
 //! Invariant: memory is bounded by the number of entries, never by the length of their data.
 //! Never here: what the statements say, but for the roles and extensions that they need.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
+
+use super::contents::{Contents, Item};
 
 /// The longest text of an entry that is looked at, in bytes; longer ones are passed over.
 const TEXT_LEN_MAX: u64 = 256 * 1024;
@@ -25,25 +27,6 @@ const NO_DATA: u8 = 3;
 const TABLE_BLOCK: u8 = 1;
 const LARGE_OBJECTS_BLOCK: u8 = 3;
 
-/// What an archive says of itself.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Contents {
-    /// The database it was made from.
-    pub database: String,
-    /// The version of the server, in its own words.
-    pub server_version: String,
-    /// The version of `pg_dump`, in its own words.
-    pub dump_version: String,
-    /// How many entries there are.
-    pub entry_count: u64,
-    /// How many of them have data.
-    pub data_count: u64,
-    /// Roles that own something or are granted something.
-    pub roles: BTreeSet<String>,
-    /// Extensions that are created.
-    pub extensions: BTreeSet<String>,
-}
-
 /// An archive passing by.
 #[derive(Debug)]
 pub struct Archive {
@@ -54,7 +37,8 @@ pub struct Archive {
     buffer: Vec<u8>,
     need: usize,
     skip: u64,
-    entry: Entry,
+    item: Item,
+    keeps_items: bool,
     entries_left: u64,
     awaited: HashSet<i64>,
 }
@@ -66,14 +50,6 @@ struct Layout {
     offset_len: usize,
     header: Vec<Field>,
     entry: Vec<Field>,
-}
-
-/// What of the entry being read is needed later.
-#[derive(Debug, Default)]
-struct Entry {
-    id: i64,
-    tag: String,
-    kind: String,
 }
 
 /// What the token being read is.
@@ -104,6 +80,7 @@ enum Field {
     Tag,
     Kind,
     Definition,
+    Schema,
     Owner,
     Dependencies,
     Offset,
@@ -131,7 +108,8 @@ impl Default for Archive {
             buffer: Vec::new(),
             need: MAGIC_LEN,
             skip: 0,
-            entry: Entry::default(),
+            item: Item::default(),
+            keeps_items: false,
             entries_left: 0,
             awaited: HashSet::new(),
         }
@@ -139,6 +117,12 @@ impl Default for Archive {
 }
 
 impl Archive {
+    /// One whose contents list every item: some hundred bytes for each.
+    #[must_use]
+    pub fn listing() -> Self {
+        Self { keeps_items: true, ..Self::default() }
+    }
+
     /// The next bytes of the archive.
     ///
     /// # Errors
@@ -253,7 +237,7 @@ impl Archive {
             }
             None if self.entries_left > 0 => {
                 self.entries_left -= 1;
-                self.entry = Entry::default();
+                self.item = Item::default();
                 self.begin_field(0, true)
             }
             None => {
@@ -269,18 +253,13 @@ impl Archive {
         match field {
             Field::Byte => {}
             Field::Number => _ = int_of(token)?,
-            Field::Id => self.entry.id = int_of(token)?,
+            Field::Id => self.item.id = int_of(token)?,
             Field::Count => {
                 let count = int_of(token)?;
                 self.contents.entry_count = u64::try_from(count).map_err(|_| damaged("it has less than no entries"))?;
                 self.entries_left = self.contents.entry_count;
             }
-            Field::Offset => {
-                if token.first() != Some(&NO_DATA) {
-                    self.contents.data_count += 1;
-                    self.awaited.insert(self.entry.id);
-                }
-            }
+            Field::Offset => self.on_item(token.first() != Some(&NO_DATA)),
             _ => return self.begin_text(int_of(token)?, field, index, in_entry),
         }
         self.begin_field(index + 1, in_entry)
@@ -295,23 +274,42 @@ impl Archive {
         Ok(())
     }
 
+    /// An entry of the table of contents is complete.
+    fn on_item(&mut self, has_data: bool) {
+        let mut item = std::mem::take(&mut self.item);
+        if has_data {
+            self.contents.data_count += 1;
+            self.awaited.insert(item.id);
+        }
+        if self.keeps_items {
+            item.has_data = has_data;
+            self.contents.items.push(item);
+        }
+    }
+
     fn on_text(&mut self, field: Option<Field>, text: &[u8]) {
         let text = String::from_utf8_lossy(text).into_owned();
         match field {
             Some(Field::Database) => self.contents.database = text,
             Some(Field::ServerVersion) => self.contents.server_version = text,
             Some(Field::DumpVersion) => self.contents.dump_version = text,
-            Some(Field::Tag) => self.entry.tag = text,
+            Some(Field::Tag) => self.item.name = text,
             Some(Field::Kind) => {
                 if text == "EXTENSION" {
-                    self.contents.extensions.insert(self.entry.tag.clone());
+                    self.contents.extensions.insert(self.item.name.clone());
                 }
-                self.entry.kind = text;
+                self.item.kind = text;
             }
-            Some(Field::Definition) if self.entry.kind.ends_with("ACL") => {
-                self.contents.roles.extend(text.split(';').filter_map(grantee));
+            Some(Field::Definition) if self.item.kind.ends_with("ACL") => {
+                self.item.grantees.extend(text.split(';').filter_map(grantee));
+                self.contents.roles.extend(self.item.grantees.iter().cloned());
             }
-            Some(Field::Owner) if !text.is_empty() => _ = self.contents.roles.insert(text),
+            Some(Field::Schema) => self.item.schema = text,
+            Some(Field::Owner) if !text.is_empty() => {
+                self.contents.roles.insert(text.clone());
+                self.item.owner = text;
+            }
+            Some(Field::Dependencies) => self.item.depends_on.extend(text.parse::<i64>().ok()),
             _ => {}
         }
     }
@@ -356,14 +354,14 @@ impl Archive {
 impl Layout {
     fn of_version(minor: u8, int_len: usize, offset_len: usize) -> Self {
         use Field::{
-            Byte, Count, Database, Definition, Dependencies, DumpVersion, Id, Kind, Number, Offset, Owner,
+            Byte, Count, Database, Definition, Dependencies, DumpVersion, Id, Kind, Number, Offset, Owner, Schema,
             ServerVersion, Tag, Text,
         };
         let mut header = vec![if minor >= 15 { Byte } else { Number }];
         header.extend([Number; 7]);
         header.extend([Database, ServerVersion, DumpVersion, Count]);
         // dump id, has data; table's oid, oid, tag, kind; section; definition, drop, copy, schema, tablespace
-        let mut entry = vec![Id, Number, Text, Text, Tag, Kind, Number, Definition, Text, Text, Text, Text];
+        let mut entry = vec![Id, Number, Text, Text, Tag, Kind, Number, Definition, Text, Text, Schema, Text];
         entry.extend((minor >= 14).then_some(Text));
         entry.extend((minor >= 16).then_some(Number));
         entry.extend([Owner, Text, Dependencies, Offset]);

@@ -15,18 +15,24 @@
 //! Never here: physical copies, which are `postgres`'.
 
 mod archive;
+mod choice;
+mod contents;
 mod fault;
 mod plain;
 mod preflight;
+mod present;
 mod programs;
 mod query;
 mod read;
 mod restore;
 mod rights;
 
-pub use archive::{Archive, Contents, NotWhole};
+pub use archive::{Archive, NotWhole};
+pub use choice::{Choice, NoChoice, Wanted};
+pub use contents::{Contents, Item};
 pub use plain::{CLUSTER_END_MARK, PLAIN_END_MARK, PlainEnd};
 pub use preflight::preflight;
+pub use present::Present;
 pub use programs::{Programs, Version};
 pub use query::{About, Database};
 pub use read::{Dump, Selection, dump, entry_name};

@@ -8,13 +8,15 @@
 //! Never here: making roles or databases on our own account.
 
 use std::collections::BTreeSet;
+use std::io::Write as _;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::Value;
+use tempfile::NamedTempFile;
 
 use super::Server;
-use super::archive::Contents;
+use super::contents::Contents;
 use super::fault::judge;
 use super::programs::Programs;
 use super::query::{ask, misunderstood};
@@ -42,6 +44,8 @@ pub struct RestoreOptions {
     pub without_privileges: bool,
     /// All or nothing. Not with `creates`.
     pub in_one_transaction: bool,
+    /// Only the items of an archive with these numbers, in the archive's order.
+    pub only: Option<Vec<i64>>,
 }
 
 /// What an archive needs and its target lacks.
@@ -69,6 +73,8 @@ pub struct Restore {
     consumer: Consumer,
     script: Option<Script>,
     failures: Arc<Mutex<Vec<String>>>,
+    /// Numbers of the items that are wanted; the program reads it.
+    _list: Option<NamedTempFile>,
 }
 
 /// Names what `contents` need and the server has not.
@@ -97,7 +103,8 @@ pub async fn missing(server: &Server, programs: &Programs, contents: &Contents) 
 ///
 /// # Errors
 ///
-/// [`SourceError::Spawn`] if `pg_restore` cannot be run.
+/// [`SourceError::Spawn`] if `pg_restore` cannot be run; [`SourceError::Write`] if what is wanted of it cannot be noted
+/// for it in a temporary file.
 pub fn restore_archive(server: &Server, programs: &Programs, options: &RestoreOptions) -> Result<Restore, SourceError> {
     // pg_restore takes what looks like a connection string for one, so the name goes into one.
     let target = format!("--dbname=dbname='{}'", options.database.replace('\\', "\\\\").replace('\'', "\\'"));
@@ -113,7 +120,21 @@ pub fn restore_archive(server: &Server, programs: &Programs, options: &RestoreOp
     add(options.without_owners, "--no-owner");
     add(options.without_privileges, "--no-privileges");
     add(options.in_one_transaction, "--single-transaction");
-    Restore::spawn(server, command, &options.database, "pg_restore", |_| None)
+    let list = options.only.as_deref().map(list_of).transpose()?;
+    if let Some(list) = &list {
+        command.args.extend(["--use-list".into(), list.path().into()]);
+    }
+    let restore = Restore::spawn(server, command, &options.database, "pg_restore", |_| None)?;
+    Ok(Restore { _list: list, ..restore })
+}
+
+/// A file as `pg_restore --use-list` reads it: a number a line is enough.
+fn list_of(ids: &[i64]) -> Result<NamedTempFile, SourceError> {
+    let write = |source| SourceError::Write { path: std::env::temp_dir(), action: "note what to restore in", source };
+    let mut file = NamedTempFile::with_prefix(".backstay-").map_err(write)?;
+    let lines: String = ids.iter().map(|id| format!("{id};\n")).collect();
+    file.write_all(lines.as_bytes()).map_err(write)?;
+    Ok(file)
 }
 
 /// Begins to restore a plain dump into a database.
@@ -194,7 +215,7 @@ impl Restore {
             }
         })?;
         let place = format!("{}, database {}", server.place(), escaped(database.as_bytes()));
-        Ok(Self { place, program, consumer, script: None, failures })
+        Ok(Self { place, program, consumer, script: None, failures, _list: None })
     }
 
     /// Turns the restricted mode on.

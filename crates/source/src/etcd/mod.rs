@@ -18,5 +18,5 @@ mod trailer;
 
 pub use preflight::preflight;
 pub use read::{EtcdSnapshot, snapshot};
-pub use restore::{RestorePlan, RestoreTool};
+pub use restore::{RestorePlan, RestoreTool, SnapshotRestore};
 pub use trailer::SnapshotEnd;

@@ -1,4 +1,4 @@
-//! The command that makes a member's data folder from a snapshot.
+//! A snapshot as a file again, and the command that makes a member's data folder from it.
 //!
 //! A restored cluster is a new one: each member runs the command with its own name and URLs and the same token.
 //! For Kubernetes revisions must not go back, or its caches hold what is no more: hence `bump_revision`.
@@ -11,11 +11,44 @@ use std::path::{Path, PathBuf};
 
 use futures::StreamExt as _;
 
+use super::trailer::SnapshotEnd;
 use crate::command::{CommandLine, Producer};
 use crate::error::{Fault, SourceError};
+use crate::file_sink::{FileSink, WholeFile};
 
 /// The longest help text that is read, in bytes.
 const HELP_LEN_MAX: usize = 64 * 1024;
+
+/// A snapshot on its way into a file, which gets its name only if it ends in its own SHA-256.
+#[derive(Debug)]
+pub struct SnapshotRestore {
+    file: WholeFile,
+    end: SnapshotEnd,
+}
+
+impl SnapshotRestore {
+    /// Begins the file `place`, for its owner only.
+    ///
+    /// # Errors
+    ///
+    /// As [`WholeFile::create`].
+    pub fn create(place: &Path, replaces: bool) -> Result<Self, SourceError> {
+        Ok(Self { file: WholeFile::create(place, 0o600, replaces)?, end: SnapshotEnd::default() })
+    }
+}
+
+impl FileSink for SnapshotRestore {
+    fn write(&mut self, data: &[u8]) -> Result<(), SourceError> {
+        self.end.push(data);
+        self.file.write(data)
+    }
+
+    fn finish(self) -> Result<(), SourceError> {
+        let place = format!("restored file {}", self.file.place().display());
+        self.end.finish().map_err(|why| SourceError::server(place, Fault::Damaged, why))?;
+        self.file.finish()
+    }
+}
 
 /// One member to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +68,23 @@ pub struct RestorePlan {
     /// How far revisions jump ahead, and everything before is marked as compacted. For Kubernetes: more than were
     /// written since the snapshot.
     pub bump_revision: Option<u64>,
+}
+
+impl RestorePlan {
+    /// The only member of a new cluster, with etcd's own defaults.
+    #[must_use]
+    pub fn single(snapshot: &Path, data_folder: &Path, cluster_token: &str) -> Self {
+        let (name, url) = ("default".to_owned(), "http://localhost:2380".to_owned());
+        Self {
+            snapshot: snapshot.to_owned(),
+            data_folder: data_folder.to_owned(),
+            initial_cluster: vec![(name.clone(), url.clone())],
+            name,
+            cluster_token: cluster_token.to_owned(),
+            peer_urls: vec![url],
+            bump_revision: None,
+        }
+    }
 }
 
 /// The installed program that restores.
@@ -71,6 +121,30 @@ impl RestoreTool {
             false => (Fault::Missing, "neither etcdutl nor etcdctl is installed here"),
         };
         Err(SourceError::server("etcd", fault, what))
+    }
+
+    /// The program for a snapshot of this version of etcd, such as `3.5.9`, on a host that has none yet.
+    #[must_use]
+    pub fn usual(server_version: &str) -> Self {
+        let is_etcdctl = ["3.0.", "3.1.", "3.2.", "3.3.", "3.4."].iter().any(|old| server_version.starts_with(old));
+        let program = if is_etcdctl { "etcdctl" } else { "etcdutl" };
+        Self { program: program.into(), is_etcdctl, has_bump: !is_etcdctl }
+    }
+
+    /// Whether it can let revisions jump ahead.
+    #[must_use]
+    pub const fn has_bump(&self) -> bool {
+        self.has_bump
+    }
+
+    /// The command for this member as it is typed into a shell.
+    ///
+    /// # Errors
+    ///
+    /// As [`RestoreTool::command`].
+    pub fn typed(&self, plan: &RestorePlan) -> Result<String, SourceError> {
+        let typed = self.command(plan)?.typed();
+        Ok(if self.is_etcdctl { format!("ETCDCTL_API=3 {typed}") } else { typed })
     }
 
     /// The command for this member.

@@ -1,12 +1,13 @@
 //! A restored data directory: in which order it is written, what it lacks, and how it is started.
 //!
 //! ```text
-//! entries but pg_control → pg_control → tablespaces linked → checked → started by who owns it
+//! tablespaces linked → entries but pg_control → pg_control → checked → started by who owns it
 //! ```
 //!
 //! Invariant: `global/pg_control` is written last: what lacks it cannot be started by mistake.
 //! Never here: writing the entries, and what of the log is replayed.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::fs;
 use std::io;
@@ -16,6 +17,7 @@ use std::path::{Path, PathBuf};
 
 use super::manifest::{Manifest, NAME};
 use super::members::CONFIGURATION;
+use crate::command::shell_quoted;
 use crate::entry::EntryPath;
 use crate::{SourceError, blocking};
 
@@ -219,46 +221,98 @@ fn tablespaces(data: &Path) -> Result<Vec<(String, PathBuf)>, SourceError> {
     Ok(found)
 }
 
-/// Moves each tablespace that was restored as a directory to `<folder>/<oid>`, on the same file system, and leaves a
-/// link: without that, Postgres does not start. Returns their numbers and new places.
+/// The tablespaces that a base backup had: their numbers, and where each was on its server; from its facts.
+pub fn tablespaces_of(facts: &[(String, String)]) -> Vec<(String, PathBuf)> {
+    let of = |(name, value): &(String, String)| Some((name.strip_prefix("tablespace_")?.to_owned(), value.into()));
+    facts.iter().filter_map(of).collect()
+}
+
+/// Lets tablespace `oid` of the data directory `data` be the folder `place`, by a link: a directory there Postgres
+/// refuses. Does nothing if the link is there already.
 ///
-/// `folder` is made if need be, and has to be absolute and outside of `data`. What was moved before stays: the call may
-/// be repeated.
+/// `place` has to be absolute and outside of `data`, and is made if need be, for its owner only.
 ///
 /// # Errors
 ///
-/// [`SourceError::Write`] if something cannot be moved or linked; nothing is lost then.
-pub async fn link_tablespaces(data: &Path, folder: &Path) -> Result<Vec<(String, PathBuf)>, SourceError> {
-    let (data, folder) = (data.to_owned(), folder.to_owned());
-    blocking::run(move || link_all(&data, &folder)).await?
+/// [`SourceError::Occupied`] if `place` is not empty, or something else stands for the tablespace;
+/// [`SourceError::Write`] if something cannot be made.
+pub async fn link_tablespace(data: &Path, oid: &str, place: &Path) -> Result<(), SourceError> {
+    let (link, data, place) = (data.join(TABLESPACES).join(oid), data.to_owned(), place.to_owned());
+    blocking::run(move || linked(&link, &data, &place)).await?
 }
 
-fn link_all(data: &Path, folder: &Path) -> Result<Vec<(String, PathBuf)>, SourceError> {
+fn linked(link: &Path, data: &Path, place: &Path) -> Result<(), SourceError> {
     let write = |path: &Path, action| {
         let path = path.to_owned();
         move |source| SourceError::Write { path, action, source }
     };
-    if !folder.is_absolute() || folder.starts_with(data) {
+    if !place.is_absolute() || place.starts_with(data) {
         let source = io::Error::other("it has to be absolute and outside of the data directory");
-        return Err(write(folder, "put tablespaces into")(source));
+        return Err(write(place, "put a tablespace into")(source));
     }
-    let mut linked = Vec::new();
-    for (oid, path) in tablespaces(data)? {
-        let is_link = look_at(&path, fs::symlink_metadata(&path))?.is_some_and(|metadata| metadata.is_symlink());
-        if is_link {
-            continue;
-        }
-        let place = folder.join(&oid);
-        if look_at(&place, fs::symlink_metadata(&place))?.is_some() {
-            return Err(write(&place, "move a tablespace to")(io::ErrorKind::AlreadyExists.into()));
-        }
-        fs::create_dir_all(folder).map_err(write(folder, "make"))?;
-        fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).map_err(write(folder, "close"))?;
-        fs::rename(&path, &place).map_err(write(&place, "move a tablespace to"))?;
-        symlink(&place, &path).map_err(write(&path, "link"))?;
-        linked.push((oid, place));
+    if fs::read_link(link).is_ok_and(|found| found == place) {
+        return Ok(());
     }
-    Ok(linked)
+    if look_at(link, fs::symlink_metadata(link))?.is_some() {
+        return Err(SourceError::Occupied { path: link.to_owned(), found: "tablespace" });
+    }
+    if look(place)?.is_some() && !is_empty(place)? {
+        return Err(SourceError::Occupied { path: place.to_owned(), found: "folder that is not empty" });
+    }
+    fs::create_dir_all(place).map_err(write(place, "make"))?;
+    fs::set_permissions(place, fs::Permissions::from_mode(0o700)).map_err(write(place, "close"))?;
+    let folder = data.join(TABLESPACES);
+    fs::create_dir_all(&folder).map_err(write(&folder, "make"))?;
+    symlink(place, link).map_err(write(link, "link"))
+}
+
+fn is_empty(folder: &Path) -> Result<bool, SourceError> {
+    let unreadable = |source| SourceError::Unreadable { path: folder.to_owned(), source };
+    Ok(fs::read_dir(folder).map_err(unreadable)?.next().is_none())
+}
+
+/// Makes sure that a base backup may be restored into `data`: it is not there, empty, or a restore of the same that was
+/// stopped, which lacks `global/pg_control` and has nothing at its top but what is in `names`.
+///
+/// # Errors
+///
+/// [`SourceError::Occupied`] otherwise.
+pub async fn refuse_if_occupied(data: &Path, names: Vec<OsString>) -> Result<(), SourceError> {
+    let data = data.to_owned();
+    blocking::run(move || vacant(&data, &names)).await?
+}
+
+fn vacant(data: &Path, names: &[OsString]) -> Result<(), SourceError> {
+    let occupied = |path: PathBuf, found| Err(SourceError::Occupied { path, found });
+    if look(data)?.is_none() {
+        return Ok(());
+    }
+    let control = data.join("global/pg_control");
+    if look(&control)?.is_some() {
+        return occupied(data.to_owned(), "data directory of Postgres");
+    }
+    let unreadable = |source| SourceError::Unreadable { path: data.to_owned(), source };
+    for entry in fs::read_dir(data).map_err(unreadable)? {
+        let entry = entry.map_err(unreadable)?;
+        if !names.contains(&entry.file_name()) {
+            return occupied(entry.path(), "file that is no part of the backup");
+        }
+    }
+    Ok(())
+}
+
+/// Gives a data directory the mode without which Postgres does not start.
+///
+/// # Errors
+///
+/// [`SourceError::Write`] if it is not ours.
+pub async fn close(data: &Path) -> Result<(), SourceError> {
+    let path = data.to_owned();
+    let closed = blocking::run(move || {
+        let closed = fs::set_permissions(&path, fs::Permissions::from_mode(0o700));
+        closed.map_err(|source| SourceError::Write { path, action: "close", source })
+    });
+    closed.await?
 }
 
 /// The programs and calls that start a restored server, for people.
@@ -270,23 +324,19 @@ pub struct Starting {
     pub major: u32,
 }
 
-/// How a restored data directory is started, `version` being the fact `server_version_num`.
+/// How a restored data directory is started, `version` being the fact `server_version_num`, with its tablespaces in
+/// these folders.
 #[must_use]
-pub fn starting(data: &Path, version: u32) -> Starting {
+pub fn starting(data: &Path, tablespaces: &[PathBuf], version: u32) -> Starting {
     let major = version / 10_000;
-    let data = quoted(data);
+    let owned: String = tablespaces.iter().map(|place| format!(" {}", shell_quoted(place))).collect();
+    let data = shell_quoted(data);
     let commands = vec![
-        format!("chown -R postgres: {data} && chmod 0700 {data}"),
+        format!("chown -R postgres: {data}{owned}"),
         format!("/usr/lib/postgresql/{major}/bin/pg_verifybackup -n {data}"),
         format!("/usr/lib/postgresql/{major}/bin/pg_ctl -D {data} -w start"),
     ];
     Starting { commands, major }
-}
-
-fn quoted(path: &Path) -> String {
-    let text = path.display().to_string();
-    let is_plain = text.chars().all(|letter| letter.is_ascii_alphanumeric() || "/._-".contains(letter));
-    if is_plain { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
 }
 
 fn path_of(bytes: &[u8]) -> PathBuf {
@@ -318,23 +368,47 @@ mod tests {
 
     #[test]
     fn a_path_is_typed_so_that_a_shell_takes_it() {
-        let first = |path: &str| starting(Path::new(path), 150_018).commands[2].clone();
+        let first = |path: &str| starting(Path::new(path), &[], 150_018).commands[2].clone();
         assert_eq!(first("/srv/pg"), "/usr/lib/postgresql/15/bin/pg_ctl -D /srv/pg -w start");
         assert_eq!(first("/a b/it's"), "/usr/lib/postgresql/15/bin/pg_ctl -D '/a b/it'\\''s' -w start");
     }
 
     #[tokio::test]
-    async fn tablespaces_are_moved_out_once_and_linked() {
+    async fn tablespaces_are_linked_once_and_outside_of_the_data_directory() {
         let folder = tempfile::tempdir().unwrap();
         let (data, away) = (folder.path().join("data"), folder.path().join("away"));
-        fs::create_dir_all(data.join("pg_tblspc/77/PG_15_1/5")).unwrap();
+        fs::create_dir_all(data.join("pg_tblspc/77")).unwrap();
         assert!(lacks(&data).await.unwrap().contains(&Lack::Unlinked("pg_tblspc/77".into())));
-        assert!(link_tablespaces(&data, &data.join("in")).await.is_err());
-        assert_eq!(link_tablespaces(&data, &away).await.unwrap(), [("77".to_owned(), away.join("77"))]);
-        assert!(data.join("pg_tblspc/77/PG_15_1/5").is_dir());
-        assert_eq!(link_tablespaces(&data, &away).await.unwrap(), []);
+        let refused = link_tablespace(&data, "77", &away).await.unwrap_err();
+        assert!(matches!(refused, SourceError::Occupied { .. }), "{refused}");
+        fs::remove_dir(data.join("pg_tblspc/77")).unwrap();
+        assert!(link_tablespace(&data, "77", &data.join("in")).await.is_err());
+        fs::create_dir_all(away.join("users")).unwrap();
+        let refused = link_tablespace(&data, "77", &away).await.unwrap_err();
+        assert!(matches!(refused, SourceError::Occupied { .. }), "{refused}");
+        fs::remove_dir(away.join("users")).unwrap();
+        link_tablespace(&data, "77", &away).await.unwrap();
+        fs::create_dir_all(data.join("pg_tblspc/77/PG_15_1/5")).unwrap();
+        assert!(away.join("PG_15_1/5").is_dir());
+        link_tablespace(&data, "77", &away).await.unwrap();
         assert!(!lacks(&data).await.unwrap().contains(&Lack::Unlinked("pg_tblspc/77".into())));
         fs::remove_dir_all(&away).unwrap();
         assert!(lacks(&data).await.unwrap().contains(&Lack::Dangling("pg_tblspc/77".into())));
+    }
+
+    #[tokio::test]
+    async fn a_data_directory_is_restored_into_nothing_or_into_its_own_beginning() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+        let allowed =
+            |data: PathBuf| async move { refuse_if_occupied(&data, vec!["base".into(), "global".into()]).await };
+        allowed(data.clone()).await.unwrap();
+        fs::create_dir_all(data.join("global")).unwrap();
+        allowed(data.clone()).await.unwrap();
+        fs::write(data.join("notes"), "mine").unwrap();
+        assert!(allowed(data.clone()).await.unwrap_err().to_string().contains("notes"));
+        fs::remove_file(data.join("notes")).unwrap();
+        fs::write(data.join("global/pg_control"), "").unwrap();
+        assert!(allowed(data).await.unwrap_err().to_string().contains("data directory of Postgres"));
     }
 }

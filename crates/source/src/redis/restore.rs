@@ -11,12 +11,14 @@
 //! Invariant: nothing is overwritten, and the manifest comes last, when all of the RDB is on the disk and verified.
 //! Never here: stopping and starting the server.
 
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use super::rdb::{Checksum, RdbEnd};
+use super::rdb::RdbEnd;
 use crate::error::{Fault, SourceError};
+use crate::file_sink::{FileSink, WholeFile};
 
 /// The folder's name as servers have it by default (`appenddirname`).
 const APPEND_FOLDER: &str = "appendonlydir";
@@ -28,12 +30,13 @@ const DUMP: &str = "dump.rdb";
 #[derive(Debug)]
 pub struct RdbRestore {
     folder: PathBuf,
-    file: File,
+    file: WholeFile,
     end: RdbEnd,
 }
 
 impl RdbRestore {
-    /// Begins to restore into the folder of a server that does not run.
+    /// Begins to restore into the folder of a server that does not run. The folder is made if it is missing; what is made
+    /// is for its owner only.
     ///
     /// # Errors
     ///
@@ -46,38 +49,25 @@ impl RdbRestore {
                 return Err(SourceError::Occupied { path, found: "file of a server" });
             }
         }
-        let path = folder.join(DUMP);
-        let file = File::create_new(&path).map_err(failed("create", &path))?;
+        DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed("make", folder))?;
+        let file = WholeFile::create(&folder.join(DUMP), 0o600, false)?;
         Ok(Self { folder: folder.to_owned(), file, end: RdbEnd::default() })
     }
+}
 
-    /// The next bytes of the RDB.
-    ///
-    /// # Errors
-    ///
-    /// [`SourceError::Write`] as the system says.
-    pub fn write(&mut self, data: &[u8]) -> Result<(), SourceError> {
+impl FileSink for RdbRestore {
+    fn write(&mut self, data: &[u8]) -> Result<(), SourceError> {
         self.end.push(data);
-        self.file.write_all(data).map_err(failed("write", &self.folder.join(DUMP)))
+        self.file.write(data)
     }
 
-    /// Verifies the RDB, and lays it out for both settings.
-    ///
-    /// # Errors
-    ///
-    /// [`SourceError::Server`] with [`Fault::Damaged`] if it is not a whole RDB; [`SourceError::Write`] as the system
-    /// says. `dump.rdb` is then removed.
-    pub fn finish(self) -> Result<Checksum, SourceError> {
+    /// Verifies the RDB, and lays it out for both settings. If that fails, `dump.rdb` is removed.
+    fn finish(self) -> Result<(), SourceError> {
         let dump = self.folder.join(DUMP);
-        let finished = self
-            .end
-            .finish()
-            .map_err(|why| SourceError::server(format!("restored file {}", dump.display()), Fault::Damaged, why));
-        let laid_out = finished.and_then(|checksum| {
-            self.file.sync_all().map_err(failed("sync", &dump))?;
-            lay_out(&self.folder, &dump)?;
-            Ok(checksum)
-        });
+        let damaged = |why| SourceError::server(format!("restored file {}", dump.display()), Fault::Damaged, why);
+        self.end.finish().map_err(damaged)?;
+        self.file.finish()?;
+        let laid_out = lay_out(&self.folder, &dump);
         if laid_out.is_err() {
             // The first error matters more.
             let _ = fs::remove_file(&dump);
@@ -88,7 +78,7 @@ impl RdbRestore {
 
 fn lay_out(folder: &Path, dump: &Path) -> Result<(), SourceError> {
     let append_folder = folder.join(APPEND_FOLDER);
-    fs::create_dir(&append_folder).map_err(failed("create", &append_folder))?;
+    DirBuilder::new().mode(0o700).create(&append_folder).map_err(failed("create", &append_folder))?;
     let base_name = format!("{APPEND_FILE}.1.base.rdb");
     let base = append_folder.join(&base_name);
     // A server replaces either file, never writes into it: they can share their bytes.
@@ -96,7 +86,8 @@ fn lay_out(folder: &Path, dump: &Path) -> Result<(), SourceError> {
         fs::copy(dump, &base).and_then(|_| File::open(&base)?.sync_all()).map_err(failed("write", &base))?;
     }
     let manifest = append_folder.join(format!("{APPEND_FILE}.manifest"));
-    let mut file = File::create_new(&manifest).map_err(failed("create", &manifest))?;
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&manifest);
+    let mut file = file.map_err(failed("create", &manifest))?;
     let written = file.write_all(format!("file {base_name} seq 1 type b\n").as_bytes());
     written.and_then(|()| file.sync_all()).map_err(failed("write", &manifest))?;
     for folder in [append_folder.as_path(), folder] {

@@ -19,7 +19,8 @@ fn text(text: Option<&str>) -> Vec<u8> {
 
 fn entry(minor: u8, id: i32, tag: &str, kind: &str, definition: &str, owner: &str, state: u8) -> Vec<u8> {
     let mut bytes = [int(id), int(0), text(Some("0")), text(Some("0")), text(Some(tag)), text(Some(kind))].concat();
-    bytes.extend([int(2), text(Some(definition)), text(Some("")), text(None), text(None), text(None)].concat());
+    let schema = ["ACL", "TABLE DATA"].contains(&kind).then_some("app");
+    bytes.extend([int(2), text(Some(definition)), text(Some("")), text(None), text(schema), text(None)].concat());
     if minor >= 14 {
         bytes.extend(text(None));
     }
@@ -64,6 +65,28 @@ fn an_archive_says_what_it_holds_however_it_is_cut() {
             assert!(contents.roles.iter().eq(["odd \"role", "owner"]), "{:?}", contents.roles);
             assert!(contents.extensions.iter().eq(["hstore"]));
         }
+    }
+}
+
+#[test]
+fn a_listing_archive_names_every_item() {
+    for minor in [12, 14, 16] {
+        let mut archive = Archive::listing();
+        archive.push(&self::archive(minor)).unwrap();
+        let items = &archive.contents().unwrap().items;
+        let shown: Vec<_> = items.iter().map(|item| (item.id, item.kind.as_str(), item.full_name())).collect();
+        let expected =
+            [(1, "EXTENSION", "hstore"), (2, "ACL", "app.TABLE t"), (3, "TABLE DATA", "app.t"), (4, "BLOBS", "BLOBS")];
+        let expected = expected.map(|(id, kind, name)| (id, kind, name.to_owned()));
+        assert_eq!(shown, expected);
+        assert_eq!(
+            (items[1].grantees.as_slice(), items[1].owner.as_str()),
+            (["odd \"role".to_owned()].as_slice(), "owner")
+        );
+        assert_eq!(
+            (items[2].depends_on.as_slice(), items[2].has_data, items[1].has_data),
+            ([1, 2].as_slice(), true, false)
+        );
     }
 }
 

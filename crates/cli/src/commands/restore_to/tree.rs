@@ -1,0 +1,84 @@
+//! Components that are files in folders: Kubernetes' objects, dumps as files, whatever a job backs up as files.
+//!
+//! Never here: writing files.
+
+use std::path::{Path, PathBuf};
+
+use engine::RestoreRequest;
+
+use super::Restoring;
+use super::plan::{FilePlan, Plan, typed};
+use crate::commands::restore;
+use crate::error::{CommandError, Outcome};
+use crate::problems::tell_problems;
+
+/// Restores the files below `folder`.
+pub(super) async fn run(restoring: &Restoring<'_>, folder: &Path) -> Result<Outcome, CommandError> {
+    let files = restoring.files().await?;
+    let mut plan = restoring.plan(Some(&folder.display().to_string())).with_files(&files);
+    let mut request =
+        RestoreRequest { target: folder.to_owned(), ..restoring.args.request(restoring.args.is_dry_run()) };
+    if restoring.kind() == "postgres" {
+        let files = restoring.dumps(files)?;
+        if !restoring.wanted.database.is_empty() {
+            request.include = files.iter().map(|file| pattern(&file.path)).collect();
+        }
+        let name = |file: &FilePlan| PathBuf::from(String::from_utf8_lossy(&file.path).into_owned());
+        let paths: Vec<_> = files.iter().map(name).collect();
+        if !restoring.wanted.replace {
+            refuse_if_there(folder, &paths)?;
+        }
+        plan = plan.with_files(&files);
+        add_dumps(&mut plan, folder, &paths);
+    }
+    if restoring.kind() == "kubernetes" {
+        add_objects(&mut plan, folder);
+    }
+    let report = restore::carry_out(request, restoring.ctx, restoring.repository, restoring.snapshot).await?;
+    tell_problems(&report.problems, report.problem_count, &restoring.ctx.ui);
+    plan.tell(restoring.ctx)?;
+    Ok(if report.problems.iter().any(|problem| problem.loses) { Outcome::Partly } else { Outcome::Done })
+}
+
+/// A path as a pattern of .gitignore that fits nothing else.
+fn pattern(path: &[u8]) -> String {
+    let mut pattern = "/".to_owned();
+    for letter in String::from_utf8_lossy(path).chars() {
+        if "*?[]\\!# ".contains(letter) {
+            pattern.push('\\');
+        }
+        pattern.push(letter);
+    }
+    pattern
+}
+
+fn refuse_if_there(folder: &Path, paths: &[PathBuf]) -> Result<(), CommandError> {
+    match paths.iter().map(|path| folder.join(path)).find(|path| path.symlink_metadata().is_ok()) {
+        Some(path) => Err(source::SourceError::Occupied { path, found: "file" }.into()),
+        None => Ok(()),
+    }
+}
+
+fn add_dumps(plan: &mut Plan, folder: &Path, paths: &[PathBuf]) {
+    for path in paths {
+        let file = typed(&folder.join(path));
+        match path.extension().and_then(std::ffi::OsStr::to_str) {
+            Some("sql") => plan.step("make roles and tablespaces", format!("psql -X -d postgres -f {file}")),
+            Some("dump") => plan.step(
+                "restore a dump into an empty database",
+                format!("pg_restore --exit-on-error --dbname=NAME {file}"),
+            ),
+            _ => {}
+        }
+    }
+}
+
+fn add_objects(plan: &mut Plan, folder: &Path) {
+    plan.note("secrets are among these files, in clear: remove them when they are applied");
+    let cluster = folder.join("_cluster");
+    plan.step(
+        "apply what belongs to no namespace, such as namespaces and resource definitions; twice, if some need others",
+        format!("kubectl apply --server-side -R -f {}", typed(&cluster)),
+    );
+    plan.step("apply all", format!("kubectl apply --server-side -R -f {}", typed(folder)));
+}

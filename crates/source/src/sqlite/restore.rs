@@ -1,0 +1,63 @@
+//! A SQLite file back at its place.
+//!
+//! Invariant: what fails SQLite's own check never gets the name, and no write-ahead log of another file stays beside it.
+//! Never here: files that somebody has open.
+
+use std::fs;
+use std::path::Path;
+
+use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
+use rusqlite::{Connection, OpenFlags};
+
+use super::{check, fault_of, stale_companions};
+use crate::entry::escaped;
+use crate::error::SourceError;
+use crate::file_sink::{FileSink, WholeFile};
+
+/// What means something else in a URI of SQLite.
+const ENCODED: &AsciiSet = &CONTROLS.add(b'?').add(b'#').add(b'%').add(b' ');
+
+/// A SQLite file on its way.
+#[derive(Debug)]
+pub struct SqliteRestore {
+    file: WholeFile,
+    len: u64,
+}
+
+impl SqliteRestore {
+    /// Begins the file `place`. With `replaces`, what is there is replaced in the end, with the log beside it: nobody may
+    /// have it open then.
+    ///
+    /// # Errors
+    ///
+    /// [`SourceError::Occupied`] if a database is there already, or the log of one; else as [`WholeFile::create`].
+    pub fn create(place: &Path, mode: u32, replaces: bool) -> Result<Self, SourceError> {
+        if let Some(path) = stale_companions(place).into_iter().next().filter(|_| !replaces) {
+            return Err(SourceError::Occupied { path, found: "log of a SQLite file" });
+        }
+        Ok(Self { file: WholeFile::create(place, mode, replaces)?, len: 0 })
+    }
+}
+
+impl FileSink for SqliteRestore {
+    fn write(&mut self, data: &[u8]) -> Result<(), SourceError> {
+        self.len += data.len() as u64;
+        self.file.write(data)
+    }
+
+    fn finish(self) -> Result<(), SourceError> {
+        let place = format!("sqlite at {}", escaped(self.file.place().as_os_str().as_encoded_bytes()));
+        if self.len > 0 {
+            let said = |error: rusqlite::Error| fault_of(&place, &error);
+            // Nobody else has it: no lock, no log.
+            let path = self.file.path().as_os_str().as_encoded_bytes();
+            let uri = format!("file:{}?immutable=1", percent_encode(path, ENCODED));
+            let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+            check(&place, &Connection::open_with_flags(uri, flags).map_err(said)?)?;
+        }
+        for path in stale_companions(self.file.place()) {
+            fs::remove_file(&path).map_err(|source| SourceError::Write { path, action: "remove", source })?;
+        }
+        self.file.finish()
+    }
+}

@@ -1,0 +1,160 @@
+//! Redis, etcd and SQLite back at their places by `restore --to`, started by the very commands that it prints.
+//!
+//! Invariant: what comes back is compared with the original by the servers' own means.
+
+use std::path::Path;
+use std::process::Command;
+
+use harness::binary::{Host, Ran, Run as _, set_mode, shell};
+use harness::servers::stores::{etcd, etcdctl, free_port, redis, redis_says};
+use serde_json::Value;
+
+/// A host with a configuration of these sources, which all are of the job `all`.
+fn host(sources: &str) -> Host {
+    let host = Host::with_repository();
+    let names: Vec<String> = sources
+        .lines()
+        .filter_map(|line| line.strip_prefix("[sources."))
+        .map(|rest| format!("\"{}\"", rest.trim_end_matches(']')))
+        .collect();
+    let repository = format!("[repositories.main]\nurl = \"{}\"\n", host.repository().display());
+    let text = format!("{repository}{sources}\n[jobs.all]\nsources = [{}]\n", names.join(", "));
+    host.write("backstay.toml", text.replace("FOLDER", &host.path("").display().to_string()));
+    host
+}
+
+fn command(host: &Host, words: &[&str]) -> Command {
+    let mut command = host.backstay(words);
+    command.current_dir(host.path(""));
+    command
+}
+
+fn run(host: &Host) {
+    command(host, &["run", "all"]).run().expect_code(0);
+}
+
+/// Restores with `--json`, and gives the document.
+fn restored(host: &Host, words: &[&str]) -> Value {
+    command(host, &[&["--json", "restore", "latest"], words].concat()).run().expect_code(0).json()
+}
+
+fn refused(host: &Host, words: &[&str]) -> Ran {
+    command(host, &[&["restore", "latest"], words].concat()).run().expect_code(2)
+}
+
+/// The commands that a document says come next.
+fn steps(document: &Value) -> Vec<String> {
+    let steps = document["next_steps"].as_array().expect("steps").iter();
+    steps.map(|step| step["command"].as_str().expect("a command").to_owned()).collect()
+}
+
+fn mode(path: &Path) -> u32 {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::metadata(path).expect("is there").permissions().mode() & 0o777
+}
+
+#[test]
+fn redis_is_loaded_with_and_without_an_append_only_file() {
+    let port = free_port();
+    let host = host(&format!("[sources.cache]\nkind = \"redis\"\nurls = [\"redis://127.0.0.1:{port}\"]"));
+    std::fs::create_dir(host.path("redis")).expect("a new folder");
+    let _original = redis(&host.path("redis"), port, &[]);
+    redis_says(port, "debug populate 5000");
+    redis_says(port, "rpush list a b c");
+    run(&host);
+    let digest = redis_says(port, "debug digest");
+    for append_only in ["yes", "no"] {
+        let folder = host.path(&format!("fresh-{append_only}"));
+        let document = restored(&host, &["cache", "--to", folder.to_str().expect("text")]);
+        let steps = steps(&document);
+        assert!(steps[1].starts_with("redis-check-rdb ") && steps[2].contains("redis-server --dir "), "{document}");
+        assert!(shell(&host.path(""), &steps[1]).contains("RDB looks OK"));
+        assert_eq!((mode(&folder), mode(&folder.join("dump.rdb"))), (0o700, 0o600));
+        let fresh = free_port();
+        let _server = redis(&folder, fresh, &["--appendonly", append_only]);
+        assert_eq!(redis_says(fresh, "debug digest"), digest, "appendonly {append_only}");
+    }
+    let folder = host.path("fresh-no").display().to_string();
+    refused(&host, &["cache", "--to", &folder]).says(&["dump.rdb"]);
+    refused(&host, &["cache", "--to", &folder, "--table", "x"]).says(&["--table does not go with"]);
+}
+
+#[test]
+fn etcd_comes_back_by_the_command_that_is_printed_with_the_same_hash() {
+    let port = free_port();
+    let host = host(&format!("[sources.kv]\nkind = \"etcd\"\nendpoints = [\"http://127.0.0.1:{port}\"]"));
+    std::fs::create_dir(host.path("etcd")).expect("a new folder");
+    let _original = etcd(&host.path("etcd"), port);
+    for n in 0..30 {
+        etcdctl(port, &["put", &format!("key{}", n % 20), &format!("value {n}")]);
+    }
+    etcdctl(port, &["del", "key3"]);
+    run(&host);
+    let hash_of = |port: u16| {
+        let said: Value = serde_json::from_str(&etcdctl(port, &["endpoint", "hashkv", "-w", "json"])).expect("JSON");
+        (said[0]["HashKV"]["hash"].clone(), said[0]["HashKV"]["header"]["revision"].clone())
+    };
+    let folder = host.path("fresh").display().to_string();
+    let planned = restored(&host, &["kv", "--to", &folder, "--dry-run"]);
+    assert!(planned["is_dry_run"] == true && !Path::new(&folder).exists(), "{planned}");
+    let document = restored(&host, &["kv", "--to", &folder]);
+    assert_eq!((document["files"][0]["path"].as_str(), steps(&document)), (Some("snapshot.db"), steps(&planned)));
+    let steps = steps(&document);
+    assert!(steps[1].contains("--bump-revision 1000000000 --mark-compacted"), "{document}");
+    shell(&host.path(""), &steps[0]);
+    let fresh = free_port();
+    let _member = started(&host.path("fresh/data"), fresh);
+    assert_eq!(hash_of(fresh), hash_of(port));
+    assert_eq!(etcdctl(fresh, &["get", "", "--prefix"]), etcdctl(port, &["get", "", "--prefix"]));
+    refused(&host, &["kv", "--to", &folder]).says(&["snapshot.db", "--replace"]);
+    restored(&host, &["kv", "--to", &folder, "--replace"]);
+}
+
+/// The member that the printed command makes: its name and peer URL are etcd's own defaults.
+fn started(data: &Path, port: u16) -> harness::servers::stores::Running {
+    let (client, peer) = (format!("http://127.0.0.1:{port}"), format!("http://127.0.0.1:{}", free_port()));
+    let mut command = Command::new("etcd");
+    command.args(["--listen-client-urls", &client, "--advertise-client-urls", &client, "--listen-peer-urls", &peer]);
+    let member = harness::servers::stores::Running::start(command.arg("--data-dir").arg(data));
+    harness::servers::stores::until("etcd", || etcdctl(port, &["endpoint", "health"]).contains("is healthy"));
+    member
+}
+
+#[test]
+fn sqlite_replaces_nothing_unless_told_and_never_keeps_a_stale_log() {
+    let host = host(
+        "[sources.app]\nkind = \"sqlite\"\npath = \"FOLDER/app.db\"\n[sources.log]\nkind = \"command\"\ncommand = [\"seq\", \"1\", \"9\"]",
+    );
+    let sql =
+        |name: &str, script: &str| shell(&host.path(""), &format!("sqlite3 {name} \"{script}\"")).trim().to_owned();
+    sql("app.db", "pragma journal_mode = wal; create table t (a); insert into t values (1), (2), (3)");
+    set_mode(&host.path("app.db"), 0o640);
+    run(&host);
+    let to = |place: &str| {
+        [vec!["app", "--to"], vec![Box::leak(host.path(place).display().to_string().into_boxed_str())]].concat()
+    };
+    restored(&host, &to("new/copy.db"));
+    assert_eq!(sql("new/copy.db", "pragma integrity_check; select sum(a) from t"), "ok\n6");
+    assert_eq!(mode(&host.path("new/copy.db")), 0o640);
+    restored(&host, &to("new/"));
+    assert_eq!(sql("new/app.db", "select count(*) from t"), "3");
+
+    sql("new/copy.db", "insert into t values (100)");
+    refused(&host, &to("new/copy.db")).says(&["copy.db", "--replace"]);
+    assert_eq!(sql("new/copy.db", "select sum(a) from t"), "106");
+    host.write("new/copy.db-wal", "a log of something else");
+    restored(&host, &[to("new/copy.db"), vec!["--replace"]].concat());
+    assert_eq!(sql("new/copy.db", "select sum(a) from t"), "6");
+    assert!(std::fs::read_dir(host.path("new")).expect("a folder").count() <= 4, "nothing of ours stays");
+    host.write("alone.db-wal", "a log without its file");
+    refused(&host, &to("alone.db")).says(&["alone.db-wal"]);
+
+    let ran = command(&host, &["restore", "latest", "log", "--to", "-"]).run().expect_code(0);
+    assert_eq!(ran.text(), "1\n2\n3\n4\n5\n6\n7\n8\n9\n");
+    restored(&host, &["log", "--to", "numbers"]);
+    refused(&host, &["log", "--to", "numbers"]).says(&["numbers"]);
+    refused(&host, &["--to", "numbers"]).says(&["several components", "app, log"]);
+    refused(&host, &["app", "--to", "mysql://x"]).says(&["cannot be restored to mysql://x"]);
+    let listed = command(&host, &["restore", "latest", "app", "--list"]).run().expect_code(0);
+    assert!(listed.text().contains("app.db") && listed.text().contains("journal_mode"), "{listed}");
+}
