@@ -83,6 +83,9 @@ fn of_own(error: &CommandError) -> Option<String> {
         }
         CommandError::SeveralFiles { .. } => "name one as SNAPSHOT:PATH (ls lists them), or restore to a folder",
         CommandError::DatabaseUnknown { known, .. } => return Some(format!("it has: {known}")),
+        CommandError::DumpFolders => {
+            "restore it with --to FOLDER: the command that brings it into a server is printed then"
+        }
         CommandError::NoChoice(_) => "list what the dump holds with: backstay restore --list SNAPSHOT COMPONENT",
         CommandError::DatabaseMissing { .. } => {
             "make it with createdb, or leave it out of the URL to restore under the dump's own name"

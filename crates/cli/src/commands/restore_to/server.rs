@@ -42,6 +42,9 @@ struct Target<'r> {
 pub(super) async fn run(restoring: &Restoring<'_>, url: &str) -> Result<Outcome, CommandError> {
     let files = restoring.dumps(restoring.files().await?)?;
     let dumps: Vec<FilePlan> = files.iter().filter(|file| file.path.ends_with(b".dump")).cloned().collect();
+    if files.iter().any(|file| file.path.ends_with(b"/toc.dat")) {
+        return Err(CommandError::DumpFolders);
+    }
     let target = Target::reach(restoring, url, &files).await?;
     if dumps.is_empty() || (target.database.is_some() && dumps.len() != 1) {
         return Err(CommandError::SeveralDumps { count: dumps.len(), known: paths_of(&dumps) });
