@@ -161,7 +161,8 @@ fn every_system_of_a_team_comes_back_out_of_one_snapshot() {
     let version = &team.whole.version;
     let target = version.folder();
     let data = target.path().join("data");
-    team.command(&["restore", "latest", "whole", "--target"]).arg(&data).run().expect_code(0);
+    let bare = team.command(&["restore", "latest", "whole", "--target"]).arg(&data).run().expect_code(0);
+    bare.says(&["bare files of a Postgres server"]);
     assert_eq!(postgres::verify_backup(version, &data), None);
     let fresh = Server::start_on(version, target, &data, &[]);
     assert_eq!(fresh.sql(HASH), team.whole.sql(HASH));

@@ -33,6 +33,9 @@ pub(crate) const OWNERS: &str = "only root can give files away: run as root, or 
 pub(crate) const IN_THE_WAY: &str =
     "move away what is in the way, or look with --delete what a restore would remove for it";
 
+/// After a base backup of Postgres was restored as bare files.
+pub(crate) const BARE_DIRECTORY: &str = "these are the bare files of a Postgres server; for a data directory that starts, restore its component with --to DIR";
+
 /// The next step, if there is one.
 pub(crate) fn hint(error: &CommandError) -> Option<String> {
     let specific = match error {

@@ -273,6 +273,10 @@ fn tell(
         if is_dry_run {
             tell_deletions(report, ctx);
         }
+        let kinds = &snapshot.snapshot.structure.components;
+        if !is_dry_run && kinds.iter().any(|component| component.kind == "postgres-physical") {
+            ctx.ui.hint(hints::BARE_DIRECTORY);
+        }
         ctx.ui.note(if is_dry_run { plan(snapshot, report) } else { summary(snapshot, report) });
     }
     let is_partial = report.problems.iter().any(|problem| problem.loses);

@@ -171,9 +171,11 @@ async fn pour<S: FileSink>(
         return Ok(());
     }
     let path = file.path.clone();
+    let (progress, _watch) = restoring.watched(file.content_len);
     let mut sink = blocking::run(move || open(&file)).await.map_err(SourceError::from)??;
     let mut content = restoring.repository.cat(restoring.snapshot, CatRequest { path }).await?;
     while let Some(bytes) = content.try_next().await? {
+        progress.add_len(bytes.len() as u64);
         let written = blocking::run(move || sink.write(&bytes).map(|()| sink));
         sink = written.await.map_err(SourceError::from)??;
     }

@@ -22,9 +22,10 @@ mod server;
 mod tree;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Args;
-use engine::{Repository, SnapshotInfo};
+use engine::{Progress, Repository, SnapshotInfo};
 use futures::TryStreamExt as _;
 use pack::manifest::EntryKind;
 use source::dump;
@@ -33,6 +34,7 @@ use crate::commands::restore::RestoreArgs;
 use crate::context::Context;
 use crate::error::{CommandError, Outcome};
 use crate::human::escaped;
+use crate::watch::Watch;
 use plan::{FilePlan, Plan};
 
 /// What is asked of a component.
@@ -210,6 +212,14 @@ impl Restoring<'_> {
         }
         let is_wanted = |file: &FilePlan| wanted.is_empty() || wanted.iter().any(|name| is_of(file, name));
         Ok(files.into_iter().filter(is_wanted).collect())
+    }
+
+    /// Shows on the terminal how much of `len` bytes was read, as long as the second of both lives.
+    fn watched(&self, len: u64) -> (Arc<Progress>, Watch) {
+        let progress = Arc::new(Progress::new());
+        progress.set_totals(0, len);
+        let watch = Watch::start(&self.ctx.ui, &progress, "entries");
+        (progress, watch)
     }
 
     /// The plan as far as every kind has it.
