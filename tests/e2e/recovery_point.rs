@@ -161,7 +161,8 @@ fn every_system_of_a_team_comes_back_out_of_one_snapshot() {
     let version = &team.whole.version;
     let target = version.folder();
     let data = target.path().join("data");
-    team.command(&["restore", "latest", "whole", "--target"]).arg(&data).run().expect_code(0);
+    let bare = team.command(&["restore", "latest", "whole", "--target"]).arg(&data).run().expect_code(0);
+    bare.says(&["bare files of a Postgres server"]);
     assert_eq!(postgres::verify_backup(version, &data), None);
     let fresh = Server::start_on(version, target, &data, &[]);
     assert_eq!(fresh.sql(HASH), team.whole.sql(HASH));
@@ -246,24 +247,35 @@ fn tree_that_has_become_empty_is_refused_unless_that_is_meant() {
 
 #[test]
 fn report_and_list_of_snapshots_name_what_failed_however_long_ago() {
-    let team = Team::new();
-    team.configure(
-        "[sources.down]\nkind = \"redis\"\nurls = [\"redis://127.0.0.1:1\"]\n[jobs.part]\nsources = [\"media\", \"down\"]\n",
+    let host = Host::with_repository();
+    host.write("tree/file", b"content");
+    let text = format!(
+        "[repositories.main]\nurl = \"{}\"\n[sources.media]\nkind = \"files\"\npaths = [\"tree\"]\n\
+         [sources.log]\nkind = \"command\"\ncommand = [\"seq\", \"1\", \"9\"]\n\
+         [sources.down]\nkind = \"redis\"\nurls = [\"redis://127.0.0.1:1\"]\n\
+         [jobs.part]\nsources = [\"media\", \"down\"]\n[jobs.nightly]\nsources = [\"media\", \"log\"]\n",
+        host.repository().display()
     );
-    let ran = team.command(&["--json", "run", "part"]).run().expect_code(1).json();
-    team.run("nightly");
-    let listed = team.command(&["snapshots", "--long"]).run().expect_code(0);
+    host.write("backstay.toml", text);
+    let command = |words: &[&str]| {
+        let mut command = host.backstay(words);
+        command.current_dir(host.path(""));
+        command
+    };
+    let ran = command(&["--json", "run", "part"]).run().expect_code(1).json();
+    command(&["run", "nightly"]).run().expect_code(0);
+    let listed = command(&["snapshots", "--long"]).run().expect_code(0);
     let text = listed.text();
     assert!(
-        text.contains("(partial: down failed)") && text.contains("db postgres") && text.contains("yearly"),
+        text.contains("(partial: down failed)") && text.contains("log command") && text.contains("yearly"),
         "{text}"
     );
     let id = ran["snapshot_id"].as_str().expect("an id");
-    let report = team.command(&["report", id]).run().expect_code(0);
+    let report = command(&["report", id]).run().expect_code(0);
     let text = report.text();
     assert!(text.contains("part of ") && text.contains("partial") && text.contains(" protected, "), "{report}");
     assert!(text.contains("down failed: redis at 127.0.0.1:1") && text.contains("refused"), "{report}");
-    let kept = team.command(&["--json", "report", id]).run().expect_code(0).json();
+    let kept = command(&["--json", "report", id]).run().expect_code(0).json();
     for name in ["media", "down"] {
         let (told, kept) = (component(&ran, name), component(&kept, name));
         for field in ["kind", "state", "entry_count", "content_len", "new_len", "stored_len"] {
@@ -273,6 +285,6 @@ fn report_and_list_of_snapshots_name_what_failed_however_long_ago() {
     }
     assert_eq!(component(&kept, "down")["problems"][0], component(&ran, "down")["failure"]);
     assert_eq!(kept["class"], Value::Null, "what is not whole has no class");
-    let newest = team.host.snapshots().pop().expect("a snapshot");
+    let newest = host.snapshots().pop().expect("a snapshot");
     assert_eq!((&newest["class"], &newest["state"]), (&"yearly".into(), &"complete".into()));
 }

@@ -76,6 +76,7 @@ fn redis_is_loaded_with_and_without_an_append_only_file() {
     }
     let folder = host.path("fresh-no").display().to_string();
     refused(&host, &["cache", "--to", &folder]).says(&["dump.rdb"]);
+    refused(&host, &["cache", "--to", &folder, "--dry-run"]).says(&["dump.rdb"]);
     refused(&host, &["cache", "--to", &folder, "--table", "x"]).says(&["--table does not go with"]);
 }
 
@@ -148,10 +149,16 @@ fn sqlite_replaces_nothing_unless_told_and_never_keeps_a_stale_log() {
     assert!(std::fs::read_dir(host.path("new")).expect("a folder").count() <= 4, "nothing of ours stays");
     host.write("alone.db-wal", "a log without its file");
     refused(&host, &to("alone.db")).says(&["alone.db-wal"]);
+    refused(&host, &[to("new/copy.db"), vec!["--dry-run"]].concat()).says(&["copy.db"]);
+    restored(&host, &[to("planned/copy.db"), vec!["--dry-run"]].concat());
+    assert!(!host.path("planned").exists(), "a dry run writes nothing");
 
     let ran = command(&host, &["restore", "latest", "log", "--to", "-"]).run().expect_code(0);
     assert_eq!(ran.text(), "1\n2\n3\n4\n5\n6\n7\n8\n9\n");
     restored(&host, &["log", "--to", "numbers"]);
+    restored(&host, &["log", "--to", "new/"]);
+    refused(&host, &["log", "--to", "new/"]).says(&["new/log"]);
+    refused(&host, &["log", "--to", "other", "--include", "x"]).says(&["--include"]);
     refused(&host, &["log", "--to", "numbers"]).says(&["numbers"]);
     refused(&host, &["--to", "numbers"]).says(&["several components", "app, log"]);
     refused(&host, &["app", "--to", "mysql://x"]).says(&["cannot be restored to mysql://x"]);

@@ -103,6 +103,8 @@ pub(crate) enum CommandError {
     DatabaseUnknown { name: String, known: String },
     #[error("{path} is no dump that pg_restore reads")]
     NotADump { path: String },
+    #[error("a dump in the directory format is read by pg_restore from a folder only")]
+    DumpFolders,
     #[error(transparent)]
     NoChoice(#[from] source::dump::NoChoice),
     #[error("{place} has no database {name}")]

@@ -34,6 +34,9 @@ pub(crate) const OWNERS: &str = "only root can give files away: run as root, or 
 pub(crate) const IN_THE_WAY: &str =
     "move away what is in the way, or look with --delete what a restore would remove for it";
 
+/// After a base backup of Postgres was restored as bare files.
+pub(crate) const BARE_DIRECTORY: &str = "these are the bare files of a Postgres server; for a data directory that starts, restore its component with --to DIR";
+
 /// The next step, if there is one.
 pub(crate) fn hint(error: &CommandError) -> Option<String> {
     let specific = match error {
@@ -84,6 +87,9 @@ fn of_own(error: &CommandError) -> Option<String> {
         }
         CommandError::SeveralFiles { .. } => "name one as SNAPSHOT:PATH (ls lists them), or restore to a folder",
         CommandError::DatabaseUnknown { known, .. } => return Some(format!("it has: {known}")),
+        CommandError::DumpFolders => {
+            "restore it with --to FOLDER: the command that brings it into a server is printed then"
+        }
         CommandError::NoChoice(_) => "list what the dump holds with: backstay restore --list SNAPSHOT COMPONENT",
         CommandError::DatabaseMissing { .. } => {
             "make it with createdb, or leave it out of the URL to restore under the dump's own name"

@@ -58,7 +58,8 @@ impl Progress {
         self.entries.fetch_add(count, Ordering::Relaxed);
     }
 
-    pub(crate) fn add_len(&self, len: u64) {
+    /// Counts bytes of content.
+    pub fn add_len(&self, len: u64) {
         self.len.fetch_add(len, Ordering::Relaxed);
     }
 
@@ -70,7 +71,8 @@ impl Progress {
         self.problems.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn set_totals(&self, entries: u64, len: u64) {
+    /// Says how many entries and bytes of content there will be.
+    pub fn set_totals(&self, entries: u64, len: u64) {
         self.entries_total.store(entries, Ordering::Relaxed);
         self.len_total.store(len, Ordering::Relaxed);
     }

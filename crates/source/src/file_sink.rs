@@ -101,7 +101,12 @@ impl FileSink for WholeFile {
     }
 }
 
-fn refuse_if_there(place: &Path, replaces: bool) -> Result<(), SourceError> {
+/// Makes sure that a file may get this name: nothing has it, or it `replaces` what has it.
+///
+/// # Errors
+///
+/// [`SourceError::Occupied`] otherwise.
+pub fn refuse_if_there(place: &Path, replaces: bool) -> Result<(), SourceError> {
     match place.symlink_metadata() {
         Ok(found) if found.is_dir() => Err(SourceError::Occupied { path: place.to_owned(), found: "folder" }),
         Ok(_) if !replaces => Err(SourceError::Occupied { path: place.to_owned(), found: "file" }),

@@ -110,6 +110,19 @@ impl RestoreArgs {
         self.dry_run
     }
 
+    /// Whether only some of the files are wanted.
+    pub(super) fn selects(&self) -> bool {
+        !self.include.is_empty() || !self.exclude.is_empty()
+    }
+
+    pub(super) const fn deletes(&self) -> bool {
+        self.delete
+    }
+
+    pub(super) const fn verifies(&self) -> bool {
+        self.verify
+    }
+
     /// Whether everything in a database shall belong to who restores.
     pub(super) fn drops_owners(&self) -> bool {
         self.owner == Some(OwnerArg::None)
@@ -259,6 +272,10 @@ fn tell(
         }
         if is_dry_run {
             tell_deletions(report, ctx);
+        }
+        let kinds = &snapshot.snapshot.structure.components;
+        if !is_dry_run && kinds.iter().any(|component| component.kind == "postgres-physical") {
+            ctx.ui.hint(hints::BARE_DIRECTORY);
         }
         ctx.ui.note(if is_dry_run { plan(snapshot, report) } else { summary(snapshot, report) });
     }

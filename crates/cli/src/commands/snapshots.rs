@@ -78,9 +78,14 @@ pub(crate) async fn run(args: &SnapshotsArgs, ctx: &Context) -> Result<Outcome, 
     } else {
         let mut rows = Vec::new();
         for info in &snapshots {
-            rows.push(row(info, class(info)));
+            let components = &info.snapshot.structure.components;
+            let named = match args.long {
+                true => human::counted(components.len() as u64, "component", "components"),
+                false => named(components),
+            };
+            rows.push(row(info, named, class(info)));
             if args.long {
-                rows.extend(info.snapshot.structure.components.iter().map(component_row));
+                rows.extend(components.iter().map(component_row));
             }
         }
         ctx.ui.line(fitted(&rows, terminal::width(), ctx.ui.stdout))?;
@@ -111,7 +116,7 @@ fn fitted(rows: &[Row], width: Option<usize>, paint: Paint) -> String {
     }
 }
 
-fn row(info: &SnapshotInfo, class: Option<&str>) -> Row {
+fn row(info: &SnapshotInfo, named: String, class: Option<&str>) -> Row {
     let structure = &info.snapshot.structure;
     let components = &structure.components;
     let sum = |of: fn(&Component) -> u64| human::size(components.iter().map(of).sum());
@@ -120,7 +125,7 @@ fn row(info: &SnapshotInfo, class: Option<&str>) -> Row {
         human::local_time(structure.started_at),
         structure.host.clone(),
         structure.source.clone(),
-        named(components),
+        named,
         sum(|component| component.content_len),
         sum(|component| component.new_len),
         human::size(info.stored_len()),

@@ -241,17 +241,39 @@ pub async fn link_tablespace(data: &Path, oid: &str, place: &Path) -> Result<(),
     blocking::run(move || linked(&link, &data, &place)).await?
 }
 
+/// Makes sure that [`link_tablespace`] would do it.
+///
+/// # Errors
+///
+/// As there.
+pub async fn refuse_if_tablespace_occupied(data: &Path, oid: &str, place: &Path) -> Result<(), SourceError> {
+    let (link, data, place) = (data.join(TABLESPACES).join(oid), data.to_owned(), place.to_owned());
+    blocking::run(move || is_linked(&link, &data, &place).map(drop)).await?
+}
+
 fn linked(link: &Path, data: &Path, place: &Path) -> Result<(), SourceError> {
     let write = |path: &Path, action| {
         let path = path.to_owned();
         move |source| SourceError::Write { path, action, source }
     };
+    if is_linked(link, data, place)? {
+        return Ok(());
+    }
+    fs::create_dir_all(place).map_err(write(place, "make"))?;
+    fs::set_permissions(place, fs::Permissions::from_mode(0o700)).map_err(write(place, "close"))?;
+    let folder = data.join(TABLESPACES);
+    fs::create_dir_all(&folder).map_err(write(&folder, "make"))?;
+    symlink(place, link).map_err(write(link, "link"))
+}
+
+/// Whether the link is there already. Fails if it cannot be made.
+fn is_linked(link: &Path, data: &Path, place: &Path) -> Result<bool, SourceError> {
     if !place.is_absolute() || place.starts_with(data) {
         let source = io::Error::other("it has to be absolute and outside of the data directory");
-        return Err(write(place, "put a tablespace into")(source));
+        return Err(SourceError::Write { path: place.to_owned(), action: "put a tablespace into", source });
     }
     if fs::read_link(link).is_ok_and(|found| found == place) {
-        return Ok(());
+        return Ok(true);
     }
     if look_at(link, fs::symlink_metadata(link))?.is_some() {
         return Err(SourceError::Occupied { path: link.to_owned(), found: "tablespace" });
@@ -259,11 +281,7 @@ fn linked(link: &Path, data: &Path, place: &Path) -> Result<(), SourceError> {
     if look(place)?.is_some() && !is_empty(place)? {
         return Err(SourceError::Occupied { path: place.to_owned(), found: "folder that is not empty" });
     }
-    fs::create_dir_all(place).map_err(write(place, "make"))?;
-    fs::set_permissions(place, fs::Permissions::from_mode(0o700)).map_err(write(place, "close"))?;
-    let folder = data.join(TABLESPACES);
-    fs::create_dir_all(&folder).map_err(write(&folder, "make"))?;
-    symlink(place, link).map_err(write(link, "link"))
+    Ok(false)
 }
 
 fn is_empty(folder: &Path) -> Result<bool, SourceError> {

@@ -35,6 +35,21 @@ pub struct RdbRestore {
 }
 
 impl RdbRestore {
+    /// Makes sure that the folder holds no data of a server.
+    ///
+    /// # Errors
+    ///
+    /// [`SourceError::Occupied`] otherwise.
+    pub fn refuse_if_occupied(folder: &Path) -> Result<(), SourceError> {
+        let append_folder = folder.join(APPEND_FOLDER);
+        for path in [folder.join(DUMP), append_folder, folder.join(APPEND_FILE)] {
+            if path.symlink_metadata().is_ok() {
+                return Err(SourceError::Occupied { path, found: "file of a server" });
+            }
+        }
+        Ok(())
+    }
+
     /// Begins to restore into the folder of a server that does not run. The folder is made if it is missing; what is made
     /// is for its owner only.
     ///
@@ -43,12 +58,7 @@ impl RdbRestore {
     /// [`SourceError::Occupied`] if the folder holds data of a server already; [`SourceError::Write`] or
     /// [`SourceError::Target`] as the system says.
     pub fn create(folder: &Path) -> Result<Self, SourceError> {
-        let append_folder = folder.join(APPEND_FOLDER);
-        for path in [folder.join(DUMP), append_folder, folder.join(APPEND_FILE)] {
-            if path.symlink_metadata().is_ok() {
-                return Err(SourceError::Occupied { path, found: "file of a server" });
-            }
-        }
+        Self::refuse_if_occupied(folder)?;
         DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed("make", folder))?;
         let file = WholeFile::create(&folder.join(DUMP), 0o600, false)?;
         Ok(Self { folder: folder.to_owned(), file, end: RdbEnd::default() })

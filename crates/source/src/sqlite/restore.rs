@@ -12,7 +12,7 @@ use rusqlite::{Connection, OpenFlags};
 use super::{check, fault_of, stale_companions};
 use crate::entry::escaped;
 use crate::error::SourceError;
-use crate::file_sink::{FileSink, WholeFile};
+use crate::file_sink::{FileSink, WholeFile, refuse_if_there};
 
 /// What means something else in a URI of SQLite.
 const ENCODED: &AsciiSet = &CONTROLS.add(b'?').add(b'#').add(b'%').add(b' ');
@@ -25,6 +25,18 @@ pub struct SqliteRestore {
 }
 
 impl SqliteRestore {
+    /// Makes sure that neither a file nor the log of one is at `place`, or that it `replaces` them.
+    ///
+    /// # Errors
+    ///
+    /// [`SourceError::Occupied`] otherwise.
+    pub fn refuse_if_occupied(place: &Path, replaces: bool) -> Result<(), SourceError> {
+        if let Some(path) = stale_companions(place).into_iter().next().filter(|_| !replaces) {
+            return Err(SourceError::Occupied { path, found: "log of a SQLite file" });
+        }
+        refuse_if_there(place, replaces)
+    }
+
     /// Begins the file `place`. With `replaces`, what is there is replaced in the end, with the log beside it: nobody may
     /// have it open then.
     ///
@@ -32,9 +44,7 @@ impl SqliteRestore {
     ///
     /// [`SourceError::Occupied`] if a database is there already, or the log of one; else as [`WholeFile::create`].
     pub fn create(place: &Path, mode: u32, replaces: bool) -> Result<Self, SourceError> {
-        if let Some(path) = stale_companions(place).into_iter().next().filter(|_| !replaces) {
-            return Err(SourceError::Occupied { path, found: "log of a SQLite file" });
-        }
+        Self::refuse_if_occupied(place, replaces)?;
         Ok(Self { file: WholeFile::create(place, mode, replaces)?, len: 0 })
     }
 }

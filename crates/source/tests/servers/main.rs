@@ -5,6 +5,8 @@
 mod postgres_server;
 
 #[cfg(test)]
+mod choice;
+#[cfg(test)]
 mod dump;
 #[cfg(test)]
 mod etcd;

@@ -31,6 +31,9 @@ pub(super) async fn run(restoring: &Restoring<'_>, data: &Path) -> Result<Outcom
     plan.tablespaces = tablespaces.clone();
     add_steps(restoring, &mut plan, data);
     directory::refuse_if_occupied(data, top_names(&files)).await?;
+    for tablespace in &tablespaces {
+        directory::refuse_if_tablespace_occupied(data, &tablespace.oid, Path::new(&tablespace.to)).await?;
+    }
     if restoring.args.is_dry_run() {
         return plan.tell(restoring.ctx);
     }

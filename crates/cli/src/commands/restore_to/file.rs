@@ -3,12 +3,15 @@
 //! Invariant: a file gets its name only when it is whole, and what has the name already stays unless it is to be replaced.
 //! Never here: what the bytes mean; their sinks know.
 
-use std::path::{Path, PathBuf};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 
 use engine::CatRequest;
 use futures::TryStreamExt as _;
+use rustix::process::geteuid;
 use source::etcd::{RestorePlan, RestoreTool, SnapshotRestore};
-use source::file_sink::{FileSink, WholeFile};
+use source::file_sink::{FileSink, WholeFile, refuse_if_there};
 use source::redis::RdbRestore;
 use source::sqlite::SqliteRestore;
 use source::{SourceError, blocking};
@@ -50,6 +53,8 @@ pub(super) async fn to_redis(restoring: &Restoring<'_>, folder: &Path) -> Result
         format!("{server}-server --dir {shown}"),
     );
     let place = folder.to_owned();
+    may(move || RdbRestore::refuse_if_occupied(&place)).await?;
+    let place = folder.to_owned();
     pour(restoring, file, move |_| RdbRestore::create(&place)).await?;
     plan.tell(restoring.ctx)
 }
@@ -61,6 +66,8 @@ pub(super) async fn to_etcd(restoring: &Restoring<'_>, folder: &Path) -> Result<
     let place = folder.join("snapshot.db");
     let (sink_place, replaces) = (place.clone(), restoring.wanted.replace);
     add_members(restoring, &mut plan, &place, &folder.join("data")).await?;
+    let checked = place.clone();
+    may(move || refuse_if_there(&checked, replaces)).await?;
     pour(restoring, file, move |_| SnapshotRestore::create(&sink_place, replaces)).await?;
     plan.tell(restoring.ctx)
 }
@@ -101,24 +108,39 @@ async fn add_members(
 /// A file under the name that is asked for.
 pub(super) async fn to_file(restoring: &Restoring<'_>, place: &Path) -> Result<Outcome, CommandError> {
     let file = only_file(restoring).await?;
-    let plan = planned(restoring, place, &file);
-    let (place, replaces) = (place.to_owned(), restoring.wanted.replace);
-    match restoring.kind() {
-        "sqlite" => pour(restoring, file, move |file| SqliteRestore::create(&place, file.mode, replaces)).await?,
-        _ => pour(restoring, file, move |file| WholeFile::create(&place, file.mode, replaces)).await?,
+    let mut plan = planned(restoring, place, &file);
+    add_owner(&mut plan, place, &file);
+    let (is_sqlite, replaces) = (restoring.kind() == "sqlite", restoring.wanted.replace);
+    let checked = place.to_owned();
+    may(move || match is_sqlite {
+        true => SqliteRestore::refuse_if_occupied(&checked, replaces),
+        false => refuse_if_there(&checked, replaces),
+    })
+    .await?;
+    let place = place.to_owned();
+    match is_sqlite {
+        true => pour(restoring, file, move |file| SqliteRestore::create(&place, file.mode, replaces)).await?,
+        false => pour(restoring, file, move |file| WholeFile::create(&place, file.mode, replaces)).await?,
     }
-    let mut plan = plan;
-    if restoring.kind() == "sqlite" && !plan.is_dry_run {
+    if is_sqlite && !plan.is_dry_run {
         plan.note("it passes its integrity check");
     }
     plan.tell(restoring.ctx)
+}
+
+/// The file belongs to who restores, and whoever had it must be able to open it.
+fn add_owner(plan: &mut Plan, place: &Path, file: &FilePlan) {
+    if geteuid().is_root() && file.uid != 0 {
+        let owner = format!("{}:{}", file.uid, file.gid);
+        plan.step("give it to whom it belonged", format!("chown {owner} {}", typed(place)));
+    }
 }
 
 /// A file under its own name in a folder.
 pub(super) async fn into_folder(restoring: &Restoring<'_>, folder: &Path) -> Result<Outcome, CommandError> {
     let file = only_file(restoring).await?;
     let name = file.path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
-    to_file(restoring, &folder.join(PathBuf::from(String::from_utf8_lossy(name).into_owned()))).await
+    to_file(restoring, &folder.join(OsStr::from_bytes(name))).await
 }
 
 /// The only file of the component, or the one that is named.
@@ -134,6 +156,11 @@ fn planned(restoring: &Restoring<'_>, place: &Path, file: &FilePlan) -> Plan {
     restoring.plan(Some(&place.display().to_string())).with_files(std::slice::from_ref(file))
 }
 
+/// Asks whether something may be written to its place, before anything is.
+async fn may(check: impl FnOnce() -> Result<(), SourceError> + Send + 'static) -> Result<(), CommandError> {
+    Ok(blocking::run(check).await.map_err(SourceError::from)??)
+}
+
 /// Writes the file through a sink; does nothing in a dry run.
 async fn pour<S: FileSink>(
     restoring: &Restoring<'_>,
@@ -144,9 +171,11 @@ async fn pour<S: FileSink>(
         return Ok(());
     }
     let path = file.path.clone();
+    let (progress, _watch) = restoring.watched(file.content_len);
     let mut sink = blocking::run(move || open(&file)).await.map_err(SourceError::from)??;
     let mut content = restoring.repository.cat(restoring.snapshot, CatRequest { path }).await?;
     while let Some(bytes) = content.try_next().await? {
+        progress.add_len(bytes.len() as u64);
         let written = blocking::run(move || sink.write(&bytes).map(|()| sink));
         sink = written.await.map_err(SourceError::from)??;
     }

@@ -6,7 +6,7 @@
 //! redis               a folder            dump.rdb, and the same as the base of an append-only file
 //! etcd                a folder            snapshot.db, and the command that makes a member of it
 //! sqlite, command     a file or folder    a file, in the folder under its own name
-//! others, dumps       a folder            its files
+//! others, dumps       a folder            its files, and how they are used
 //! anything            -                   the only file of the component, on stdout
 //! ```
 //!
@@ -22,9 +22,10 @@ mod server;
 mod tree;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Args;
-use engine::{Repository, SnapshotInfo};
+use engine::{Progress, Repository, SnapshotInfo};
 use futures::TryStreamExt as _;
 use pack::manifest::EntryKind;
 use source::dump;
@@ -33,6 +34,7 @@ use crate::commands::restore::RestoreArgs;
 use crate::context::Context;
 use crate::error::{CommandError, Outcome};
 use crate::human::escaped;
+use crate::watch::Watch;
 use plan::{FilePlan, Plan};
 
 /// What is asked of a component.
@@ -139,7 +141,7 @@ pub(crate) async fn run(
         "redis" => file::to_redis(&restoring, &path).await,
         "etcd" => file::to_etcd(&restoring, &path).await,
         "sqlite" | "command" | "stdin" if !is_folder => file::to_file(&restoring, &path).await,
-        "sqlite" => file::into_folder(&restoring, &path).await,
+        "sqlite" | "command" | "stdin" => file::into_folder(&restoring, &path).await,
         _ => tree::run(&restoring, &path).await,
     }
 }
@@ -158,12 +160,16 @@ impl Restoring<'_> {
         let (wanted, kind) = (self.wanted, self.kind());
         let (is_dump, is_whole) = (kind == "postgres", kind == "postgres-physical");
         let is_server = wanted.to.as_deref().is_some_and(|place| place.contains("://"));
+        let is_tree = ["files", "kubernetes", "redis-aof"].contains(&kind);
         let options = [
             ("--database", !wanted.database.is_empty(), is_dump),
             ("--table", !wanted.table.is_empty(), is_dump && is_server),
             ("--schema", !wanted.schema.is_empty(), is_dump && is_server),
             ("--no-privileges", wanted.no_privileges, is_dump && is_server),
             ("--tablespace", !wanted.tablespace.is_empty(), is_whole),
+            ("--include or --exclude", self.args.selects(), is_tree),
+            ("--delete", self.args.deletes(), kind == "files"),
+            ("--verify", self.args.verifies(), is_tree || is_whole),
             ("--replace", wanted.replace, !is_whole && kind != "redis" && !wanted.list),
         ];
         match options.into_iter().find(|(_, is_given, applies)| *is_given && !applies) {
@@ -188,8 +194,10 @@ impl Restoring<'_> {
         let mut entries = self.repository.entries(self.snapshot, path).await?;
         let mut files = Vec::new();
         while let Some(listed) = entries.try_next().await? {
-            if let EntryKind::File { len } = listed.entry.kind {
-                files.push(FilePlan { path: listed.entry.path, content_len: len, mode: listed.entry.mode });
+            let entry = listed.entry;
+            if let EntryKind::File { len } = entry.kind {
+                let (mode, uid, gid) = (entry.mode, entry.uid, entry.gid);
+                files.push(FilePlan { path: entry.path, content_len: len, mode, uid, gid });
             }
         }
         Ok(files)
@@ -204,6 +212,14 @@ impl Restoring<'_> {
         }
         let is_wanted = |file: &FilePlan| wanted.is_empty() || wanted.iter().any(|name| is_of(file, name));
         Ok(files.into_iter().filter(is_wanted).collect())
+    }
+
+    /// Shows on the terminal how much of `len` bytes was read, as long as the second of both lives.
+    fn watched(&self, len: u64) -> (Arc<Progress>, Watch) {
+        let progress = Arc::new(Progress::new());
+        progress.set_totals(0, len);
+        let watch = Watch::start(&self.ctx.ui, &progress, "entries");
+        (progress, watch)
     }
 
     /// The plan as far as every kind has it.

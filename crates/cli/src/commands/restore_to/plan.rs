@@ -51,6 +51,10 @@ pub(super) struct FilePlan {
     pub(super) content_len: u64,
     #[serde(skip)]
     pub(super) mode: u32,
+    #[serde(skip)]
+    pub(super) uid: u32,
+    #[serde(skip)]
+    pub(super) gid: u32,
 }
 
 /// A dump that goes into a database.

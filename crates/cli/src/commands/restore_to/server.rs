@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use std::pin::Pin;
 
 use bytes::Bytes;
-use engine::CatRequest;
+use engine::{CatRequest, Progress};
 use futures::{StreamExt as _, TryStreamExt as _};
 use source::dump::{self, Choice, Contents, Present, Programs, RestoreOptions, Wanted};
 
@@ -42,6 +42,9 @@ struct Target<'r> {
 pub(super) async fn run(restoring: &Restoring<'_>, url: &str) -> Result<Outcome, CommandError> {
     let files = restoring.dumps(restoring.files().await?)?;
     let dumps: Vec<FilePlan> = files.iter().filter(|file| file.path.ends_with(b".dump")).cloned().collect();
+    if files.iter().any(|file| file.path.ends_with(b"/toc.dat")) {
+        return Err(CommandError::DumpFolders);
+    }
     let target = Target::reach(restoring, url, &files).await?;
     if dumps.is_empty() || (target.database.is_some() && dumps.len() != 1) {
         return Err(CommandError::SeveralDumps { count: dumps.len(), known: paths_of(&dumps) });
@@ -59,9 +62,11 @@ pub(super) async fn run(restoring: &Restoring<'_>, url: &str) -> Result<Outcome,
     if target.brings_roles {
         target.restore_globals().await?;
     }
+    let (progress, watch) = restoring.watched(dumps.iter().map(|file| file.content_len).sum());
     for database in &plan.databases {
-        target.restore(database).await?;
+        target.restore(database, &progress).await?;
     }
+    drop(watch);
     plan.tell(restoring.ctx)
 }
 
@@ -184,7 +189,7 @@ impl<'r> Target<'r> {
         Ok(restore.finish().await?)
     }
 
-    async fn restore(&self, plan: &DatabasePlan) -> Result<(), CommandError> {
+    async fn restore(&self, plan: &DatabasePlan, progress: &Progress) -> Result<(), CommandError> {
         let opened = archive::open(self.restoring, &plan.file).await?;
         if let Some(contents) = opened.contents.as_ref().filter(|_| self.brings_roles) {
             // What globals.sql brought is there by now.
@@ -204,6 +209,7 @@ impl<'r> Target<'r> {
         let mut restore = dump::restore_archive(&self.server, &self.programs, &options)?;
         let mut rest = futures::stream::iter(opened.head.into_iter().map(Ok)).chain(opened.rest);
         while let Some(bytes) = rest.try_next().await? {
+            progress.add_len(bytes.len() as u64);
             if !restore.write(&bytes).await? {
                 break; // it says why when it is asked to finish
             }

@@ -31,8 +31,13 @@ pub(super) async fn run(restoring: &Restoring<'_>, folder: &Path) -> Result<Outc
         plan = plan.with_files(&files);
         add_dumps(&mut plan, folder, &paths);
     }
-    if restoring.kind() == "kubernetes" {
-        add_objects(&mut plan, folder);
+    match restoring.kind() {
+        "kubernetes" => add_objects(&mut plan, folder),
+        "redis-aof" => add_server(&mut plan, folder),
+        _ => {}
+    }
+    if ["kubernetes", "redis-aof"].contains(&restoring.kind()) && !restoring.wanted.replace {
+        refuse_if_filled(folder)?;
     }
     let report = restore::carry_out(request, restoring.ctx, restoring.repository, restoring.snapshot).await?;
     tell_problems(&report.problems, report.problem_count, &restoring.ctx.ui);
@@ -59,6 +64,23 @@ fn refuse_if_there(folder: &Path, paths: &[PathBuf]) -> Result<(), CommandError>
     }
 }
 
+/// What lies there besides would be applied, or loaded, with the rest.
+fn refuse_if_filled(folder: &Path) -> Result<(), CommandError> {
+    match std::fs::read_dir(folder).ok().and_then(|mut entries| entries.next()) {
+        Some(_) => {
+            let found = "folder that is not empty";
+            Err(source::SourceError::Occupied { path: folder.to_owned(), found }.into())
+        }
+        None => Ok(()),
+    }
+}
+
+fn add_server(plan: &mut Plan, folder: &Path) {
+    let shown = typed(folder);
+    plan.step("give it to who runs the server", format!("chown -R redis: {shown}"));
+    plan.step("start a server on it", format!("redis-server --dir {shown} --appendonly yes"));
+}
+
 fn add_dumps(plan: &mut Plan, folder: &Path, paths: &[PathBuf]) {
     for path in paths {
         let file = typed(&folder.join(path));
@@ -68,6 +90,11 @@ fn add_dumps(plan: &mut Plan, folder: &Path, paths: &[PathBuf]) {
                 "restore a dump into an empty database",
                 format!("pg_restore --exit-on-error --dbname=NAME {file}"),
             ),
+            _ if path.file_name().is_some_and(|name| name == "toc.dat") => {
+                let folder = typed(folder.join(path).parent().unwrap_or(folder));
+                let command = format!("pg_restore --exit-on-error --jobs=4 --dbname=NAME {folder}");
+                plan.step("restore a dump into an empty database", command);
+            }
             _ => {}
         }
     }
