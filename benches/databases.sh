@@ -18,10 +18,12 @@
 #   valkey  the same of Valkey with a `hash-seed`, which lets it keep the order of its keys when it starts again
 #   etcd    snapshot of 100,000 keys: first; idle; 5 % rewritten
 #
-# Among the tools, `own` is backstay reading the server by itself, and `incremental` the same while Postgres sends only what changed;
-# `wire` is what then came over the wire. `source` is no set, but the speed of reading: pg_basebackup to nowhere, a dry run, a
-# first backup, in turns. What is stored is the sum of the sizes of a repository's files. Lines are kept in DIR/databases.tsv; a
-# table is printed at the end. Seconds are worth reading only when the machine does nothing else.
+# Among the tools, `own` is backstay reading the server by itself (Redis lets a replica wait five seconds first), and `incremental`
+# the same while Postgres sends only what changed; `wire` is what then came over the wire, one segment of WAL of 16 MiB with it.
+# `source` is no set, but the speed of reading: pg_basebackup to nowhere, backstay's source to nowhere (BIN_READ_POSTGRES, made by
+# cargo build --release -p backstay-benches; left out if it is not there), a dry run, and a first backup, in turns. What is stored
+# is the sum of the sizes of a repository's files. Lines are kept in DIR/databases.tsv; a table is printed at the end. Seconds are
+# worth reading only when the machine does nothing else.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -34,6 +36,7 @@ for needed in "$bench/env.sh" "$root$programs/postgres"; do
 done
 # shellcheck source=/dev/null
 . "$bench/env.sh"
+reader=${BIN_READ_POSTGRES:-${CARGO_TARGET_DIR:-$HOME/.cache/backstay/target}/release/read-postgres}
 sets=("$@")
 [ ${#sets[@]} -gt 0 ] || sets=(postgres redis valkey etcd source)
 
@@ -86,9 +89,10 @@ repository() {
     esac >"$work/log" 2>&1
 }
 
-# feed SET DAY FILE: the same bytes to every tool.
+# feed SET DAY FILE: the same bytes to every tool; `given` is how many.
 feed() {
     local set=$1 day=$2 tool at
+    note "$set" given "$day" "$(stat -c %s "$3")" -
     for tool in backstay restic rustic borg; do
         at=$work/repository/$set-$tool
         repository $tool "$at"
@@ -179,7 +183,7 @@ checkpoint;
 END
 }
 
-base_backup() { as_postgres "$programs/pg_basebackup" -h "$inside/server" -p "$port" -U owner -D - -Ft -X none -c fast 2>/dev/null; }
+base_backup() { as_postgres "$programs/pg_basebackup" -h "$inside/server" -p "$port" -U owner -D - -Ft -X "$1" -c fast 2>/dev/null; }
 dump() { as_postgres "$programs/pg_dump" -h "$inside/server" -p "$port" -U owner -Fc -Z0 bench; }
 
 # pgbackrest DAY KIND: with its own way of keeping blocks, encrypted, zstd 3.
@@ -206,7 +210,7 @@ base_day() {
     until_it test -s "$work/wire"
     note base wire "$1" "$(awk '{ sum += $1 } END { printf "%d", sum }' "$work/wire")" -
     pgbackrest "$1" "$2"
-    base_backup >"$work/tar"
+    base_backup none >"$work/tar"
     feed base "$1" "$work/tar"
     rm "$work/tar"
 }
@@ -303,12 +307,14 @@ endpoints = [\"http://127.0.0.1:$port\"]"
 set_source() {
     start_postgres
     local round
+    # With the WAL that its start needs, as backstay asks for it.
     repository backstay "$work/repository/source-dry"
-    mkdir "$work/repository/source-nowhere"
+    mkdir "$work/repository/source-nowhere" "$work/repository/source-reader"
     export -f base_backup as_postgres
     export root programs inside port
-    for round in 1 2 3; do
-        step source nowhere "$round" bash -c 'base_backup >/dev/null'
+    for round in 1 2 3 4 5; do
+        step source nowhere "$round" bash -c 'base_backup fetch >/dev/null'
+        [ ! -x "$reader" ] || step source reader "$round" "$reader" "$port"
         step source dry "$round" "$BIN_BACKSTAY" -q --config "$work/backstay.toml" -r "$work/repository/source-dry" run --dry-run own
         rm -rf "$work/repository/source-own"
         own source "$round"

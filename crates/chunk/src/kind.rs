@@ -23,7 +23,7 @@ pub struct UnknownCutter {
 }
 
 impl CutterKind {
-    /// For content of unknown kind: text dumps and ordinary files.
+    /// For content of unknown kind: ordinary files, text of no known program.
     pub const DEFAULT: Self = Self::Cdc(64 << 10);
 }
 
