@@ -20,6 +20,8 @@ pub mod etcd;
 pub mod events;
 mod fds;
 pub mod files;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 pub mod kubernetes;
 mod observe;
 mod owners;

@@ -14,6 +14,8 @@
 
 mod connection;
 mod crc;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod rdb;
 mod read;
 mod restore;
