@@ -27,3 +27,4 @@ mod target;
 mod tidy;
 mod unread;
 mod vanished;
+mod watch;

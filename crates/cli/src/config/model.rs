@@ -79,6 +79,8 @@ pub(crate) enum SourceConfig {
     PostgresPhysical(PostgresPhysicalConfig),
     /// Redis or Valkey, as an RDB file over the replication protocol.
     Redis(RedisConfig),
+    /// Redis or Valkey, as the append-only file in the server's folder.
+    RedisAof(RedisAofConfig),
     /// etcd, as a snapshot of one member.
     Etcd(EtcdConfig),
     /// A SQLite database, by its online backup.
@@ -92,8 +94,8 @@ pub(crate) enum SourceConfig {
 }
 
 /// The kinds of sources, as they are written.
-pub(crate) const KINDS: [&str; 8] =
-    ["postgres", "postgres-physical", "redis", "etcd", "sqlite", "kubernetes", "command", "files"];
+pub(crate) const KINDS: [&str; 9] =
+    ["postgres", "postgres-physical", "redis", "redis-aof", "etcd", "sqlite", "kubernetes", "command", "files"];
 
 /// Postgres, as dumps.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -163,6 +165,17 @@ pub(crate) struct RedisConfig {
     pub(crate) password_command: Option<String>,
     /// Trust the certificates in this PEM file.
     pub(crate) ca_certificate: Option<PathBuf>,
+    /// How much smaller than before it may be, and what is done when it is even smaller.
+    #[serde(default)]
+    pub(crate) shrink: Shrink,
+}
+
+/// An append-only file of Redis (7 and later) or Valkey.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RedisAofConfig {
+    /// The folder that holds the manifest: the server's appenddirname in its dir.
+    pub(crate) path: PathBuf,
     /// How much smaller than before it may be, and what is done when it is even smaller.
     #[serde(default)]
     pub(crate) shrink: Shrink,

@@ -23,8 +23,8 @@ use store::Location;
 pub(crate) use hooks::run_hook;
 
 use crate::config::{
-    CommandConfig, EtcdConfig, FilesConfig, KubernetesConfig, PostgresConfig, PostgresPhysicalConfig, RedisConfig,
-    Shrink, ShrinkThen, SourceConfig, SqliteConfig,
+    CommandConfig, EtcdConfig, FilesConfig, KubernetesConfig, PostgresConfig, PostgresPhysicalConfig, RedisAofConfig,
+    RedisConfig, Shrink, ShrinkThen, SourceConfig, SqliteConfig,
 };
 use crate::context::Context;
 use crate::error::CommandError;
@@ -48,6 +48,7 @@ pub(crate) async fn component(
         SourceConfig::Postgres(config) => (postgres_dump(config).await?, Some(config.shrink)),
         SourceConfig::PostgresPhysical(config) => (base_backup(config).await?, Some(config.shrink)),
         SourceConfig::Redis(config) => (redis_dump(config).await?, Some(config.shrink)),
+        SourceConfig::RedisAof(config) => (append_only(config), Some(config.shrink)),
         SourceConfig::Etcd(config) => (etcd_snapshot(config).await?, Some(config.shrink)),
         SourceConfig::Sqlite(config) => (sqlite_backup(config), Some(config.shrink)),
         SourceConfig::Kubernetes(config) => (manifests(config), Some(config.shrink)),
@@ -161,6 +162,11 @@ async fn etcd_snapshot(config: &EtcdConfig) -> Result<Input, CommandError> {
     Ok(events("etcd", move || etcd::snapshot(request.clone())))
 }
 
+fn append_only(config: &RedisAofConfig) -> Input {
+    let folder = config.path.clone();
+    events("redis-aof", move || redis::append_only(folder.clone()))
+}
+
 fn sqlite_backup(config: &SqliteConfig) -> Input {
     let busy_for = config.lock_timeout.map_or(SQLITE_LOCK_TIMEOUT, |span| span.0);
     let request = sqlite::SqliteBackup { path: config.path.clone(), scratch: None, busy_for };
@@ -192,11 +198,16 @@ fn command(name: &str, config: &CommandConfig) -> Input {
 }
 
 fn files(config: &FilesConfig, ctx: &Context) -> Result<Input, CommandError> {
+    Ok(Input::Files { roots: config.paths.clone(), options: files_options(config, ctx)? })
+}
+
+/// What a source of files leaves out.
+pub(crate) fn files_options(config: &FilesConfig, ctx: &Context) -> Result<FilesOptions, CommandError> {
     let mut forbidden = vec![ctx.cache_folder()?];
     if let Location::Directory(folder) = ctx.location()? {
         forbidden.push(folder);
     }
-    let options = FilesOptions {
+    Ok(FilesOptions {
         cwd: std::env::current_dir().map_err(|source| CommandError::CurrentDirectory { source })?,
         exclude: config.exclude.clone(),
         exclude_files: config.exclude_files.clone(),
@@ -206,8 +217,7 @@ fn files(config: &FilesConfig, ctx: &Context) -> Result<Input, CommandError> {
         one_file_system: config.one_file_system,
         exclude_larger_than: config.exclude_larger_than.map(|size| size.0),
         forbidden,
-    };
-    Ok(Input::Files { roots: config.paths.clone(), options })
+    })
 }
 
 fn events(kind: &'static str, open: impl Fn() -> source::events::Events + Send + Sync + 'static) -> Input {

@@ -3,6 +3,7 @@
 //! ```text
 //! each host: AUTH, INFO → the best: a replica that is in step, else a primary
 //! REPLCONF capa eof, PSYNC ? -1 → FULLRESYNC → \n … → $len or $EOF:mark → RDB → dump.rdb, and we leave
+//! append-only file: its folder, read as it lies there
 //! restore: RDB → dump.rdb, and the same bytes as the base of an append-only file
 //! ```
 //!
@@ -12,6 +13,7 @@
 //! checksum, that is said.
 //! Never here: what the keys hold.
 
+mod aof;
 mod connection;
 mod crc;
 #[cfg(fuzzing)]
@@ -20,6 +22,7 @@ mod rdb;
 mod read;
 mod restore;
 
+pub use aof::append_only;
 pub use crc::Crc64;
 pub use rdb::{Checksum, RdbEnd};
 pub use read::{RedisDump, dump};

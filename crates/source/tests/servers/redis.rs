@@ -13,6 +13,8 @@ use tempfile::TempDir;
 
 use crate::running::{Running, failed, free_port, newer_root, printed, read, read_with, until};
 
+mod aof;
+
 struct Redis {
     folder: TempDir,
     port: u16,

@@ -83,6 +83,7 @@ fn missing_files(config: &Config) -> Vec<String> {
     for (name, source) in &config.sources {
         let paths = match source {
             SourceConfig::Files(files) => files.paths.as_slice(),
+            SourceConfig::RedisAof(redis) => std::slice::from_ref(&redis.path),
             SourceConfig::Sqlite(sqlite) => std::slice::from_ref(&sqlite.path),
             _ => &[],
         };
