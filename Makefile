@@ -38,7 +38,7 @@ fmt: ## Format the code
 tests: ## The tests alone, without the gates
 	@scripts/test.sh tests
 
-fuzz: ## Fuzz every decoder for FUZZ_SECONDS (60) each
+fuzz: ## Fuzz every decoder, each for 60 s or 40 s, or for FUZZ_SECONDS
 	@scripts/fuzz.sh
 
 bench: build ## Compare with other tools; see benches/compare.sh

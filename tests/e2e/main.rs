@@ -32,3 +32,4 @@ mod target;
 mod tidy;
 mod unread;
 mod vanished;
+mod watch;

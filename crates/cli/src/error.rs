@@ -81,6 +81,8 @@ pub(crate) enum CommandError {
     Runtime { source: io::Error },
     #[error("there is no job {name}")]
     JobUnknown { name: String, known: String },
+    #[error("there is nothing to watch: {what}")]
+    NothingToWatch { what: String },
     #[error("job {name} took longer than {limit:?} and was stopped; nothing was committed")]
     JobTimeout { name: String, limit: std::time::Duration },
     #[error("{what} {why}")]

@@ -74,6 +74,7 @@ fn of_own(error: &CommandError) -> Option<String> {
         CommandError::CachePlace => "name a folder with --cache-dir or BACKSTAY_CACHE_DIR",
         CommandError::RestoreInterrupted => "run the same command again to go on where it stopped",
         CommandError::JobUnknown { known, .. } => return Some(format!("the configuration has: {known}")),
+        CommandError::NothingToWatch { .. } => "only files tell of changes: give other jobs a schedule",
         CommandError::JobTimeout { .. } => "run it again: what was uploaded is reused; or give it more time",
         CommandError::SourceSetting { .. } => "correct the configuration, and check it with: backstay config check",
         CommandError::ComponentUnknown { known, .. } => return Some(format!("it has: {known}")),
@@ -237,6 +238,10 @@ fn of_source(error: &SourceError) -> Option<String> {
         SourceError::RootUnreadable { .. } | SourceError::Unreadable { .. } => {
             "run as a user who may read it, such as root"
         }
+        SourceError::Unwatchable { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
+            "allow more: sysctl fs.inotify.max_user_watches=1048576 (one for each folder), or run the job on a schedule"
+        }
+        SourceError::Unwatchable { .. } => "run the job on a schedule instead: backstay config timers",
         SourceError::RootAmbiguous { .. } => "write the path without '..'",
         SourceError::RootForbidden { .. } => "back up something else: the repository and the cache are never backed up",
         SourceError::Pattern { .. } => "patterns are written as in .gitignore",

@@ -97,6 +97,14 @@ pub enum SourceError {
         /// What is wrong with it.
         fault: &'static str,
     },
+    /// The kernel does not tell of changes there.
+    #[error("changes below {} cannot be watched", shown(.path))]
+    Unwatchable {
+        /// The directory; or the first root, where the kernel ran out of watches.
+        path: PathBuf,
+        /// What the system said; [`io::ErrorKind::StorageFull`] where it has no more watches to give.
+        source: io::Error,
+    },
     /// A file's content cannot be read.
     #[error("{} cannot be read", shown(.path))]
     Unreadable {
@@ -277,6 +285,7 @@ impl SourceError {
                 _ => ErrorKind::Invalid,
             },
             Self::RootUnreadable { source, .. }
+            | Self::Unwatchable { source, .. }
             | Self::PatternFile { source, .. }
             | Self::Unreadable { source, .. }
             | Self::Pipe { source, .. }

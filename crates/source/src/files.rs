@@ -14,6 +14,7 @@
 //! Invariant: entries come in the manifest's order, each path once.
 //! Never here: whether a file changed since the last snapshot; that is the engine's to decide.
 
+mod changes;
 mod content;
 mod dir;
 mod listing;
@@ -25,6 +26,7 @@ mod walk;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+pub use changes::{Changes, Seeing};
 pub use content::{ContentReader, FileState, Piece};
 pub(crate) use listing::{LISTING_READ_LEN, Listing};
 pub use preflight::preflight;

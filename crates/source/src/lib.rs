@@ -21,6 +21,8 @@ pub mod events;
 mod fds;
 pub mod file_sink;
 pub mod files;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 pub mod kubernetes;
 mod observe;
 mod owners;

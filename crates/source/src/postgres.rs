@@ -19,6 +19,8 @@ mod connection;
 mod copy;
 mod emit;
 mod failure;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod incremental;
 mod login;
 mod lsn;

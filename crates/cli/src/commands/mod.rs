@@ -23,6 +23,7 @@ mod selection;
 mod snapshot_document;
 mod snapshots;
 mod stats;
+mod watch;
 
 use clap::Subcommand;
 
@@ -35,6 +36,7 @@ pub(crate) enum Command {
     Init(init::InitArgs),
     Backup(Box<backup::BackupArgs>),
     Run(run::RunArgs),
+    Watch(watch::WatchArgs),
     Snapshots(snapshots::SnapshotsArgs),
     Report(report::ReportArgs),
     Ls(ls::LsArgs),
@@ -62,6 +64,7 @@ impl Command {
             Self::Init(args) => init::run(args, ctx).await,
             Self::Backup(args) => backup::run(args, ctx).await,
             Self::Run(args) => run::run(args, ctx).await,
+            Self::Watch(args) => watch::run(args, ctx).await,
             Self::Snapshots(args) => ctx.unless_interrupted(snapshots::run(args, ctx)).await,
             Self::Report(args) => ctx.unless_interrupted(report::run(args, ctx)).await,
             Self::Ls(args) => ctx.unless_interrupted(ls::run(args, ctx)).await,

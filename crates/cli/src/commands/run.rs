@@ -54,6 +54,13 @@ pub(crate) struct RunArgs {
     host: Option<String>,
 }
 
+impl RunArgs {
+    /// For a job that something else than its name on the command line starts.
+    pub(super) fn of_host(host: Option<String>) -> Self {
+        Self { jobs: Vec::new(), dry_run: false, host }
+    }
+}
+
 #[derive(Debug, Serialize)]
 struct Document {
     job: String,
@@ -112,7 +119,13 @@ pub(crate) async fn run(args: &RunArgs, ctx: &Context) -> Result<Outcome, Comman
     }
 }
 
-async fn run_job(name: &str, job: &JobConfig, args: &RunArgs, ctx: &Context) -> Result<Outcome, CommandError> {
+/// Runs one job, and tells what came of it.
+pub(super) async fn run_job(
+    name: &str,
+    job: &JobConfig,
+    args: &RunArgs,
+    ctx: &Context,
+) -> Result<Outcome, CommandError> {
     if let Some(before) = job.hooks.before.as_ref().filter(|_| !args.dry_run) {
         ctx.unless_interrupted(jobs::run_hook("before", before, name, None)).await?;
     }

@@ -117,6 +117,7 @@ fn source(mut table: Table<'_>, what: &str, mistakes: &mut Mistakes) -> Option<S
         "postgres-physical" => typed(table, what, mistakes).map(SourceConfig::PostgresPhysical),
         "redis" => typed(table, what, mistakes).map(SourceConfig::Redis),
         "etcd" => typed(table, what, mistakes).map(SourceConfig::Etcd),
+        "redis-aof" => typed(table, what, mistakes).map(SourceConfig::RedisAof),
         "sqlite" => typed(table, what, mistakes).map(SourceConfig::Sqlite),
         "kubernetes" => typed(table, what, mistakes).map(SourceConfig::Kubernetes),
         "command" => typed(table, what, mistakes).map(SourceConfig::Command),

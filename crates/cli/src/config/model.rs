@@ -80,6 +80,8 @@ pub(crate) enum SourceConfig {
     PostgresPhysical(PostgresPhysicalConfig),
     /// Redis or Valkey, as an RDB file over the replication protocol.
     Redis(RedisConfig),
+    /// Redis or Valkey, as the append-only file in the server's folder.
+    RedisAof(RedisAofConfig),
     /// etcd, as a snapshot of one member.
     Etcd(EtcdConfig),
     /// A SQLite database, by its online backup.
@@ -99,6 +101,7 @@ impl SourceConfig {
             Self::Postgres(_) => "postgres",
             Self::PostgresPhysical(_) => "postgres-physical",
             Self::Redis(_) => "redis",
+            Self::RedisAof(_) => "redis-aof",
             Self::Etcd(_) => "etcd",
             Self::Sqlite(_) => "sqlite",
             Self::Kubernetes(_) => "kubernetes",
@@ -109,8 +112,8 @@ impl SourceConfig {
 }
 
 /// The kinds of sources, as they are written.
-pub(crate) const KINDS: [&str; 8] =
-    ["postgres", "postgres-physical", "redis", "etcd", "sqlite", "kubernetes", "command", "files"];
+pub(crate) const KINDS: [&str; 9] =
+    ["postgres", "postgres-physical", "redis", "redis-aof", "etcd", "sqlite", "kubernetes", "command", "files"];
 
 /// Postgres, as dumps.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -180,6 +183,17 @@ pub(crate) struct RedisConfig {
     pub(crate) password_command: Option<String>,
     /// Trust the certificates in this PEM file.
     pub(crate) ca_certificate: Option<PathBuf>,
+    /// How much smaller than before it may be, and what is done when it is even smaller.
+    #[serde(default)]
+    pub(crate) shrink: Shrink,
+}
+
+/// An append-only file of Redis (7 and later) or Valkey.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RedisAofConfig {
+    /// The folder that holds the manifest: the server's appenddirname in its dir.
+    pub(crate) path: PathBuf,
     /// How much smaller than before it may be, and what is done when it is even smaller.
     #[serde(default)]
     pub(crate) shrink: Shrink,

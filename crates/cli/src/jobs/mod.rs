@@ -58,6 +58,7 @@ pub(crate) async fn request(name: &str, source: &SourceConfig, ctx: &Context) ->
         SourceConfig::Postgres(config) => postgres_dump(config).await,
         SourceConfig::PostgresPhysical(config) => base_backup(config).await,
         SourceConfig::Redis(config) => redis_dump(config).await,
+        SourceConfig::RedisAof(config) => Ok(Request::AppendOnly(config.path.clone())),
         SourceConfig::Etcd(config) => etcd_snapshot(config).await,
         SourceConfig::Sqlite(config) => Ok(sqlite_backup(config)),
         SourceConfig::Kubernetes(config) => Ok(manifests(config)),
@@ -71,6 +72,7 @@ const fn shrink(source: &SourceConfig) -> Option<Shrink> {
         SourceConfig::Postgres(config) => Some(config.shrink),
         SourceConfig::PostgresPhysical(config) => Some(config.shrink),
         SourceConfig::Redis(config) => Some(config.shrink),
+        SourceConfig::RedisAof(config) => Some(config.shrink),
         SourceConfig::Etcd(config) => Some(config.shrink),
         SourceConfig::Sqlite(config) => Some(config.shrink),
         SourceConfig::Kubernetes(config) => Some(config.shrink),
@@ -204,11 +206,16 @@ fn command(name: &str, config: &CommandConfig) -> Request {
 }
 
 fn files(config: &FilesConfig, ctx: &Context) -> Result<Request, CommandError> {
+    Ok(Request::Files { roots: config.paths.clone(), options: files_options(config, ctx)? })
+}
+
+/// What a source of files leaves out.
+pub(crate) fn files_options(config: &FilesConfig, ctx: &Context) -> Result<FilesOptions, CommandError> {
     let mut forbidden = vec![ctx.cache_folder()?];
     if let Location::Directory(folder) = ctx.location()? {
         forbidden.push(folder);
     }
-    let options = FilesOptions {
+    Ok(FilesOptions {
         cwd: std::env::current_dir().map_err(|source| CommandError::CurrentDirectory { source })?,
         exclude: config.exclude.clone(),
         exclude_files: config.exclude_files.clone(),
@@ -218,8 +225,7 @@ fn files(config: &FilesConfig, ctx: &Context) -> Result<Request, CommandError> {
         one_file_system: config.one_file_system,
         exclude_larger_than: config.exclude_larger_than.map(|size| size.0),
         forbidden,
-    };
-    Ok(Request::Files { roots: config.paths.clone(), options })
+    })
 }
 
 fn wrong(what: &str, why: &str) -> CommandError {

@@ -16,6 +16,7 @@ pub(crate) enum Request {
     Dump(dump::Dump),
     BaseBackup { server: postgres::Server, is_incremental: bool },
     Redis(redis::RedisDump),
+    AppendOnly(PathBuf),
     Etcd(etcd::EtcdSnapshot),
     Sqlite(sqlite::SqliteBackup),
     Kubernetes(kubernetes::Cluster),
@@ -38,6 +39,7 @@ impl Request {
                 Input::Events(EventSource { kind: "postgres-physical", keeps, open: Box::new(open) })
             }
             Self::Redis(request) => events("redis", move || redis::dump(request.clone())),
+            Self::AppendOnly(folder) => events("redis-aof", move || redis::append_only(folder.clone())),
             Self::Etcd(request) => events("etcd", move || etcd::snapshot(request.clone())),
             Self::Sqlite(request) => events("sqlite", move || sqlite::backup(request.clone())),
             Self::Kubernetes(cluster) => events("kubernetes", move || kubernetes::manifests(cluster.clone())),
@@ -52,6 +54,7 @@ impl Request {
             Self::Dump(request) => dump::preflight(request).await,
             Self::BaseBackup { server, is_incremental } => postgres::preflight(server, *is_incremental).await,
             Self::Redis(request) => redis::preflight(request).await,
+            Self::AppendOnly(folder) => files::preflight(std::slice::from_ref(folder), &FilesOptions::default()).await,
             Self::Etcd(request) => etcd::preflight(request).await,
             Self::Sqlite(request) => sqlite::preflight(request).await,
             Self::Kubernetes(cluster) => kubernetes::preflight(cluster).await,

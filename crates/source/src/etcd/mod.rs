@@ -10,6 +10,8 @@
 //! etcd's own programs want them.
 //! Never here: the keys.
 
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod messages;
 mod preflight;
 mod read;

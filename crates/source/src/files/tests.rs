@@ -17,6 +17,7 @@ use super::*;
 use crate::entry::{EntryKind, EntryPath};
 use crate::{ErrorKind, ProblemKind, SourceProblem};
 
+mod changes;
 mod content;
 mod excludes;
 mod order;

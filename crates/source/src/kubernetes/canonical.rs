@@ -85,6 +85,21 @@ mod tests {
     }
 
     #[test]
+    fn numbers_stay_what_they_are() {
+        for number in
+            ["1111111111111111111111112", "0.1234567890123456789", "9007199254740993", "18446744073709551615", "1e300"]
+        {
+            let text = format!("{{\"n\": {number}}}");
+            let kept = canonical(serde_json::from_str(&text).unwrap());
+            let again: Value = serde_json::from_slice(&kept).unwrap();
+            assert_eq!(canonical(again.clone()), kept, "{number}");
+            let is_integer = number.parse::<u64>().is_ok();
+            assert!(!is_integer || String::from_utf8(kept).unwrap().contains(number), "{number}");
+            assert_eq!(again["n"].as_f64(), Some(number.parse::<f64>().unwrap()), "{number}");
+        }
+    }
+
+    #[test]
     fn what_controllers_make_again_is_derived() {
         let owned =
             |controller: bool| json!({"kind": "Pod", "metadata": {"ownerReferences": [{"controller": controller}]}});

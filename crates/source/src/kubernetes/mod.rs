@@ -13,6 +13,8 @@
 //! Never here: the cluster's own etcd.
 
 mod canonical;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod items;
 mod preflight;
 mod read;

@@ -235,7 +235,7 @@ fn namespace_of(object: &Value) -> Option<&str> {
     object.get("metadata")?.get("namespace")?.as_str()
 }
 
-fn path_of(place: &str, object: &Value) -> Result<String, SourceError> {
+pub(super) fn path_of(place: &str, object: &Value) -> Result<String, SourceError> {
     let parts = || {
         let kind = object.get("kind")?.as_str()?;
         let version = object.get("apiVersion")?.as_str()?;

@@ -94,6 +94,17 @@ pub fn base_backup(server: Server, wanted: BaseBackup) -> Events {
     events(|out| async move { run(&server, &wanted, &out).await })
 }
 
+/// What a server of version `major` says that was asked for a base backup on `connection`.
+#[cfg(fuzzing)]
+pub(super) fn of_connection(connection: Connection, major: u32, previous: Option<Manifest>) -> Events {
+    events(move |out| async move {
+        let setup = Setup { major, page_len: 8192, facts: Vec::new() };
+        let wanted = BaseBackup::default();
+        let started = begin(connection, setup, previous).await?;
+        receive(started, wanted.checksums, &out).await
+    })
+}
+
 /// A server that is about to send its data.
 struct Started {
     connection: Connection,
@@ -218,7 +229,7 @@ async fn start(
 
 async fn start_one(
     mut connection: Connection,
-    mut setup: Setup,
+    setup: Setup,
     wanted: &BaseBackup,
     previous: Option<(&Bytes, Manifest)>,
 ) -> Result<Started, SourceError> {
@@ -226,6 +237,15 @@ async fn start_one(
         upload(&mut connection, bytes).await?;
     }
     connection.command(&command(wanted, setup.major, previous.is_some())).await?;
+    begin(connection, setup, previous.map(|(_, manifest)| manifest)).await
+}
+
+/// Receives where the backup starts, and what it is made of.
+async fn begin(
+    mut connection: Connection,
+    mut setup: Setup,
+    previous: Option<Manifest>,
+) -> Result<Started, SourceError> {
     let start = position(&mut connection).await?;
     let rows = connection.result().await?;
     let tablespace = |row: &Row| match &row[..] {
@@ -236,7 +256,6 @@ async fn start_one(
     let tablespaces = rows.iter().map(tablespace).collect::<Option<Vec<_>>>();
     let tablespaces = tablespaces.ok_or_else(|| connection.odd("a tablespace without a place"))?;
     setup.facts.push(("method", if previous.is_some() { "incremental" } else { "full" }.to_owned()));
-    let previous = previous.map(|(_, manifest)| manifest);
     Ok(Started { connection, setup, start, tablespaces, previous })
 }
 

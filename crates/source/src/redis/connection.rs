@@ -23,7 +23,7 @@ const CONNECT_FOR: Duration = Duration::from_secs(10);
 const READ_LEN: usize = 256 * 1024;
 
 /// A stream of bytes both ways.
-trait Bidirectional: AsyncRead + AsyncWrite + Unpin + Send {}
+pub(super) trait Bidirectional: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Bidirectional for T {}
 
 /// An open connection.
@@ -40,8 +40,12 @@ impl Connection {
         let limit = idle_for.min(CONNECT_FOR);
         let opened = timeout(limit, connect(&place, address, tls)).await;
         let late = |_| SourceError::server(&place, Fault::Unreachable, format!("no answer within {limit:?}"));
-        let stream = opened.map_err(late)??;
-        Ok(Self { place, stream, buffer: BytesMut::new(), idle_for })
+        Ok(Self::over(opened.map_err(late)??, place, idle_for))
+    }
+
+    /// A connection that is open already.
+    pub(super) fn over(stream: Box<dyn Bidirectional>, place: String, idle_for: Duration) -> Self {
+        Self { place, stream, buffer: BytesMut::new(), idle_for }
     }
 
     pub(super) fn error(&self, fault: Fault, what: impl Into<String>) -> SourceError {

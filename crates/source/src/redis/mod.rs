@@ -3,6 +3,7 @@
 //! ```text
 //! each host: AUTH, INFO → the best: a replica that is in step, else a primary
 //! REPLCONF capa eof, PSYNC ? -1 → FULLRESYNC → \n … → $len or $EOF:mark → RDB → dump.rdb, and we leave
+//! append-only file: its folder, read as it lies there
 //! restore: RDB → dump.rdb, and the same bytes as the base of an append-only file
 //! ```
 //!
@@ -12,13 +13,17 @@
 //! checksum, that is said.
 //! Never here: what the keys hold.
 
+mod aof;
 mod connection;
 mod crc;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod preflight;
 mod rdb;
 mod read;
 mod restore;
 
+pub use aof::append_only;
 pub use crc::Crc64;
 pub use preflight::preflight;
 pub use rdb::{Checksum, RdbEnd};

@@ -57,11 +57,34 @@ impl RedisDump {
 #[must_use]
 pub fn dump(request: RedisDump) -> Events {
     let events = try_stream! {
-        let (chosen, warnings) = choose(&request).await?;
-        let Candidate { mut connection, info, .. } = chosen;
+        let (Candidate { connection, info, .. }, warnings) = choose(&request).await?;
         for warning in warnings {
             yield Event::Warning(warning);
         }
+        let mut copied = copy(connection, info);
+        while let Some(event) = copied.next().await {
+            yield event?;
+        }
+    };
+    events.boxed()
+}
+
+/// All that a server says which has let us in, `INFO` first.
+#[cfg(fuzzing)]
+pub(super) fn transfer(mut connection: Connection) -> Events {
+    let events = try_stream! {
+        let info = Info::of_text(&connection.ask_bulk(&["INFO"]).await?);
+        let mut copied = copy(connection, info);
+        while let Some(event) = copied.next().await {
+            yield event?;
+        }
+    };
+    events.boxed()
+}
+
+/// Replicates from a server.
+fn copy(mut connection: Connection, info: Info) -> Events {
+    let events = try_stream! {
         connection.ask(&["REPLCONF", "capa", "eof", "capa", "psync2"]).await?;
         let answer = connection.ask(&["PSYNC", "?", "-1"]).await?;
         let (replid, offset) = resync_of(&connection, &answer)?;

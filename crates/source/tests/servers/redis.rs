@@ -14,6 +14,7 @@ use tempfile::TempDir;
 
 use crate::running::{Running, failed, free_port, newer_root, printed, read, read_with, until};
 
+mod aof;
 mod preflight;
 
 struct Redis {

@@ -1,0 +1,132 @@
+//! `watch`: the real binary, while files change below its sources.
+//!
+//! Invariant: each change is in a snapshot in the end, and nothing but a change makes one.
+
+use std::fs;
+
+use harness::binary::{Host, Run as _};
+use harness::running::Running;
+use rustix::process::Signal;
+
+/// A host whose job `documents` has `paths`; the names of its snapshots' files say what was seen.
+fn host(paths: &str) -> Host {
+    let host = Host::with_repository();
+    configure(&host, paths);
+    host
+}
+
+fn configure(host: &Host, paths: &str) {
+    let config = format!(
+        "[repositories.main]\nurl = \"{}\"\npassword_file = \"{}\"\n[sources.docs]\nkind = \"files\"\npaths = [{paths}]\n\
+         exclude = [\"*.log\"]\n[jobs.documents]\nsources = [\"docs\"]\n",
+        host.repository().display(),
+        host.path("password").display(),
+    );
+    host.write("backstay.toml", config);
+}
+
+fn watch(host: &Host, more: &[&str]) -> Running {
+    let mut command = host.backstay(["watch", "--quiet-for", "1s", "--config"]);
+    command.arg(host.path("backstay.toml")).args(more).env_remove("BACKSTAY_REPOSITORY");
+    Running::start(command, false)
+}
+
+fn snapshot_count(host: &Host) -> usize {
+    fs::read_dir(host.repository().join("snapshots")).map_or(0, Iterator::count)
+}
+
+/// Whether the newest snapshot has this file.
+fn has(host: &Host, path: &std::path::Path) -> bool {
+    let listed = host.backstay(["ls", "latest"]).run();
+    listed.code == Some(0) && listed.text().lines().any(|line| line.ends_with(&path.display().to_string()[1..]))
+}
+
+fn end(running: Running) {
+    running.signal(Signal::TERM);
+    let (ran, _) = running.finish();
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+}
+
+#[test]
+fn each_change_is_followed_by_one_run_and_a_signal_ends_the_watch() {
+    let host = host("\"tree\"");
+    host.write("tree/first", "1");
+    configure(&host, &format!("\"{}\"", host.path("tree").display()));
+    let mut running = watch(&host, &[]);
+    running.wait_until("the run at the start", || snapshot_count(&host) == 1);
+    // What is left out and what is only read makes no snapshot.
+    host.write("tree/noise.log", "1");
+    fs::read(host.path("tree/first")).expect("a file");
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    assert_eq!(snapshot_count(&host), 1);
+    host.write("tree/new/second", "2");
+    running.wait_until("the run after a change", || snapshot_count(&host) == 2);
+    running.wait_until("the file", || has(&host, &host.path("tree/new/second")));
+    for number in 0..20 {
+        host.write(&format!("tree/many/{number}"), "3");
+    }
+    running.wait_until("the run after many changes", || snapshot_count(&host) == 3);
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    assert_eq!(snapshot_count(&host), 3, "many changes at once are one run");
+    end(running);
+}
+
+#[test]
+fn a_folder_with_the_repository_in_it_is_run_once_and_one_that_is_replaced_is_seen() {
+    let host = host("\"tree\"");
+    let folder = host.path("").display().to_string();
+    configure(&host, &format!("\"{folder}\""));
+    let mut running = watch(&host, &[]);
+    running.wait_until("the run at the start", || snapshot_count(&host) == 1);
+    std::thread::sleep(std::time::Duration::from_secs(4));
+    assert_eq!(snapshot_count(&host), 1, "a run must not be followed by the next for what it writes itself");
+    host.write("tree/a", "1");
+    running.wait_until("a second snapshot", || snapshot_count(&host) == 2);
+    fs::rename(host.path("tree"), host.path("old")).expect("the folder can be renamed");
+    host.write("tree/b", "1");
+    running.wait_until("a third snapshot", || snapshot_count(&host) == 3);
+    host.write("tree/c", "1");
+    running.wait_until("a fourth snapshot", || snapshot_count(&host) == 4);
+    running.wait_until("the file", || has(&host, &host.path("tree/c")));
+    end(running);
+}
+
+#[test]
+fn a_run_that_fails_is_told_and_tried_again_until_it_succeeds() {
+    let host = host("\"tree\"");
+    configure(&host, &format!("\"{}\"", host.path("later/tree").display()));
+    let mut running = watch(&host, &["--within", "2s"]);
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    assert_eq!(snapshot_count(&host), 0);
+    host.write("later/tree/file", "1");
+    running.wait_until("the first snapshot", || snapshot_count(&host) == 1);
+    host.write("later/tree/sub/file", "1");
+    running.wait_until("the second snapshot", || snapshot_count(&host) == 2);
+    let (password, away) = (host.path("password"), host.path("away"));
+    fs::rename(&password, &away).expect("the password can be moved");
+    host.write("later/tree/sub/more", "1");
+    std::thread::sleep(std::time::Duration::from_secs(4));
+    fs::rename(&away, &password).expect("the password can be moved back");
+    running.wait_until("a snapshot without a further change", || snapshot_count(&host) == 3);
+    running.wait_until("the file", || has(&host, &host.path("later/tree/sub/more")));
+    running.signal(Signal::INT);
+    let (ran, _) = running.finish();
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert!(ran.stderr.contains("does not exist") && ran.stderr.contains("runs again"), "{}", ran.stderr);
+}
+
+#[test]
+fn what_cannot_be_watched_is_refused_with_a_hint() {
+    let host = host("\"tree\"");
+    host.write(
+        "backstay.toml",
+        "[repositories.main]\nurl = \"/r\"\n[sources.c]\nkind = \"command\"\ncommand = [\"true\"]\n\
+         [jobs.dump]\nsources = [\"c\"]\n",
+    );
+    let config = host.path("backstay.toml");
+    let ran = host.backstay(["watch", "dump", "--config"]).arg(&config).run();
+    assert_eq!(ran.code, Some(2));
+    assert!(ran.stderr.contains("job dump has no source of kind \"files\"") && ran.stderr.contains("schedule"));
+    let ran = host.backstay(["watch", "nightly", "--config"]).arg(&config).run();
+    assert!(ran.code == Some(2) && ran.stderr.contains("there is no job nightly"), "{}", ran.stderr);
+}
