@@ -126,16 +126,16 @@ until_it() {
     exit 1
 }
 
-sql() { as_postgres /usr/bin/psql -X -q -v ON_ERROR_STOP=1 -h "$inside/server" -p "$port" -U owner "$@" >/dev/null; }
+sql() { as_postgres /usr/bin/psql -X -q -v ON_ERROR_STOP=1 -h "$inside/server" -p "$postgres_port" -U owner "$@" >/dev/null; }
 
 # 700 MB: pgbench's 4 million rows, which compress well, and 400,000 rows of text, which do not.
 start_postgres() {
     [ ! -e "$work/server/data" ] || return 0
-    port=$(free_port)
+    postgres_port=$(free_port)
     as_postgres "$programs/initdb" -U owner -A trust -E UTF8 --locale=C --no-sync -D "$inside/server/data" >/dev/null
     cat >>"$work/server/data/postgresql.conf" <<END
 listen_addresses = '127.0.0.1'
-port = $port
+port = $postgres_port
 unix_socket_directories = '$inside/server'
 fsync = off
 autovacuum = off
@@ -145,7 +145,7 @@ summarize_wal = on
 END
     as_postgres "$programs/pg_ctl" -D "$inside/server/data" -w -l "$inside/server/log" start >/dev/null
     sql postgres -c 'create database bench'
-    as_postgres "$programs/pgbench" -h "$inside/server" -p "$port" -U owner -q -i -s 40 bench 2>/dev/null
+    as_postgres "$programs/pgbench" -h "$inside/server" -p "$postgres_port" -U owner -q -i -s 40 bench 2>/dev/null
     sql bench <<'END'
 create table notes as
     select n as id, concat_ws(' ', md5('a' || n), md5('b' || n), md5('c' || n), md5('w' || n % 5000), md5('v' || n % 700)) as note
@@ -155,14 +155,17 @@ vacuum freeze analyze;
 checkpoint;
 END
     proxy_port=$(free_port)
-    python3 "$here/databases.py" proxy "$proxy_port" "$port" "$work/wire" &
+    python3 "$here/databases.py" proxy "$proxy_port" "$postgres_port" "$work/wire" &
     started+=($!)
+}
+
+source_is_postgres() {
     cat >"$work/backstay.toml" <<END
 [repositories.any]
 url = "/any"
 [sources.own]
 kind = "postgres-physical"
-url = "postgres://owner@127.0.0.1:$port"
+url = "postgres://owner@127.0.0.1:$postgres_port"
 incremental = false
 [sources.incremental]
 kind = "postgres-physical"
@@ -183,14 +186,14 @@ checkpoint;
 END
 }
 
-base_backup() { as_postgres "$programs/pg_basebackup" -h "$inside/server" -p "$port" -U owner -D - -Ft -X "$1" -c fast 2>/dev/null; }
-dump() { as_postgres "$programs/pg_dump" -h "$inside/server" -p "$port" -U owner -Fc -Z0 bench; }
+base_backup() { as_postgres "$programs/pg_basebackup" -h "$inside/server" -p "$postgres_port" -U owner -D - -Ft -X "$1" -c fast; }
+dump() { as_postgres "$programs/pg_dump" -h "$inside/server" -p "$postgres_port" -U owner -Fc -Z0 bench; }
 
 # pgbackrest DAY KIND: with its own way of keeping blocks, encrypted, zstd 3.
 pgbackrest() {
     [ -e "$bench/pgbackrest/usr/bin/pgbackrest" ] || return 0
     local call=(chroot --userspec=postgres "$root" env "LD_LIBRARY_PATH=$inside/pgbackrest/usr/lib/x86_64-linux-gnu"
-        "$inside/pgbackrest/usr/bin/pgbackrest" --stanza=bench --no-config --pg1-path="$inside/server/data" --pg1-port="$port"
+        "$inside/pgbackrest/usr/bin/pgbackrest" --stanza=bench --no-config --pg1-path="$inside/server/data" --pg1-port="$postgres_port"
         --pg1-socket-path="$inside/server" --pg1-user=owner --pg1-database=bench --repo1-path="$inside/repository/base-pgbackrest"
         --repo1-cipher-type=aes-256-cbc --lock-path="$inside/server" --log-level-console=warn --log-level-file=off)
     if [ ! -e "$work/pgbackrest" ]; then
@@ -210,7 +213,7 @@ base_day() {
     until_it test -s "$work/wire"
     note base wire "$1" "$(awk '{ sum += $1 } END { printf "%d", sum }' "$work/wire")" -
     pgbackrest "$1" "$2"
-    base_backup none >"$work/tar"
+    base_backup none >"$work/tar" 2>"$work/log"
     feed base "$1" "$work/tar"
     rm "$work/tar"
 }
@@ -223,6 +226,7 @@ dump_day() {
 
 set_postgres() {
     start_postgres
+    source_is_postgres
     base_day first full
     dump_day first
     update 2000 0.1
@@ -306,15 +310,16 @@ endpoints = [\"http://127.0.0.1:$port\"]"
 
 set_source() {
     start_postgres
+    source_is_postgres
     local round
     # With the WAL that its start needs, as backstay asks for it.
     repository backstay "$work/repository/source-dry"
     mkdir "$work/repository/source-nowhere" "$work/repository/source-reader"
     export -f base_backup as_postgres
-    export root programs inside port
+    export root programs inside postgres_port
     for round in 1 2 3 4 5; do
         step source nowhere "$round" bash -c 'base_backup fetch >/dev/null'
-        [ ! -x "$reader" ] || step source reader "$round" "$reader" "$port"
+        [ ! -x "$reader" ] || step source reader "$round" "$reader" "$postgres_port"
         step source dry "$round" "$BIN_BACKSTAY" -q --config "$work/backstay.toml" -r "$work/repository/source-dry" run --dry-run own
         rm -rf "$work/repository/source-own"
         own source "$round"
