@@ -101,6 +101,40 @@ async fn lost_page_of_entries_is_named_and_all_other_entries_are_restored() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dry_run_goes_on_past_a_lost_page_and_names_what_the_restore_names() {
+    let scene = Scene::new().await;
+    let mut ended = 0;
+    for at in 0..scene.damaged.len() {
+        let target = scene.site.new_folder();
+        let repository = scene
+            .site
+            .open_as("owner", Arc::new(scene.damaged[at].clone()), &format!("dry {at}"))
+            .await
+            .expect("opens");
+        let listed = repository.snapshots(&engine::SnapshotFilter::default()).await.expect("lists");
+        let snapshot = listed.into_iter().find(|info| info.id.to_string() == scene.id).expect("is listed");
+        let new = target.path().join("new");
+        let request = || restore_request(&scene.site.tree_path(), &new);
+        let planned = try_restore(&repository, &snapshot, RestoreRequest { dry_run: true, ..request() }).await;
+        assert!(!new.exists());
+        let (planned, done) = match (planned, try_restore(&repository, &snapshot, request()).await) {
+            (Ok(planned), Ok(done)) => (planned, done),
+            (Err(planned), Err(done)) => {
+                assert_eq!((planned.kind(), done.kind()), (Kind::Damaged, Kind::Damaged));
+                ended += 1;
+                continue;
+            }
+            other => panic!("page {at}: {other:?}"),
+        };
+        assert_eq!(planned.problem_count, done.problem_count, "page {at}");
+        // The top, if it is not lost, counts where there is no target.
+        assert!((done.entry_count..=done.entry_count + 1).contains(&planned.entry_count), "page {at}");
+        assert!(planned.met_damage && done.met_damage, "page {at}");
+    }
+    assert_eq!(ended, 1, "only the root's loss leaves nothing to restore");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_deleted_that_a_lost_page_may_name() {
     let scene = Scene::new().await;
     for at in 0..scene.damaged.len() {

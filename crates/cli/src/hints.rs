@@ -23,6 +23,10 @@ pub(crate) const AFTER_DAMAGE: &str =
 pub(crate) const AFTER_LOSS: &str =
     "what is damaged besides packs and index is not made again by a backup: bring those objects back from a copy";
 
+/// After a check that found damaged packs which nothing needs.
+pub(crate) const UNNEEDED: &str = "delete the damaged packs that no snapshot needs from the store while no backup runs: hosts \
+    that have not run this check may refer to them again";
+
 /// After a check that could not look at everything.
 pub(crate) const AFTER_UNCLEAR: &str = "run the same check again when the store answers; -v tells more";
 
@@ -32,6 +36,10 @@ pub(crate) const OWNERS: &str = "only root can give files away: run as root, or 
 /// After a restore that met directories where the snapshot has something else.
 pub(crate) const IN_THE_WAY: &str =
     "move away what is in the way, or look with --delete what a restore would remove for it";
+
+/// After a restore that met damage.
+pub(crate) const AFTER_LOST_CONTENT: &str = "find out what is damaged with: backstay check --read-data; then back up the \
+    source again: what it still has heals the repository, and the same restore goes on from there";
 
 /// The next step, if there is one.
 pub(crate) fn hint(error: &CommandError) -> Option<String> {
@@ -116,6 +124,11 @@ fn of_engine(error: &EngineError) -> Option<String> {
         EngineError::Ambiguous { .. } => "give more digits of the id",
         EngineError::NoEntry { snapshot, .. } | EngineError::NotAFile { snapshot, .. } => {
             return Some(format!("list what there is with: backstay ls {snapshot}"));
+        }
+        EngineError::NothingMatches { snapshot, .. } => {
+            return Some(format!(
+                "patterns are written as in .gitignore; list what there is with: backstay ls {snapshot}"
+            ));
         }
         EngineError::Lost { .. } | EngineError::EntriesLost { .. } => {
             "find out what else is damaged with: backstay check --read-data"

@@ -120,6 +120,14 @@ pub enum EngineError {
         /// The snapshot.
         snapshot: String,
     },
+    /// No pattern of those that say what is wanted matches anything.
+    #[error("nothing in snapshot {snapshot} matches {patterns}")]
+    NothingMatches {
+        /// The patterns.
+        patterns: String,
+        /// The snapshot.
+        snapshot: String,
+    },
     /// A component is suspiciously smaller than before.
     #[error(
         "{name} has {now} bytes, and had {before} in the last whole snapshot: it may shrink by {percent_max} percent at most"

@@ -75,7 +75,7 @@ impl Repository {
             self.find_liars(&fetcher, &mut named, &mut packs, &mut report).await?;
         }
         self.remember_damaged(&fetcher, &named, &packs).await?;
-        let missing = tree::check_trees(&fetcher, &snapshots, &named, &packs, &cancel, &mut report).await?;
+        let missing = tree::check_trees(&fetcher, &snapshots, &named, &mut packs, &cancel, &mut report).await?;
         if !missing.is_empty() {
             self.name_what_breaks(&fetcher, &snapshots, &missing, &mut report).await;
         }

@@ -62,7 +62,7 @@ pub(super) async fn check_trees(
     fetcher: &Fetcher,
     snapshots: &[SnapshotRoots],
     named: &Named,
-    packs: &Packs,
+    packs: &mut Packs,
     cancel: &CancellationToken,
     report: &mut CheckReport,
 ) -> Result<Missing, EngineError> {
@@ -109,7 +109,7 @@ async fn look_up(
     fetcher: &Fetcher,
     ids: Vec<ChunkId>,
     named: &Named,
-    packs: &Packs,
+    packs: &mut Packs,
     report: &mut CheckReport,
     missing: &mut Missing,
 ) -> Result<(), EngineError> {
@@ -121,7 +121,7 @@ async fn look_up(
     });
     let (ids, places) = looked_up.await?;
     for (id, places) in ids.iter().zip(places?) {
-        if places.iter().any(|place| !packs.flaws.contains_key(&place.pack)) {
+        if packs.can_be_had(&places) {
             continue;
         }
         let why = places.last().map(|place| packs.why_not(place.pack, named, fetcher));
