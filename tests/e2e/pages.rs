@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use engine::{CatRequest, Kind, RestoreReport, RestoreRequest};
 use futures::TryStreamExt as _;
-use harness::{Forge, Site, Tree, fork, names_of, restore_request, try_restore};
+use harness::{Forge, Site, Tree, check_all, fork, names_of, restore_request, try_restore};
 use pack::manifest::{Child, Entry, EntryKind, Time};
 use pack::{BlobKind, names};
 use store::Store as _;
@@ -167,6 +167,26 @@ fn file(name: &str, len: u64) -> Entry {
         is_whole: true,
         child_count: 0,
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn snapshot_that_says_other_sums_than_its_pages_is_named_by_a_check() {
+    let site = Site::new(1);
+    let repository = site.init(site.store(), "cache").await.expect("makes");
+    std::fs::write(site.tree().join("file"), "the only content").expect("writes");
+    let report = site.backup(&repository).await;
+    assert_eq!(check_all(&repository).await.expect("checks").damages, []);
+    let found = site.snapshot(&repository, &report).await.snapshot;
+    let mut structure = found.structure.clone();
+    structure.components[0].content_len += 1;
+    let forge = Forge::open(&site.memory, "owner").await;
+    let (name, bytes) = forge.snapshot(&site.memory, &structure, found.body.as_ref().expect("is open")).await;
+    site.memory.overwrite(&name, bytes).await;
+    drop(repository);
+    let damages = check_all(&site.open("another").await).await.expect("checks").damages;
+    let [damage] = damages.try_into().expect("one damage");
+    assert_eq!(damage.object, name);
+    assert_eq!(damage.what, "should hold 17 bytes of content, and its pages hold 16");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -125,6 +125,9 @@ fn of_engine(error: &EngineError) -> Option<String> {
         EngineError::NoEntry { snapshot, .. } | EngineError::NotAFile { snapshot, .. } => {
             return Some(format!("list what there is with: backstay ls {snapshot}"));
         }
+        EngineError::CondemnedUnreadable { .. } => {
+            "bring this object back from a copy of the repository; only if no prune ever ran there, which this version has not, it may be deleted"
+        }
         EngineError::NothingMatches { snapshot, .. } => {
             return Some(format!(
                 "patterns are written as in .gitignore; list what there is with: backstay ls {snapshot}"

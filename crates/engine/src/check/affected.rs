@@ -90,7 +90,7 @@ impl Repository {
 
 /// What is wrong with pages of entries of one snapshot. A local cache may still know such pages; other hosts do not.
 async fn broken_pages(fetcher: &Fetcher, info: &SnapshotRoots, missing: &Missing) -> BTreeSet<Wrong> {
-    let mut todo: Vec<ChunkId> = info.roots.clone();
+    let mut todo: Vec<ChunkId> = info.roots.iter().map(|(root, _)| *root).collect();
     let mut found = BTreeSet::new();
     while let Some(id) = todo.pop() {
         found.extend(missing.get(&id).cloned());
@@ -111,7 +111,7 @@ async fn affected_paths(
     short: &str,
 ) -> Result<InSnapshot, EngineError> {
     let mut affected = InSnapshot::default();
-    for root in &info.roots {
+    for (root, _) in &info.roots {
         let mut entries = entries_of(fetcher.clone(), Some(*root), Scope::new(b""));
         while let Some(full) = entries.try_next().await? {
             let mut leaves = leaves_of(fetcher.clone(), full.children.clone());
