@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Makes folders with newer servers than this Debian has (PostgreSQL 17 and 18, Redis 8, Valkey 9, etcd 3.5) for the tests of
-# sources. Takes a minute and a gigabyte each, once, and root; without root those tests say that they were skipped.
+# Makes folders with older and newer servers than this Debian has (PostgreSQL 13, 17 and 18, Redis 8, Valkey 9, etcd 3.5) for the
+# tests of sources. Takes a minute and a gigabyte each, once, and root; without root those tests fail. PostgreSQL 14 and 16 are in
+# no Debian: put them beside one of these, and name them in BACKSTAY_POSTGRES_MORE=14,16 to test them.
 set -euo pipefail
 
 cache=${BACKSTAY_CACHE:-$HOME/.cache/backstay}/roots
-[ "$(id -u)" -eq 0 ] || { echo "servers.sh: not root, so newer servers are not tested" >&2; exit 0; }
+[ "$(id -u)" -eq 0 ] || { echo "servers.sh: not root: tests with other servers than this machine's will fail" >&2; exit 0; }
 
 # make_root NAME SUITE MARK PACKAGES: MARK is a file that shows that the folder is whole.
 make_root() {
@@ -16,5 +17,6 @@ make_root() {
     debootstrap --variant=minbase --include="$4" "$2" "$cache/$1.part" >/dev/null
     mv "$cache/$1.part" "$cache/$1"
 }
+make_root bullseye bullseye usr/lib/postgresql/13/bin/postgres postgresql-13
 make_root trixie trixie usr/lib/postgresql/17/bin/postgres postgresql-17
 make_root servers sid usr/lib/postgresql/18/bin/postgres postgresql-18,etcd-server,etcd-client,valkey-server,redis-server

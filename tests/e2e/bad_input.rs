@@ -8,7 +8,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 
-use harness::binary::{Host, Ran, Run as _, binary, is_root, noise, set_mode, shell};
+use harness::binary::{Host, Ran, Run as _, binary, need_root, noise, set_mode, shell};
 use harness::mount::SmallDisk;
 
 /// A host with a repository and a snapshot of a small tree.
@@ -155,9 +155,7 @@ fn sources_that_cannot_be_read_are_named() {
 
 #[test]
 fn full_store_commits_nothing_and_the_next_run_goes_on() {
-    if !is_root() {
-        return;
-    }
+    need_root();
     let host = Host::new();
     let disk = SmallDisk::mount(&host.repository(), 12);
     host.backstay(["init"]).run().expect_code(0);
@@ -190,9 +188,7 @@ fn repository_in_a_folder_keeps_no_empty_folders_and_no_remains_of_killed_runs()
 
 #[test]
 fn full_cache_is_named_and_another_place_for_it_is_enough() {
-    if !is_root() {
-        return;
-    }
+    need_root();
     let host = Host::with_repository();
     fs::remove_dir_all(host.path("cache")).expect("the cache");
     let disk = SmallDisk::mount(&host.path("cache"), 1);
@@ -215,9 +211,7 @@ fn full_cache_is_named_and_another_place_for_it_is_enough() {
 
 #[test]
 fn full_target_stops_the_restore_and_the_next_one_goes_on() {
-    if !is_root() {
-        return;
-    }
+    need_root();
     let host = host_with_snapshot();
     let large = noise("large", 20 << 20);
     host.write("tree/large", &large);
@@ -280,9 +274,7 @@ fn target_that_is_a_file_is_refused() {
 
 #[test]
 fn target_that_may_not_be_written_to_is_refused() {
-    if !is_root() {
-        return;
-    }
+    need_root();
     let host = host_with_snapshot();
     fs::create_dir(host.path("target")).expect("a folder");
     shell(&host.path(""), "chmod 755 . && chown -R nobody repository password cache home");

@@ -6,7 +6,7 @@
 use std::fs;
 use std::path::Path;
 
-use harness::binary::{Host, Ran, Run as _, is_root, noise, shell};
+use harness::binary::{Host, Ran, Run as _, need_root, noise, shell};
 use harness::mount::SmallDisk;
 
 /// A host with a repository, a tree, and a place of its own for temporary files.
@@ -78,9 +78,7 @@ fn host_without_a_disk_to_write_to_keeps_its_cache_in_memory() {
 
 #[test]
 fn garbage_on_a_read_only_disk_in_place_of_the_cache_is_told_and_the_backup_committed() {
-    if !is_root() {
-        return;
-    }
+    need_root();
     let host = host_with_tree();
     let kept = host.path("kept");
     fs::rename(host.path("cache"), &kept).expect("the cache");
@@ -95,9 +93,7 @@ fn garbage_on_a_read_only_disk_in_place_of_the_cache_is_told_and_the_backup_comm
 
 #[test]
 fn disk_of_the_cache_that_fills_up_during_a_backup_costs_no_snapshot() {
-    if !is_root() {
-        return;
-    }
+    need_root();
     let host = host_with_tree();
     fs::remove_dir_all(host.path("cache")).expect("the cache");
     // Too small for RocksDB to claim space ahead, which would outlast the rest.

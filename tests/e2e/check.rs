@@ -128,6 +128,59 @@ fn damage_names_the_object_the_snapshot_the_path_and_the_next_step() {
 }
 
 #[test]
+fn more_paths_than_are_named_are_counted_with_the_snapshots_that_they_are_in() {
+    let host = Host::with_repository();
+    for at in 0..130 {
+        host.write(&format!("tree/{at}"), noise(&format!("{at}"), 2_000));
+    }
+    let tree = host.path("tree");
+    host.back_up(&[&tree]);
+    fs::remove_file(tree.join("7")).expect("removes");
+    host.back_up(&[&tree]);
+    let largest = packs(&host).into_iter().max_by_key(|pack| len_of(std::slice::from_ref(pack))).expect("has packs");
+    fs::remove_file(&largest).expect("removes");
+    let ran = host.backstay(["check"]).run().expect_code(1);
+    assert!(ran.text().lines().any(|line| line == "  and 159 more, in 2 snapshots in all"), "{ran}");
+    let report = host.backstay(["--json", "check"]).run().expect_code(1).json();
+    let damage = &report["damages"][0];
+    assert_eq!(damage["affects"].as_array().map(Vec::len), Some(100), "{damage}");
+    assert_eq!((&damage["affects_count"], &damage["affected_snapshot_count"]), (&259.into(), &2.into()), "{damage}");
+}
+
+#[test]
+fn damaged_pack_is_no_damage_once_all_that_it_held_was_read_elsewhere_in_the_same_check() {
+    let (host, files) = host_with_packs();
+    let before = packs(&host);
+    let largest = before.iter().max_by_key(|pack| len_of(std::slice::from_ref(pack))).expect("has packs");
+    flip(largest);
+    let named = largest.file_name().and_then(|name| name.to_str()).expect("a name").to_owned();
+    let is_damage = |ran: Ran| {
+        let ran = ran.expect_code(1);
+        assert!(ran.text().contains(&named) && ran.text().contains("does not hash to its name"), "{ran}");
+    };
+    is_damage(host.backstay(["check", "--read-data"]).run());
+    for file in &files {
+        host.backstay(["backup", "--force"]).arg(file).run().expect_code(0);
+    }
+    let healed = host.backstay(["check", "--read-data"]).run().expect_code(0);
+    let healed = healed.says(&["and no snapshot needs it", "the repository is whole", "delete the damaged packs"]);
+    assert!(healed.stderr.contains(&named) && !healed.text().contains("damage:"), "{healed}");
+    let report = host.backstay(["--json", "check", "--read-data"]).run().expect_code(0).json();
+    assert_eq!((&report["is_whole"], report["warnings"].as_array().map(Vec::len)), (&true.into(), Some(1)), "{report}");
+    // A part of the data with the damaged pack and without those that stand in for it proves nothing of them.
+    let start = |name: &str| u32::from_str_radix(&name[..8], 16).expect("hexadecimal");
+    let new: Vec<_> = packs(&host).into_iter().filter(|pack| !before.contains(pack)).collect();
+    let of_new = |pack: &PathBuf| start(pack.file_name().and_then(|name| name.to_str()).expect("a name"));
+    let parts = (2..100).find(|parts| new.iter().all(|pack| of_new(pack) % parts != start(&named) % parts));
+    let parts = parts.expect("they fall apart");
+    let part = format!("{}/{parts}", start(&named) % parts + 1);
+    is_damage(check(&host, &part));
+    // What stands in for it is lost, too: then it is damage again.
+    new.iter().for_each(|pack| fs::remove_file(pack).expect("removes"));
+    is_damage(host.backstay(["check", "--read-data"]).run());
+}
+
+#[test]
 fn key_that_opens_no_content_says_that_it_read_without_opening() {
     let (host, files) = host_with_packs();
     let password = host.write_secret("writer", "another password entirely\n");

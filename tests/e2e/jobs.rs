@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 
-use harness::binary::{Host, Run as _, is_root, noise};
+use harness::binary::{Host, Run as _, need_root, noise};
 use harness::mount::SmallDisk;
 use serde_json::Value;
 
@@ -118,9 +118,7 @@ fn files_longer_than_a_limit_are_left_out_and_those_of_just_that_length_are_not(
 
 #[test]
 fn other_file_systems_are_entered_unless_told_otherwise_and_their_directory_is_kept() {
-    if !is_root() {
-        return;
-    }
+    need_root();
     let host = Host::with_repository();
     host.write("tree/own", "own content");
     let disk = SmallDisk::mount(&host.path("tree/mounted"), 1);

@@ -4,6 +4,7 @@
 //! Invariant: the clock is moved by hand, and a renewal is due every five minutes of it.
 //! Never here: what a collector does (it does not exist yet); its objects are forged.
 
+use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -365,6 +366,36 @@ async fn condemned_list_under_the_name_of_another_is_passed_over() {
     request.components[0].force = true;
     let second = scene.backup(request).await;
     assert_eq!((first.new_len, second.expect("backs up").new_len), (12, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn condemned_list_that_was_only_read_badly_is_read_again_and_obeyed() {
+    let scene = Scene::new().await;
+    let first = scene.backup_tree().await.expect("backs up");
+    let packs = names_of(&scene.site.memory, names::PACKS).await;
+    let ids = packs.iter().map(|name| pack::PackId::from_hex(names::last(name)).expect("is an id")).collect();
+    let (name, list) = Forge::open(&scene.site.memory, "owner").await.condemned(ids);
+    scene.site.memory.put_new(&name, vec![list]).await.expect("creates");
+    scene.faulty.inject(Trigger::next().of(Verb::Get).naming("condemned/"), Fault::ReadWrong);
+    let mut request = backup_request(&scene.site.tree());
+    request.components[0].force = true;
+    let second = scene.backup(request).await.expect("backs up");
+    assert_eq!((first.new_len, second.new_len), (12, 12), "nothing refers to what is condemned");
+}
+
+#[test]
+fn condemned_list_that_cannot_be_read_ends_a_backup_and_the_message_names_it_and_the_next_step() {
+    let host = Host::with_repository();
+    let file = host.write("file", "x");
+    let name = names::condemned(&pack::CondemnedId([7; 16]));
+    let path = host.repository().join(&name);
+    fs::create_dir_all(path.parent().expect("a folder")).expect("makes");
+    fs::write(&path, "junk").expect("writes");
+    let ran = host.backstay(["backup"]).arg(&file).run().expect_code(2);
+    ran.says(&[&name, "not known which packs are about to be deleted", "hint: bring this object back from a copy"]);
+    assert!(host.snapshots().is_empty());
+    fs::remove_file(&path).expect("removes");
+    host.backstay(["backup"]).arg(&file).run().expect_code(0);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use engine::{CatRequest, Kind, RestoreReport, RestoreRequest};
 use futures::TryStreamExt as _;
-use harness::{Forge, Site, Tree, fork, names_of, restore_request, try_restore};
+use harness::{Forge, Site, Tree, check_all, fork, names_of, restore_request, try_restore};
 use pack::manifest::{Child, Entry, EntryKind, Time};
 use pack::{BlobKind, names};
 use store::Store as _;
@@ -101,6 +101,40 @@ async fn lost_page_of_entries_is_named_and_all_other_entries_are_restored() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dry_run_goes_on_past_a_lost_page_and_names_what_the_restore_names() {
+    let scene = Scene::new().await;
+    let mut ended = 0;
+    for at in 0..scene.damaged.len() {
+        let target = scene.site.new_folder();
+        let repository = scene
+            .site
+            .open_as("owner", Arc::new(scene.damaged[at].clone()), &format!("dry {at}"))
+            .await
+            .expect("opens");
+        let listed = repository.snapshots(&engine::SnapshotFilter::default()).await.expect("lists");
+        let snapshot = listed.into_iter().find(|info| info.id.to_string() == scene.id).expect("is listed");
+        let new = target.path().join("new");
+        let request = || restore_request(&scene.site.tree_path(), &new);
+        let planned = try_restore(&repository, &snapshot, RestoreRequest { dry_run: true, ..request() }).await;
+        assert!(!new.exists());
+        let (planned, done) = match (planned, try_restore(&repository, &snapshot, request()).await) {
+            (Ok(planned), Ok(done)) => (planned, done),
+            (Err(planned), Err(done)) => {
+                assert_eq!((planned.kind(), done.kind()), (Kind::Damaged, Kind::Damaged));
+                ended += 1;
+                continue;
+            }
+            other => panic!("page {at}: {other:?}"),
+        };
+        assert_eq!(planned.problem_count, done.problem_count, "page {at}");
+        // The top, if it is not lost, counts where there is no target.
+        assert!((done.entry_count..=done.entry_count + 1).contains(&planned.entry_count), "page {at}");
+        assert!(planned.met_damage && done.met_damage, "page {at}");
+    }
+    assert_eq!(ended, 1, "only the root's loss leaves nothing to restore");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_deleted_that_a_lost_page_may_name() {
     let scene = Scene::new().await;
     for at in 0..scene.damaged.len() {
@@ -133,6 +167,26 @@ fn file(name: &str, len: u64) -> Entry {
         is_whole: true,
         child_count: 0,
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn snapshot_that_says_other_sums_than_its_pages_is_named_by_a_check() {
+    let site = Site::new(1);
+    let repository = site.init(site.store(), "cache").await.expect("makes");
+    std::fs::write(site.tree().join("file"), "the only content").expect("writes");
+    let report = site.backup(&repository).await;
+    assert_eq!(check_all(&repository).await.expect("checks").damages, []);
+    let found = site.snapshot(&repository, &report).await.snapshot;
+    let mut structure = found.structure.clone();
+    structure.components[0].content_len += 1;
+    let forge = Forge::open(&site.memory, "owner").await;
+    let (name, bytes) = forge.snapshot(&site.memory, &structure, found.body.as_ref().expect("is open")).await;
+    site.memory.overwrite(&name, bytes).await;
+    drop(repository);
+    let damages = check_all(&site.open("another").await).await.expect("checks").damages;
+    let [damage] = damages.try_into().expect("one damage");
+    assert_eq!(damage.object, name);
+    assert_eq!(damage.what, "should hold 17 bytes of content, and its pages hold 16");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use engine::{EngineError, Overwrite, Progress, Repository, RestoreReport, RestoreRequest, SnapshotInfo};
-use harness::binary::{Host, Run as _, is_root, noise, set_mode};
+use harness::binary::{Host, Run as _, need_root, noise, set_mode};
 use harness::running::{Running, file_count};
 use harness::{Dice, Site, Tree, restore_request, try_restore};
 use rustix::process::Signal;
@@ -220,9 +220,7 @@ async fn restore_that_deletes_cleans_every_directory_and_leaves_its_times_and_mo
     let request = || restore_request(&site.tree_path(), target.path());
     try_restore(&repository, &snapshot, request()).await.expect("restores");
     tree.assert_same(&Tree::read(target.path()), "restored");
-    if !is_root() {
-        return;
-    }
+    need_root();
     let count = litter(target.path());
     let request = RestoreRequest { delete: true, ..request() };
     let report = try_restore(&repository, &snapshot, request).await.expect("restores");

@@ -128,17 +128,8 @@ async fn what_a_killed_run_named_in_its_first_segment_is_not_uploaded_again() {
         let site = site_of_small_packs().await;
         let faulty = Arc::new(FaultyStore::new(site.store()));
         faulty.inject(Trigger::next().of(Verb::Put).naming("index/").after(1), Fault::StopBefore);
-        let killed = {
-            let work = opened_and_backed_up(&site, faulty.clone(), "cache", tree_request(&site));
-            let mut work = std::pin::pin!(work);
-            loop {
-                match tokio::time::timeout(LOOK_EVERY, &mut work).await {
-                    Ok(done) => break Some(done),
-                    Err(_) if faulty.is_stopped() => break None,
-                    Err(_) => {}
-                }
-            }
-        };
+        let work = opened_and_backed_up(&site, faulty.clone(), "cache", tree_request(&site));
+        let killed = run_until_stopped(&faulty, work).await;
         assert!(!matches!(killed, Some(Ok(_))));
         assert_eq!(names_of(&site.memory, names::INDEX).await.len(), 1);
         let left = names_of(&site.memory, names::PACKS).await.len();
@@ -172,6 +163,44 @@ async fn segment_that_vanishes_after_a_bad_read_is_looked_for_in_a_new_listing()
     assert!(swapping.has_swapped());
     let damages = checked.expect("goes on with the other segments").damages;
     assert!(damages.iter().all(|damage| damage.object == names::INDEX), "{damages:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn packs_that_landed_before_a_kill_are_used_by_the_next_run_though_nothing_was_acknowledged() {
+    const KILLED_AT: u64 = 3;
+    let site = site_of_small_packs().await;
+    let faulty = Arc::new(FaultyStore::new(site.store()));
+    faulty.inject(Trigger::next().of(Verb::Put).naming("packs/").after(KILLED_AT), Fault::StopAfter);
+    let killed = run_until_stopped(&faulty, opened_and_backed_up(&site, faulty.clone(), "cache", tree_request(&site)));
+    assert!(killed.await.is_none_or(|done| done.is_err()));
+    assert!(names_of(&site.memory, names::INDEX).await.is_empty(), "no segment names them");
+    let landed = names_of(&site.memory, names::PACKS).await;
+    assert!(landed.len() > KILLED_AT as usize, "{landed:?}");
+    // One that was to be put is not there, as if the kill had come a moment sooner.
+    let lost = landed.first().expect("has some");
+    site.memory.delete(lost).await.expect("deletes");
+    site.let_time_pass().await;
+    let repository = open_when_released(&site, "cache").await;
+    let report = site.backup_of(&repository, tree_request(&site)).await;
+    let kept_len = (landed.len() - 1) as u64 * u64::from(PACK_LEN);
+    let left = TREE_LEN as u64 - kept_len;
+    assert!(report.new_len <= left && report.new_len > left / 2, "{} of {left} bytes are new", report.new_len);
+    let snapshot = site.snapshot(&repository, &report).await;
+    site.assert_restores(&repository, &snapshot, &Tree::read(&site.tree()), "after a kill").await;
+    let checked = check_all(&repository).await.expect("checks");
+    assert_eq!((checked.damages, checked.warnings), (Vec::new(), Vec::new()), "no pack is stray");
+}
+
+/// Lets a backup run until it ends or the store has stopped; gives how it ended, if it did.
+async fn run_until_stopped<T>(faulty: &FaultyStore, work: impl Future<Output = T>) -> Option<T> {
+    let mut work = std::pin::pin!(work);
+    loop {
+        match tokio::time::timeout(LOOK_EVERY, &mut work).await {
+            Ok(done) => return Some(done),
+            Err(_) if faulty.is_stopped() => return None,
+            Err(_) => {}
+        }
+    }
 }
 
 /// Opens with a cache that a dropped run may hold for a moment still.

@@ -230,15 +230,16 @@ pub fn shell(folder: &Path, script: &str) -> String {
     ran.text().to_owned()
 }
 
-/// Whether the tests run as root. What only root can try is not tried by others, and says so.
+/// Whether the tests run as root: then more can be tried.
 #[must_use]
-#[allow(clippy::print_stderr)]
 pub fn is_root() -> bool {
-    let is_root = rustix::process::geteuid().is_root();
-    if !is_root {
-        eprintln!("SKIPPED in part: only root can try this");
-    }
-    is_root
+    rustix::process::geteuid().is_root()
+}
+
+/// Ends a test of what only root can try, if we are not root: what was not tried has not passed.
+#[track_caller]
+pub fn need_root() {
+    assert!(is_root(), "only root can try this: run the tests as root, or leave this one out by name");
 }
 
 /// `len` bytes that look random and are the same for the same name.

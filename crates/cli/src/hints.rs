@@ -24,6 +24,10 @@ pub(crate) const AFTER_DAMAGE: &str =
 pub(crate) const AFTER_LOSS: &str =
     "what is damaged besides packs and index is not made again by a backup: bring those objects back from a copy";
 
+/// After a check that found damaged packs which nothing needs.
+pub(crate) const UNNEEDED: &str = "delete the damaged packs that no snapshot needs from the store while no backup runs: hosts \
+    that have not run this check may refer to them again";
+
 /// After a check that could not look at everything.
 pub(crate) const AFTER_UNCLEAR: &str = "run the same check again when the store answers; -v tells more";
 
@@ -36,6 +40,10 @@ pub(crate) const IN_THE_WAY: &str =
 
 /// After a base backup of Postgres was restored as bare files.
 pub(crate) const BARE_DIRECTORY: &str = "these are the bare files of a Postgres server; for a data directory that starts, restore its component with --to DIR";
+
+/// After a restore that met damage.
+pub(crate) const AFTER_LOST_CONTENT: &str = "find out what is damaged with: backstay check --read-data; then back up the \
+    source again: what it still has heals the repository, and the same restore goes on from there";
 
 /// The next step, if there is one.
 pub(crate) fn hint(error: &CommandError) -> Option<String> {
@@ -148,6 +156,14 @@ fn of_engine(error: &EngineError) -> Option<String> {
         EngineError::Ambiguous { .. } => "give more digits of the id",
         EngineError::NoEntry { snapshot, .. } | EngineError::NotAFile { snapshot, .. } => {
             return Some(format!("list what there is with: backstay ls {snapshot}"));
+        }
+        EngineError::CondemnedUnreadable { .. } => {
+            "bring this object back from a copy of the repository; only if no prune ever ran there, which this version has not, it may be deleted"
+        }
+        EngineError::NothingMatches { snapshot, .. } => {
+            return Some(format!(
+                "patterns are written as in .gitignore; list what there is with: backstay ls {snapshot}"
+            ));
         }
         EngineError::Lost { .. } | EngineError::EntriesLost { .. } => {
             "find out what else is damaged with: backstay check --read-data"

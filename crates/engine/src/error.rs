@@ -120,6 +120,22 @@ pub enum EngineError {
         /// The snapshot.
         snapshot: String,
     },
+    /// A list of packs that are to be deleted cannot be read, so nothing may refer to any pack.
+    #[error("{name} cannot be read, so it is not known which packs are about to be deleted: it {source}")]
+    CondemnedUnreadable {
+        /// The list.
+        name: String,
+        /// What is wrong with it.
+        source: PackError,
+    },
+    /// No pattern of those that say what is wanted matches anything.
+    #[error("nothing in snapshot {snapshot} matches {patterns}")]
+    NothingMatches {
+        /// The patterns.
+        patterns: String,
+        /// The snapshot.
+        snapshot: String,
+    },
     /// A component is suspiciously smaller than before.
     #[error(
         "{name} has {now} bytes, and had {before} in the last whole snapshot: it may shrink by {percent_max} percent at most"
@@ -230,7 +246,7 @@ impl EngineError {
             Self::Store(error) => store_kind(error),
             Self::Cache(_) => Kind::Retry,
             Self::Source(error) => source_kind(error),
-            Self::Object { source, .. } => match source.kind() {
+            Self::Object { source, .. } | Self::CondemnedUnreadable { source, .. } => match source.kind() {
                 seal::ErrorKind::Damaged => Kind::Damaged,
                 seal::ErrorKind::Invalid => Kind::Invalid,
                 seal::ErrorKind::Bug => Kind::Bug,

@@ -9,7 +9,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt, TryStreamExt};
-use pack::{CondemnedId, Frame, PackId, Segment, SegmentId, names};
+use pack::{Condemned, CondemnedId, Frame, PackError, PackId, Segment, SegmentId, names};
 use seal::{ChunkId, Identity, ObjectKind};
 use store::index_cache::{IndexCache, PackInfo, PackNo, PackSet, Place};
 use store::{ObjectInfo, StoreError};
@@ -307,22 +307,52 @@ impl Repository {
     }
 
     /// The ids of the condemned lists and the packs that they name (W2).
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::CondemnedUnreadable`] if what one names cannot be told: what a writer then refers to may be deleted.
     pub(crate) async fn read_condemned(&self) -> Result<(Vec<CondemnedId>, HashSet<PackId>), EngineError> {
         let (mut lists, mut packs) = (Vec::new(), HashSet::new());
-        let repository = self.config.repository;
-        let open = |_: &ObjectInfo, bytes: &[u8]| {
-            let frame = Frame::decode(bytes, ObjectKind::Condemned, repository)?;
-            let list = pack::Condemned::open(&frame, |epoch| self.keyring.index_key_of(epoch), repository)?;
-            // Condemned is for ever, whatever became of the key that did it.
-            Ok(self.keyring.certifies(&frame, Writes::Collection).then_some(list))
-        };
-        for (info, list) in crate::repository::open_all(&self.store, names::CONDEMNED, open).await? {
-            let list = list.map_err(EngineError::object(&info.name))?;
+        let open = |_: &ObjectInfo, bytes: &[u8]| self.open_condemned(bytes);
+        for (info, read) in crate::repository::open_all(&self.store, names::CONDEMNED, open).await? {
+            let list = match read {
+                Ok(list) => list,
+                Err(error) => self.reread_condemned(&info, error).await?,
+            };
             let Some(list) = list.filter(|list| info.name == names::condemned(&list.list)) else { continue };
             lists.push(list.list);
             packs.extend(list.packs);
         }
         Ok((lists, packs))
+    }
+
+    /// None if its signer may not condemn.
+    fn open_condemned(&self, bytes: &[u8]) -> Result<Option<Condemned>, PackError> {
+        let repository = self.config.repository;
+        let frame = Frame::decode(bytes, ObjectKind::Condemned, repository)?;
+        let list = Condemned::open(&frame, |epoch| self.keyring.index_key_of(epoch), repository)?;
+        // Condemned is for ever, whatever became of the key that did it.
+        Ok(self.keyring.certifies(&frame, Writes::Collection).then_some(list))
+    }
+
+    /// A bad read is not a bad object. A list that is gone when it is read again has done its work.
+    async fn reread_condemned(&self, info: &ObjectInfo, error: PackError) -> Result<Option<Condemned>, EngineError> {
+        let error = match (error, self.store.get(&info.name).await) {
+            (error @ (PackError::TooLong { .. } | PackError::Version { .. } | PackError::UnknownEpoch { .. }), _) => {
+                error
+            }
+            (_, Ok(bytes)) => match self.open_condemned(&bytes) {
+                Ok(list) => return Ok(list),
+                Err(error) => error,
+            },
+            (_, Err(StoreError::NotFound { .. })) => return Ok(None),
+            (_, Err(error)) => return Err(error.into()),
+        };
+        let name = info.name.clone();
+        Err(match error {
+            PackError::Version { .. } | PackError::UnknownEpoch { .. } => EngineError::object(name)(error),
+            source => EngineError::CondemnedUnreadable { name, source },
+        })
     }
 }
 

@@ -37,7 +37,13 @@ impl Repository {
     async fn inspect_pack(&self, name: &str) -> Result<Value, EngineError> {
         let wrong = || EngineError::object(name)(PackError::Inconsistent { what: "its name is not a pack's" });
         let id = PackId::from_hex(names::last(name)).ok_or_else(wrong)?;
-        let entry = self.read_pack_entry(id).await?;
+        let name = names::pack(&id);
+        let info = self
+            .store
+            .head(&name)
+            .await?
+            .ok_or_else(|| EngineError::object(&name)(PackError::Truncated { len: 0, what: "a pack" }))?;
+        let entry = self.read_pack_entry(id, info.len).await?;
         Ok(json!({ "kind": "pack", "id": id.to_string(), "len": entry.len, "trailer": trailer(&entry.trailer) }))
     }
 

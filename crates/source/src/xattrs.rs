@@ -96,6 +96,29 @@ pub(crate) fn remove_others(object: &str, wanted: &Xattrs) -> io::Result<()> {
     }))
 }
 
+/// Whether the object has other attributes than [`remove_others`] and [`set`] would leave.
+pub(crate) fn differ(object: &str, wanted: &Xattrs) -> io::Result<bool> {
+    let mut list = Vec::with_capacity(LEN_MAX);
+    match listxattr(object, rustix::buffer::spare_capacity(&mut list)) {
+        Ok(_) => {}
+        Err(Errno::OPNOTSUPP) => return Ok(!wanted.is_empty()),
+        Err(error) => return Err(error.into()),
+    }
+    if kept(&list).any(|name| removable(name) && !wanted.iter().any(|(wanted, _)| wanted == name)) {
+        return Ok(true);
+    }
+    let mut there = Vec::with_capacity(LEN_MAX);
+    for (name, value) in wanted {
+        there.clear();
+        match getxattr(object, name.as_slice(), rustix::buffer::spare_capacity(&mut there)) {
+            Ok(_) if there == *value => {}
+            Ok(_) | Err(Errno::NODATA) => return Ok(true),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(false)
+}
+
 /// Sets all of `wanted`. Returns the first error after having tried all.
 pub(crate) fn set(object: &str, wanted: &Xattrs) -> io::Result<()> {
     all(wanted.iter().map(|(name, value)| setxattr(object, name.as_slice(), value, XattrFlags::empty())))

@@ -12,12 +12,18 @@
 //! deletion that comes back after a power cut could revive a snapshot, so it is synced too. The folder
 //! itself is made by the first put: a mistyped path reads as an empty store and leaves nothing behind.
 //!
+//! What `head` shows survives a power cut too, even if its writer was killed before its put returned.
+//!
+//! A folder that it makes is this user's alone, with all that is in it, whatever the umask says. One that others may enter
+//! already, such as that of a repository shared by a group, stays what its owner made it: then the umask decides.
+//!
 //! Invariant: when a put returns, the object and every folder above it survive a power cut.
 //! Never here: locks. Hard links, or renames that replace nothing, decide races.
 
 use std::collections::HashSet;
 use std::io;
 use std::ops::Range;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -42,6 +48,11 @@ const FOLDER_TRIES_MAX: usize = 16;
 /// How many folders are remembered as synced; beyond that they are synced again.
 const SYNCED_FOLDERS_MAX: usize = 16_384;
 
+/// What only this user may enter, or read.
+const MODE_PRIVATE_FOLDER: u32 = 0o700;
+const MODE_PRIVATE_FILE: u32 = 0o600;
+const MODE_OTHERS: u32 = 0o077;
+
 /// A folder on this host.
 #[derive(Debug)]
 pub(crate) struct Directory {
@@ -51,6 +62,8 @@ pub(crate) struct Directory {
     opened: OnceLock<Backend>,
     synced: Mutex<HashSet<PathBuf>>,
     lacks_links: AtomicBool,
+    /// Whether nobody else may enter the root, once it is there.
+    private: OnceLock<bool>,
     env: Env,
 }
 
@@ -71,6 +84,7 @@ impl Directory {
             opened: OnceLock::new(),
             synced: Mutex::new(HashSet::new()),
             lacks_links: AtomicBool::new(false),
+            private: OnceLock::new(),
             env: env.clone(),
         };
         store.backend().await?;
@@ -126,7 +140,9 @@ impl Directory {
             return Ok(());
         }
         let mut changed = missing_folders(folder).await?;
-        fs::create_dir_all(folder).await?;
+        for folder in changed.iter().rev() {
+            self.make_folder(folder).await?;
+        }
         changed.extend(folder.ancestors().take_while(|above| above.starts_with(&self.root)));
         for folder in changed {
             // The entry of a folder is in its parent. Above the root only what we made is ours to sync.
@@ -139,9 +155,33 @@ impl Directory {
         Ok(())
     }
 
+    /// Makes one folder whose parent is there. The root and those below it are for this user only, unless the root was
+    /// there and is not.
+    async fn make_folder(&self, folder: &Path) -> io::Result<()> {
+        let mut builder = fs::DirBuilder::new();
+        if folder == self.root || (folder.starts_with(&self.root) && self.is_private().await?) {
+            builder.mode(MODE_PRIVATE_FOLDER);
+        }
+        match builder.create(folder).await {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            made => made,
+        }
+    }
+
+    async fn is_private(&self) -> io::Result<bool> {
+        if let Some(known) = self.private.get() {
+            return Ok(*known);
+        }
+        let mode = fs::metadata(&self.root).await?.permissions().mode();
+        Ok(*self.private.get_or_init(|| mode & MODE_OTHERS == 0))
+    }
+
     /// What is left to do once an object is in its folder, for whoever put it there.
     async fn settle(&self, name: &str, put: Put) -> io::Result<()> {
         let folder = self.folder_of(name);
+        if put == Put::Created && self.is_private().await? {
+            self.close(name).await?;
+        }
         if put == Put::AlreadyThere {
             // Another writer may have linked it a moment ago and not yet synced the folder.
             sync_folder(&folder).await?;
@@ -155,6 +195,16 @@ impl Directory {
             leftovers::sweep(&folder, &self.root.join(name)).await;
         }
         Ok(())
+    }
+
+    /// Lets nobody else read an object. Its folder keeps others out until then.
+    async fn close(&self, name: &str) -> io::Result<()> {
+        let permissions = std::fs::Permissions::from_mode(MODE_PRIVATE_FILE);
+        match fs::set_permissions(self.root.join(name), permissions).await {
+            // Somebody removed it, who may.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            done => done,
+        }
     }
 
     async fn create(&self, name: &str, body: Vec<Bytes>) -> Result<Put, StoreError> {
@@ -238,10 +288,18 @@ impl Store for Directory {
 
     async fn head(&self, name: &str) -> Result<Option<ObjectInfo>, StoreError> {
         checked(name)?;
-        match self.backend().await? {
-            Some(backend) => backend.head(name).await,
-            None => Ok(None),
+        let Some(backend) = self.backend().await? else { return Ok(None) };
+        let found = backend.head(name).await?;
+        if found.is_some() {
+            // Whoever linked it may have been killed before the folder was synced, and what is seen here may be relied on.
+            match sync_folder(&self.folder_of(name)).await {
+                Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ReadOnlyFilesystem) => {
+                    return Err(classify_io(error, self.at(name)));
+                }
+                _ => {}
+            }
         }
+        Ok(found)
     }
 
     fn list(&self, prefix: &str) -> BoxStream<'_, Result<ObjectInfo, StoreError>> {
@@ -305,6 +363,44 @@ mod tests {
         let store = open(folder.path(), true).await;
         conformance::conforms(&store).await;
         conformance::lets_one_of_many_racing_creates_win(&store).await;
+    }
+
+    fn modes_below(folder: &Path, found: &mut Vec<(bool, u32)>) {
+        for entry in std::fs::read_dir(folder).expect("a folder") {
+            let entry = entry.expect("an entry");
+            let metadata = entry.metadata().expect("is there");
+            found.push((metadata.is_dir(), metadata.permissions().mode() & 0o777));
+            if metadata.is_dir() {
+                modes_below(&entry.path(), found);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn folder_that_a_store_makes_is_its_users_alone_and_one_that_is_open_to_others_stays_so() {
+        for lacks_links in [false, true] {
+            let above = tempfile::tempdir().expect("a folder");
+            let new = above.path().join("parent/new");
+            let store = open(&new, lacks_links).await;
+            store.put_new("packs/ab/pack", vec!["x".into()]).await.expect("creates");
+            let mut modes = Vec::new();
+            modes_below(&above.path().join("parent"), &mut modes);
+            assert_eq!(modes, [(true, 0o700), (true, 0o700), (true, 0o700), (false, 0o600)]);
+            let shared = above.path().join("shared");
+            std::fs::create_dir(&shared).expect("a folder");
+            std::fs::set_permissions(&shared, std::fs::Permissions::from_mode(0o2775)).expect("may be set");
+            let store = open(&shared, lacks_links).await;
+            store.put_new("packs/ab/pack", vec!["x".into()]).await.expect("creates");
+            let mut modes = Vec::new();
+            modes_below(&shared, &mut modes);
+            // As the umask has it, which tests run with.
+            std::fs::create_dir(above.path().join("plain")).expect("a folder");
+            std::fs::write(above.path().join("plain/file"), "").expect("a file");
+            let mut plain = Vec::new();
+            modes_below(&above.path().join("plain"), &mut plain);
+            assert_eq!(modes.last(), plain.last());
+            assert!(modes.iter().all(|(_, mode)| mode & 0o400 != 0));
+        }
     }
 
     #[tokio::test]

@@ -62,7 +62,10 @@ struct Document<'a> {
 struct DamageDocument<'a> {
     object: &'a str,
     what: &'a str,
+    /// The first hundred.
     affects: &'a [String],
+    affects_count: u64,
+    affected_snapshot_count: u64,
 }
 
 /// Checks, and tells what is damaged.
@@ -97,11 +100,19 @@ fn tell(report: &CheckReport, ui: &Ui) -> Result<(), CommandError> {
         for affected in &damage.affects {
             ui.line(format_args!("  affects {affected}"))?;
         }
+        let untold = damage.affects_count.saturating_sub(damage.affects.len() as u64);
+        if untold > 0 {
+            let snapshots = human::counted(damage.snapshot_count, "snapshot", "snapshots");
+            ui.line(format_args!("  and {} more, in {snapshots} in all", human::count(untold)))?;
+        }
     }
     ui.note(summary(report));
     let (healing, lost): (Vec<_>, Vec<_>) = report.damages.iter().partition(|damage| is_made_again(&damage.object));
     if !healing.is_empty() {
         ui.hint(hints::AFTER_DAMAGE);
+    }
+    if report.unneeded_count > 0 {
+        ui.hint(hints::UNNEEDED);
     }
     if !lost.is_empty() {
         ui.hint(hints::AFTER_LOSS);
@@ -136,6 +147,8 @@ fn document<'a>(report: &'a CheckReport, told: &[String]) -> Document<'a> {
         object: &damage.object,
         what: &damage.what,
         affects: &damage.affects,
+        affects_count: damage.affects_count,
+        affected_snapshot_count: damage.snapshot_count,
     });
     Document {
         is_whole: report.is_whole(),

@@ -267,6 +267,9 @@ fn tell(
         if !args.delete && report.problems.iter().any(|problem| problem.message.contains("that is not empty")) {
             ctx.ui.hint(hints::IN_THE_WAY);
         }
+        if report.met_damage {
+            ctx.ui.hint(hints::AFTER_LOST_CONTENT);
+        }
         if args.owner.is_none() && args.owner() == OwnerArg::None && !is_dry_run {
             ctx.ui.note(OWNED);
         }

@@ -1,13 +1,16 @@
 //! Uploading packs, several at a time, and publishing the segments that name them.
 //!
 //! ```text
-//! finished pack ─► put ─► acknowledged ─► journal ─► segment (64 packs, 64 Ki chunks or 5 minutes) ─► index cache
+//! finished pack ─► journal ─► put ─► acknowledged ─► segment (64 packs, 64 Ki chunks or 5 minutes) ─► index cache
 //! ```
 //!
 //! Invariant: a segment names acknowledged packs only, and enters the cache only after it is stored.
+//! Invariant: the journal names every pack that may be stored and that no segment names yet, before it is put. The next run
+//! uses what it names only as far as the store has it.
 //! Invariant: one failed put fails the backup; it is never taken for a problem of some entry (L2).
 //! Never here: what is in the packs.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,7 +37,7 @@ const SEGMENT_PACKS_MAX: usize = 64;
 const SEGMENT_CHUNKS_MAX: usize = 64 << 10;
 /// How long acknowledged packs wait for a segment.
 const SEGMENT_EVERY: Duration = Duration::from_secs(300);
-/// The journal of acknowledged packs which no segment names yet, in the cache.
+/// The journal of packs that were begun to be put and which no segment names yet, in the cache.
 const JOURNAL: &str = "journal";
 
 /// Uploads the packs of one backup.
@@ -43,6 +46,8 @@ pub(crate) struct Uploader<'a> {
     index: Index,
     progress: Arc<Progress>,
     running: FuturesUnordered<JoinHandle<Result<PackEntry, EngineError>>>,
+    /// Packs being put.
+    begun: HashSet<PackId>,
     acknowledged: Vec<PackEntry>,
     chunk_count: usize,
     published_at: Timestamp,
@@ -57,6 +62,7 @@ impl<'a> Uploader<'a> {
             index,
             progress,
             running: FuturesUnordered::new(),
+            begun: HashSet::new(),
             acknowledged: Vec::new(),
             chunk_count: 0,
             published_at: repository.env.now(),
@@ -74,6 +80,8 @@ impl<'a> Uploader<'a> {
         while self.running.len() >= UPLOADS_MAX {
             self.acknowledge().await?;
         }
+        self.begun.insert(finished.id);
+        self.keep_journal();
         let store = Arc::clone(&self.repository.store);
         self.running.push(tokio::spawn(async move {
             let _held = held;
@@ -90,7 +98,14 @@ impl<'a> Uploader<'a> {
         (self.repository.env.now().as_nanos() - self.published_at.as_nanos()).unsigned_abs()
     }
 
-    /// Waits for one upload and journals it.
+    /// Notes what a segment of the next run should name if this run is killed.
+    fn keep_journal(&self) {
+        let ids = self.acknowledged.iter().map(|entry| &entry.id).chain(&self.begun);
+        let journal: Vec<u8> = ids.flat_map(|id| id.0).collect();
+        self.repository.cache.remember(JOURNAL, &journal);
+    }
+
+    /// Waits for one upload.
     async fn acknowledge(&mut self) -> Result<bool, EngineError> {
         let next = self.running.try_next().await;
         let Some(entry) = next.map_err(|error| EngineError::Panicked { what: error.to_string() })? else {
@@ -101,9 +116,8 @@ impl<'a> Uploader<'a> {
         self.pack_count += 1;
         self.chunk_count += entry.trailer.chunks.len();
         self.progress.add_stored(entry.len);
+        self.begun.remove(&entry.id);
         self.acknowledged.push(entry);
-        let journal: Vec<u8> = self.acknowledged.iter().flat_map(|entry| entry.id.0).collect();
-        self.repository.cache.remember(JOURNAL, &journal);
         Ok(true)
     }
 
@@ -125,7 +139,7 @@ impl<'a> Uploader<'a> {
         self.repository.offload.start(move || index.add_own(&ids)).await?;
         self.chunk_count = 0;
         self.published_at = self.repository.env.now();
-        self.repository.cache.remember(JOURNAL, &[]);
+        self.keep_journal();
         Ok(segment.packs.iter().flat_map(|entry| entry.trailer.chunks.iter().map(|(id, _)| *id)).collect())
     }
 }
@@ -159,18 +173,21 @@ impl Repository {
         Ok(len)
     }
 
-    /// Publishes a segment for packs which an interrupted run had stored but not named, if they are still there.
+    /// Publishes a segment for packs which an interrupted run had stored but not named, as far as they are there: some may
+    /// never have arrived.
     ///
-    /// Called after W2, so that what is found is protected like any other pack.
-    pub(crate) async fn recover_journal(
-        &self,
-        condemned: &std::collections::HashSet<PackId>,
-    ) -> Result<(), EngineError> {
+    /// Called after W2, so that what is found is protected like any other pack; and it deduplicates only if the listing of
+    /// W3, which comes later, shows it with the length that is written here.
+    pub(crate) async fn recover_journal(&self, condemned: &HashSet<PackId>) -> Result<(), EngineError> {
         let journal = self.cache.note(JOURNAL).unwrap_or_default();
         let (ids, _) = journal.as_chunks::<32>();
         let mut packs = Vec::new();
         for id in ids.iter().map(|id| PackId(*id)).filter(|id| !condemned.contains(id)) {
-            match self.read_pack_entry(id).await {
+            let Some(info) = self.store.head(&names::pack(&id)).await? else {
+                tracing::info!("pack {id} of an interrupted run did not arrive");
+                continue;
+            };
+            match self.read_pack_entry(id, info.len).await {
                 Ok(entry) => packs.push(entry),
                 Err(error) if error.kind() == crate::Kind::Damaged => {
                     tracing::warn!("pack {id} of an interrupted run: {error}")
@@ -188,15 +205,14 @@ impl Repository {
         Ok(())
     }
 
-    /// Reads a pack's trailer: two ranged reads.
-    pub(crate) async fn read_pack_entry(&self, id: PackId) -> Result<PackEntry, EngineError> {
+    /// Reads the trailer of a pack of `len` bytes: two ranged reads.
+    pub(crate) async fn read_pack_entry(&self, id: PackId, len: u64) -> Result<PackEntry, EngineError> {
         let name = names::pack(&id);
-        let gone = || EngineError::object(&name)(pack::PackError::Truncated { len: 0, what: "a pack" });
-        let len = self.store.head(&name).await?.ok_or_else(gone)?.len;
-        let mark_at = len.checked_sub(pack::END_MARK_LEN as u64).ok_or_else(gone)?;
+        let short = || EngineError::object(&name)(pack::PackError::Truncated { len: len as usize, what: "a pack" });
+        let mark_at = len.checked_sub(pack::END_MARK_LEN as u64).ok_or_else(short)?;
         let mark = self.store.get_range(&name, mark_at..len).await?;
         let trailer_len = pack::read_end_mark(&mark).map_err(EngineError::object(&name))?;
-        let start = mark_at.checked_sub(u64::from(trailer_len)).ok_or_else(gone)?;
+        let start = mark_at.checked_sub(u64::from(trailer_len)).ok_or_else(short)?;
         let sealed = self.store.get_range(&name, start..mark_at).await?;
         let keyring = self.keyring.clone();
         let read = move || pack::read_trailer(&sealed, |epoch| keyring.index_key_of(epoch), keyring.repository);

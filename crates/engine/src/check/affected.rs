@@ -12,7 +12,7 @@ use pack::manifest::PageKind;
 use seal::ChunkId;
 
 use super::SnapshotRoots;
-use super::report::{CheckReport, Wrong};
+use super::report::{Breaks, CheckReport, Wrong};
 use super::tree::Missing;
 use crate::EngineError;
 use crate::entries::{Scope, entries_of, leaves_of, load_structure};
@@ -23,13 +23,35 @@ use crate::repository::Repository;
 const AFFECTED_MAX: usize = 100;
 
 /// What each damage breaks.
-struct Affected(BTreeMap<Wrong, Vec<String>>);
+struct Affected(BTreeMap<Wrong, Breaks>);
+
+/// What damages break in one snapshot: the first names, and how many there are.
+#[derive(Default)]
+struct InSnapshot(BTreeMap<Wrong, (Vec<String>, u64)>);
+
+impl InSnapshot {
+    fn add(&mut self, wrong: &Wrong, what: impl FnOnce() -> String) {
+        if !self.0.contains_key(wrong) {
+            self.0.insert(wrong.clone(), (Vec::new(), 0));
+        }
+        if let Some((names, count)) = self.0.get_mut(wrong) {
+            *count += 1;
+            if names.len() < AFFECTED_MAX {
+                names.push(what());
+            }
+        }
+    }
+}
 
 impl Affected {
-    fn add(&mut self, wrong: Wrong, what: String) {
-        let affects = self.0.entry(wrong).or_default();
-        if affects.len() < AFFECTED_MAX {
-            affects.push(what);
+    /// Takes in a snapshot.
+    fn add(&mut self, snapshot: InSnapshot) {
+        for (wrong, (names, count)) in snapshot.0 {
+            let breaks = self.0.entry(wrong).or_default();
+            breaks.affects_count += count;
+            breaks.snapshot_count += 1;
+            let room = AFFECTED_MAX.saturating_sub(breaks.affects.len());
+            breaks.affects.extend(names.into_iter().take(room));
         }
     }
 }
@@ -43,33 +65,32 @@ impl Repository {
         missing: &Missing,
         report: &mut CheckReport,
     ) {
-        let mut affected = Affected(missing.reasons().iter().map(|wrong| (wrong.clone(), Vec::new())).collect());
+        let mut affected = Affected(missing.reasons().iter().map(|wrong| (wrong.clone(), Breaks::default())).collect());
         for info in snapshots {
             let short: String = info.id.to_string().chars().take(8).collect();
-            for wrong in broken_pages(fetcher, info, missing).await {
-                affected.add(wrong, format!("{short} (names and metadata)"));
-            }
-            if self.keyring.opens_content()
-                && let Ok(paths) = affected_paths(fetcher, info, missing).await
-            {
-                for (wrong, path) in paths {
-                    affected.add(wrong, format!("{short}:{}", source::entry::escaped(&path)));
-                }
-                continue;
-            }
-            for wrong in missing.reasons() {
-                affected.add(wrong.clone(), format!("{short} (perhaps)"));
-            }
+            let pages = broken_pages(fetcher, info, missing).await;
+            let told = if self.keyring.opens_content() {
+                affected_paths(fetcher, info, missing, &short).await.ok()
+            } else {
+                None
+            };
+            let mut found = told.unwrap_or_else(|| {
+                let mut perhaps = InSnapshot::default();
+                missing.reasons().iter().for_each(|wrong| perhaps.add(wrong, || format!("{short} (perhaps)")));
+                perhaps
+            });
+            pages.iter().for_each(|wrong| found.add(wrong, || format!("{short} (names and metadata)")));
+            affected.add(found);
         }
-        for (wrong, affects) in affected.0 {
-            report.affects(wrong, affects);
+        for (wrong, breaks) in affected.0 {
+            report.affects(wrong, breaks);
         }
     }
 }
 
 /// What is wrong with pages of entries of one snapshot. A local cache may still know such pages; other hosts do not.
 async fn broken_pages(fetcher: &Fetcher, info: &SnapshotRoots, missing: &Missing) -> BTreeSet<Wrong> {
-    let mut todo: Vec<ChunkId> = info.roots.clone();
+    let mut todo: Vec<ChunkId> = info.roots.iter().map(|(root, _)| *root).collect();
     let mut found = BTreeSet::new();
     while let Some(id) = todo.pop() {
         found.extend(missing.get(&id).cloned());
@@ -82,14 +103,15 @@ async fn broken_pages(fetcher: &Fetcher, info: &SnapshotRoots, missing: &Missing
     found
 }
 
-/// Paths of one snapshot that need a missing chunk, with what is wrong with it.
+/// Paths of one snapshot that need a missing chunk, by what is wrong with it.
 async fn affected_paths(
     fetcher: &Fetcher,
     info: &SnapshotRoots,
     missing: &Missing,
-) -> Result<Vec<(Wrong, Vec<u8>)>, EngineError> {
-    let mut affected = Vec::new();
-    for root in &info.roots {
+    short: &str,
+) -> Result<InSnapshot, EngineError> {
+    let mut affected = InSnapshot::default();
+    for (root, _) in &info.roots {
         let mut entries = entries_of(fetcher.clone(), Some(*root), Scope::new(b""));
         while let Some(full) = entries.try_next().await? {
             let mut leaves = leaves_of(fetcher.clone(), full.children.clone());
@@ -100,10 +122,7 @@ async fn affected_paths(
                 found = missing.get(&leaf.id);
             }
             if let Some(wrong) = found {
-                affected.push((wrong.clone(), full.entry.path));
-            }
-            if affected.len() >= AFFECTED_MAX {
-                return Ok(affected);
+                affected.add(wrong, || format!("{short}:{}", source::entry::escaped(&full.entry.path)));
             }
         }
     }

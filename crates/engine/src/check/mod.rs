@@ -47,7 +47,8 @@ const READS_MAX: usize = 2;
 /// A snapshot, as far as what it reaches is concerned: some 60 bytes.
 struct SnapshotRoots {
     id: SnapshotId,
-    roots: Vec<ChunkId>,
+    /// The root page of each component, and the bytes of content that the snapshot says are below it.
+    roots: Vec<(ChunkId, u64)>,
 }
 
 impl Repository {
@@ -75,7 +76,7 @@ impl Repository {
             self.find_liars(&fetcher, &mut named, &mut packs, &mut report).await?;
         }
         self.remember_damaged(&fetcher, &named, &packs).await?;
-        let missing = tree::check_trees(&fetcher, &snapshots, &named, &packs, &cancel, &mut report).await?;
+        let missing = tree::check_trees(&fetcher, &snapshots, &named, &mut packs, &cancel, &mut report).await?;
         if !missing.is_empty() {
             self.name_what_breaks(&fetcher, &snapshots, &missing, &mut report).await;
         }
@@ -138,7 +139,8 @@ impl SnapshotRoots {
     /// What `info` names, and when it began.
     fn of(info: crate::SnapshotInfo) -> (i64, Self) {
         let structure = info.snapshot.structure;
-        let roots = structure.components.iter().filter_map(|component| component.root).collect();
+        let roots = structure.components.iter().filter_map(|component| Some((component.root?, component.content_len)));
+        let roots = roots.collect();
         (structure.started_at, Self { id: info.id, roots })
     }
 }

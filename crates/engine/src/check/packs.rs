@@ -12,7 +12,7 @@ use std::sync::Arc;
 use futures::TryStreamExt;
 use pack::{PackId, names};
 use store::ObjectInfo;
-use store::index_cache::{IndexCache, PackNo, PackSet};
+use store::index_cache::{IndexCache, PackNo, PackSet, Place};
 
 use super::read::Sound;
 use super::report::{CheckReport, Wrong};
@@ -52,6 +52,9 @@ pub(super) struct Packs {
     pub(super) flaws: HashMap<PackNo, Flaw>,
     /// Those that were read and are right: a bit for each pack.
     pub(super) read: PackSet,
+    /// Those of them that hold something which snapshots need and which is in no other pack, or which was not read there
+    /// although this one was.
+    pub(super) irreplaceable: HashSet<PackNo>,
     /// The segments that described packs falsely, by pack.
     pub(super) liars: HashMap<PackId, String>,
 }
@@ -166,13 +169,16 @@ impl Packs {
         meant.map(|(number, _)| Ok(fetcher.index.pack(*number)?.id)).collect()
     }
 
-    /// Notes packs that are not right although no snapshot needs them.
+    /// Notes packs that are not right although no snapshot needs them: what is still there of such a pack is no damage of
+    /// the repository, once all that it held and that is needed was found elsewhere.
     pub(super) fn note_unneeded(
         &self,
         named: &Named,
         fetcher: &Fetcher,
         report: &mut CheckReport,
     ) -> Result<(), EngineError> {
+        let keeps = self.irreplaceable.iter().map(|number| Ok(names::pack(&fetcher.index.pack(*number)?.id)));
+        let keeps = keeps.collect::<Result<HashSet<String>, EngineError>>()?;
         let mut others = Vec::new();
         for number in self.flaws.iter().filter(|(_, flaw)| **flaw != Flaw::Unnamed).map(|(number, _)| *number) {
             others.extend(self.why_not(number, named, fetcher)?);
@@ -182,13 +188,34 @@ impl Packs {
             if report.damages.iter().any(|damage| damage.object == object) {
                 continue;
             }
-            if what == MISSING {
-                report.warnings.push(format!("{object} {what}, and no snapshot needs it"));
-            } else {
+            let is_listed = what != MISSING;
+            if is_listed && (keeps.contains(&object) || !report.has_seen_all_needs()) {
                 report.damage(&object, &what);
+                continue;
             }
+            report.unneeded_count += u64::from(is_listed);
+            report.warnings.push(format!("{object} {what}, and no snapshot needs it"));
         }
         Ok(())
+    }
+
+    /// Whether a chunk can be had at one of these places. A damaged pack counts as needed until what it held was read
+    /// elsewhere by this very check.
+    pub(super) fn can_be_had(&mut self, places: &[Place]) -> bool {
+        let is_there = places.iter().any(|place| !self.flaws.contains_key(&place.pack));
+        let is_proven = places.iter().any(|place| self.is_read(place.pack));
+        let holds_back = |place: &&Place| match self.flaws.get(&place.pack) {
+            Some(Flaw::Content(_)) => !is_proven,
+            Some(_) => !is_there,
+            None => false,
+        };
+        let keeps: Vec<_> = places.iter().filter(holds_back).map(|place| place.pack).collect();
+        self.irreplaceable.extend(keeps);
+        is_there
+    }
+
+    fn is_read(&self, number: PackNo) -> bool {
+        self.read.contains(number) && !self.flaws.contains_key(&number)
     }
 }
 

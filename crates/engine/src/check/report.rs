@@ -11,7 +11,7 @@ const UNCLEAR_MAX: usize = 100;
 pub(super) type Wrong = (String, String);
 
 /// Something that is not as it was written.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Damage {
     /// The object.
     pub object: String,
@@ -19,6 +19,10 @@ pub struct Damage {
     pub what: String,
     /// Snapshots and paths that need it: the first hundred.
     pub affects: Vec<String>,
+    /// All of these.
+    pub affects_count: u64,
+    /// The snapshots among them, or that they are in.
+    pub snapshot_count: u64,
 }
 
 /// What a check found.
@@ -38,10 +42,20 @@ pub struct CheckReport {
     pub damages: Vec<Damage>,
     /// What is odd and harms nothing.
     pub warnings: Vec<String>,
+    /// Packs that are damaged and that no snapshot needs: each is one of the warnings.
+    pub unneeded_count: u64,
     /// What could not be told, because the store failed: the first hundred.
     pub unclear: Vec<String>,
     /// All that could not be told.
     pub unclear_count: u64,
+}
+
+/// What one damage breaks.
+#[derive(Default)]
+pub(super) struct Breaks {
+    pub(super) affects: Vec<String>,
+    pub(super) affects_count: u64,
+    pub(super) snapshot_count: u64,
 }
 
 impl CheckReport {
@@ -52,16 +66,25 @@ impl CheckReport {
     }
 
     pub(super) fn damage(&mut self, object: &str, what: &str) {
-        self.damages.push(Damage { object: object.to_owned(), what: what.to_owned(), affects: Vec::new() });
+        self.damages.push(Damage { object: object.to_owned(), what: what.to_owned(), ..Damage::default() });
     }
 
     /// Notes what snapshots miss because of `wrong`. A damaged segment was noted when it was read; now its consequences
     /// are known.
-    pub(super) fn affects(&mut self, (object, what): Wrong, affects: Vec<String>) {
-        match self.damages.iter_mut().find(|damage| damage.object == object && damage.what == what) {
-            Some(damage) => damage.affects = affects,
-            None => self.damages.push(Damage { object, what, affects }),
+    pub(super) fn affects(&mut self, (object, what): Wrong, breaks: Breaks) {
+        let Breaks { affects, affects_count, snapshot_count } = breaks;
+        let known = self.damages.iter_mut().find(|damage| damage.object == object && damage.what == what);
+        match known {
+            Some(damage) => *damage = Damage { object, what, affects, affects_count, snapshot_count },
+            None => self.damages.push(Damage { object, what, affects, affects_count, snapshot_count }),
         }
+    }
+
+    /// Whether every snapshot and all that it reaches was looked at, so that what nothing was seen to need is needed by
+    /// nothing.
+    pub(super) fn has_seen_all_needs(&self) -> bool {
+        let hides = |damage: &Damage| ["snapshots/", "page "].iter().any(|start| damage.object.starts_with(start));
+        self.unclear_count == 0 && !self.damages.iter().any(hides)
     }
 
     pub(super) fn unclear(&mut self, what: impl ToString) {

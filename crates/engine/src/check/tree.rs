@@ -6,9 +6,10 @@
 //! Invariant: pages are read from the store, never from what this host remembers.
 //! Never here: which paths are affected.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use pack::manifest::{ChildKind, Structure};
+use pack::names;
 use seal::ChunkId;
 use tokio_util::sync::CancellationToken;
 
@@ -62,23 +63,32 @@ pub(super) async fn check_trees(
     fetcher: &Fetcher,
     snapshots: &[SnapshotRoots],
     named: &Named,
-    packs: &Packs,
+    packs: &mut Packs,
     cancel: &CancellationToken,
     report: &mut CheckReport,
 ) -> Result<Missing, EngineError> {
-    let mut seen: HashSet<ChunkId> = snapshots.iter().flat_map(|info| info.roots.iter().copied()).collect();
-    let mut todo: Vec<ChunkId> = seen.iter().copied().collect();
+    let mut seen: HashSet<ChunkId> =
+        snapshots.iter().flat_map(|info| info.roots.iter().map(|(root, _)| *root)).collect();
+    // With each page the content that the page above says is below it.
+    let mut todo: Vec<(ChunkId, Option<u64>)> = seen.iter().map(|root| (*root, None)).collect();
+    let mut root_lens = HashMap::new();
     let (mut leaves, mut missing, mut unread) = (Vec::new(), Missing::default(), Vec::new());
-    while let Some(id) = todo.pop() {
+    while let Some((id, promised)) = todo.pop() {
         if cancel.is_cancelled() {
             return Err(EngineError::Interrupted);
         }
         leaves.push(id);
         match structure(fetcher, id).await {
             Ok(page) => {
+                let len = page.content_len();
+                match promised {
+                    None => drop(root_lens.insert(id, len)),
+                    Some(promised) if promised != len => unread.push((id, other_len(promised, len))),
+                    Some(_) => {}
+                }
                 for child in page.children.iter().filter(|child| child.kind != ChildKind::Hole) {
                     match child.kind {
-                        ChildKind::Page if seen.insert(child.id) => todo.push(child.id),
+                        ChildKind::Page if seen.insert(child.id) => todo.push((child.id, Some(child.len))),
                         ChildKind::Page => {}
                         _ => leaves.push(child.id),
                     }
@@ -95,7 +105,23 @@ pub(super) async fn check_trees(
     for (id, what) in unread {
         missing.insert(id, (format!("page {id}"), what));
     }
+    check_sums(snapshots, &root_lens, report);
     Ok(missing)
+}
+
+/// Compares what snapshots say of their content with what their pages do.
+fn check_sums(snapshots: &[SnapshotRoots], root_lens: &HashMap<ChunkId, u64>, report: &mut CheckReport) {
+    for info in snapshots {
+        for (root, promised) in &info.roots {
+            if let Some(len) = root_lens.get(root).filter(|len| *len != promised) {
+                report.damage(&names::snapshot(&info.id), &other_len(*promised, *len));
+            }
+        }
+    }
+}
+
+fn other_len(promised: u64, len: u64) -> String {
+    format!("should hold {promised} bytes of content, and its pages hold {len}")
 }
 
 /// A page's structure as the store has it, not as this host remembers it.
@@ -109,7 +135,7 @@ async fn look_up(
     fetcher: &Fetcher,
     ids: Vec<ChunkId>,
     named: &Named,
-    packs: &Packs,
+    packs: &mut Packs,
     report: &mut CheckReport,
     missing: &mut Missing,
 ) -> Result<(), EngineError> {
@@ -121,7 +147,7 @@ async fn look_up(
     });
     let (ids, places) = looked_up.await?;
     for (id, places) in ids.iter().zip(places?) {
-        if places.iter().any(|place| !packs.flaws.contains_key(&place.pack)) {
+        if packs.can_be_had(&places) {
             continue;
         }
         let why = places.last().map(|place| packs.why_not(place.pack, named, fetcher));

@@ -55,6 +55,36 @@ impl Filter {
     }
 }
 
+/// The includes of a request, one by one, as far as nothing was seen that matches them.
+pub(crate) struct Unmatched(Vec<(String, Gitignore)>);
+
+impl Unmatched {
+    pub(crate) fn new(request: &RestoreRequest) -> Result<Self, EngineError> {
+        let positive = request.include.iter().filter(|line| !line.starts_with(['!', '#']) && !line.trim().is_empty());
+        let each = positive.map(|line| Ok((line.clone(), patterns(std::slice::from_ref(line))?)));
+        Ok(Self(each.collect::<Result<_, EngineError>>()?))
+    }
+
+    pub(crate) fn see(&mut self, entry: &Entry) {
+        let is_dir = matches!(entry.kind, EntryKind::Directory);
+        let path = Path::new(std::ffi::OsStr::from_bytes(&entry.path));
+        self.0.retain(|(_, pattern)| !pattern.matched_path_or_any_parents(path, is_dir).is_ignore());
+    }
+
+    /// The patterns that are left.
+    pub(crate) fn lines(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(line, _)| line.as_str())
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
 fn patterns(lines: &[String]) -> Result<Gitignore, EngineError> {
     let mut builder = GitignoreBuilder::new("");
     let bad = |error: ignore::Error| EngineError::Request { what: format!("a pattern cannot be used: {error}") };

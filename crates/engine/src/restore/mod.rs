@@ -23,6 +23,7 @@ mod request;
 mod write;
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -39,7 +40,7 @@ use crate::backup::Problems;
 use crate::entries::{Scope, entries_of};
 use crate::fetch::Fetcher;
 use crate::repository::Repository;
-use crate::restore::filter::Filter;
+use crate::restore::filter::{Filter, Unmatched};
 use crate::restore::plan::Planner;
 use crate::restore::preview::Counts;
 use crate::restore::write::Tally;
@@ -62,6 +63,8 @@ pub(crate) struct Restoring {
     pub(crate) deleted: Mutex<Vec<String>>,
     /// Files begun that the next restore would leave alone: at most those of a window.
     pub(crate) unfinished: Mutex<HashSet<EntryPath>>,
+    /// Whether something could not be had because the repository is damaged.
+    pub(crate) met_damage: AtomicBool,
     pub(crate) progress: Arc<Progress>,
     /// Cancelled by the caller, or by the first error that ends the restore.
     pub(crate) stop: CancellationToken,
@@ -74,7 +77,8 @@ impl Repository {
     ///
     /// # Errors
     ///
-    /// [`EngineError::NoEntry`] if there is nothing at the path; those of the store; a target that cannot be used or is
+    /// [`EngineError::NoEntry`] if there is nothing at the path; [`EngineError::NothingMatches`] if nothing matches what is
+    /// to be included; in both cases nothing is made, or changed. Those of the store; a target that cannot be used or is
     /// full; [`EngineError::Interrupted`] soon after `cancel`. Entries that could not be restored are problems of the report.
     pub async fn restore(
         &self,
@@ -98,6 +102,7 @@ impl Repository {
             .fold((0, 0), |(entries, len), component| (entries + component.entry_count, len + component.content_len));
         progress.set_totals(entries, len);
         let filter = Filter::new(&request)?;
+        let unmatched = unless_stopped(&stop, self.unmatched(snapshot, &request)).await?;
         let folder = request.target.clone();
         let opened = blocking::run(move || (!folder.exists(), Target::open(&folder)));
         let (target_is_new, target) = opened.await.map_err(panicked)?;
@@ -111,13 +116,43 @@ impl Repository {
             left_alone: Mutex::default(),
             deleted: Mutex::default(),
             unfinished: Mutex::default(),
+            met_damage: AtomicBool::new(false),
             progress: Arc::clone(progress),
             request,
             stop,
         });
+        for pattern in unmatched {
+            restoring.problems.add(pattern, NOTHING_MATCHES.into(), true);
+        }
         let done = self.restore_to(snapshot, &restoring, clock).await;
         restoring.remove_unfinished(done.is_err()).await?;
         done
+    }
+
+    /// The includes that match nothing, if not all of them do.
+    async fn unmatched(&self, snapshot: &SnapshotInfo, request: &RestoreRequest) -> Result<Vec<String>, EngineError> {
+        let mut unmatched = Unmatched::new(request)?;
+        if unmatched.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (fetcher, all) = (self.fetcher().await?, unmatched.len());
+        for component in &snapshot.snapshot.structure.components {
+            let mut entries = entries_of(fetcher.clone(), component.root, Scope::new(&request.path));
+            while !unmatched.is_empty() {
+                match entries.try_next().await {
+                    Ok(Some(full)) => unmatched.see(&full.entry),
+                    Ok(None) => break,
+                    // What is lost may be what is wanted: the restore says so.
+                    Err(error) if error.kind() == Kind::Damaged => return Ok(Vec::new()),
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        if unmatched.len() == all {
+            let patterns = unmatched.lines().collect::<Vec<_>>().join(", ");
+            return Err(EngineError::NothingMatches { patterns, snapshot: snapshot.id.to_string() });
+        }
+        Ok(unmatched.lines().map(str::to_owned).collect())
     }
 
     /// Restores, or looks what that would do.
@@ -143,13 +178,28 @@ impl Repository {
         request: &RestoreRequest,
     ) -> Result<RestoreReport, EngineError> {
         let filter = Filter::new(request)?;
+        let unmatched = self.unmatched(snapshot, request).await?;
         let fetcher = self.fetcher().await?;
         let (mut report, mut found) = (RestoreReport::default(), request.path.is_empty());
+        let problems = Problems::default();
+        unmatched.into_iter().for_each(|pattern| problems.add(pattern, NOTHING_MATCHES.into(), true));
+        let mut lost = None;
         let components = &snapshot.snapshot.structure.components;
         for component in components {
             let prefix = if components.len() > 1 { component.name.as_bytes() } else { &[] };
             let mut entries = entries_of(fetcher.clone(), component.root, Scope::new(&request.path));
-            while let Some(full) = entries.try_next().await? {
+            loop {
+                let full = match entries.try_next().await {
+                    Ok(Some(full)) => full,
+                    Ok(None) => break,
+                    Err(error) if error.kind() == Kind::Damaged => {
+                        let (path, what) = of_lost_entries(&component.name, &error);
+                        problems.add(path, what, true);
+                        lost = lost.or(Some(error));
+                        continue;
+                    }
+                    Err(error) => return Err(error),
+                };
                 found = true;
                 if !filter.wants(&full.entry) {
                     continue;
@@ -163,7 +213,13 @@ impl Repository {
         }
         report.written_len = report.content_len;
         report.foreseen.new_count = report.entry_count;
-        if found { Ok(report) } else { Err(no_entry(&request.path, snapshot)) }
+        report.met_damage = lost.is_some();
+        (report.problems, report.problem_count, _) = problems.take();
+        match lost {
+            _ if found => Ok(report),
+            Some(error) => Err(error),
+            None => Err(no_entry(&request.path, snapshot)),
+        }
     }
 }
 
@@ -218,6 +274,19 @@ async fn restore_all(
     Err(no_entry(&restoring.request.path, snapshot))
 }
 
+/// What is said of an include that matches nothing.
+const NOTHING_MATCHES: &str = "matches nothing in the snapshot";
+
+/// Where a page of entries is lost, and what to say of it.
+fn of_lost_entries(component: &str, error: &EngineError) -> (String, String) {
+    match error {
+        EngineError::EntriesLost { from, source } => {
+            (from.clone(), format!("is lost with entries that follow it: {source}"))
+        }
+        error => (component.to_owned(), error.to_string()),
+    }
+}
+
 fn no_entry(path: &[u8], snapshot: &SnapshotInfo) -> EngineError {
     EngineError::NoEntry { path: source::entry::escaped(path).to_string(), snapshot: snapshot.id.to_string() }
 }
@@ -250,12 +319,8 @@ impl Restoring {
 
     /// Notes a page of entries that cannot be had.
     fn entries_lost(&self, component: &str, error: &EngineError) {
-        let (path, what) = match error {
-            EngineError::EntriesLost { from, source } => {
-                (from.clone(), format!("is lost with entries that follow it: {source}"))
-            }
-            error => (component.to_owned(), error.to_string()),
-        };
+        let (path, what) = of_lost_entries(component, error);
+        self.met_damage.store(true, Ordering::Relaxed);
         self.progress.add_problem();
         self.problems.add(path, what, true);
     }
@@ -282,7 +347,8 @@ impl Restoring {
         let deleted = std::mem::take(&mut *self.deleted.lock().unwrap_or_else(PoisonError::into_inner));
         let seconds = clock.elapsed().as_secs_f64();
         let foreseen = self.counts.foreseen();
-        RestoreReport { problems, problem_count, deleted, seconds, foreseen, ..self.tally.report() }
+        let met_damage = self.met_damage.load(Ordering::Relaxed);
+        RestoreReport { problems, problem_count, met_damage, deleted, seconds, foreseen, ..self.tally.report() }
     }
 }
 

@@ -4,7 +4,9 @@
 //! Never here: fetching.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use futures::{Stream, StreamExt, TryStreamExt};
 use pack::manifest::{ChildKind, Entry, EntryKind};
@@ -88,9 +90,6 @@ impl Planner {
         if self.is_further_name(&full.entry, &path) {
             return if self.links.len() >= WINDOW_LINKS { self.window().await } else { Ok(()) };
         }
-        if is_simple && self.compare_only {
-            return Ok(());
-        }
         if is_simple {
             self.expect_further_names(&full.entry, &path).await?;
             self.simple.push((path, full.entry));
@@ -106,9 +105,7 @@ impl Planner {
         }
         let inode = inode_of(entry);
         let Some((first, left)) = self.first_names.get_mut(&inode) else { return false };
-        if !self.compare_only {
-            self.links.push((Arc::clone(first), path.clone()));
-        }
+        self.links.push((Arc::clone(first), path.clone()));
         *left = left.saturating_sub(1);
         if *left == 0 {
             self.first_names.remove(&inode);
@@ -121,7 +118,7 @@ impl Planner {
         if entry.links < 2 || matches!(entry.kind, EntryKind::Directory) {
             return Ok(());
         }
-        if self.restoring.request.overwrite == Overwrite::Never {
+        if self.restoring.request.overwrite == Overwrite::Never && !self.compare_only {
             let (restoring, place) = (Arc::clone(&self.restoring), path.clone());
             let there = blocking::run(move || restoring.target.existing(&place)).await.map_err(panicked)?;
             if !matches!(there, Ok(None)) {
@@ -144,6 +141,11 @@ impl Planner {
                 return Ok(());
             }
         }
+        let may_be_there = links > 1 && !self.compare_only && self.restoring.request.overwrite == Overwrite::Always;
+        if may_be_there && self.is_there(&path, &full).await? {
+            self.first_names.insert(inode, (Arc::new(FirstName::new(path)), links - 1));
+            return Ok(());
+        }
         let file = Arc::new(FilePlan::new(path, full.entry.clone(), self.compare_only));
         if links > 1 {
             self.first_names.insert(inode, (Arc::clone(&file.name), links - 1));
@@ -155,6 +157,7 @@ impl Planner {
                 Ok(Some(leaf)) => leaf,
                 Ok(None) => break,
                 Err(error) if error.kind() == Kind::Damaged => {
+                    self.restoring.met_damage.store(true, Ordering::Relaxed);
                     file.fail(&self.restoring, &error.to_string());
                     break;
                 }
@@ -184,24 +187,49 @@ impl Planner {
     async fn users_own(&self, path: &EntryPath, full: &FullEntry) -> Result<Option<bool>, EngineError> {
         let (restoring, place, entry) = (Arc::clone(&self.restoring), path.clone(), full.entry.clone());
         let looked = blocking::run(move || restoring.users_own(&place, &entry)).await.map_err(panicked)?;
-        let open = match (looked, self.fetcher.namer.clone()) {
-            (UsersOwn::Nothing, _) => return Ok(None),
-            (UsersOwn::Alike(open), Some(namer)) => Arc::new((open, namer)),
-            _ => return Ok(Some(false)),
-        };
+        match looked {
+            UsersOwn::Nothing => Ok(None),
+            UsersOwn::Other => Ok(Some(false)),
+            UsersOwn::Alike(open) => self.holds_content(open, full).await.map(Some),
+        }
+    }
+
+    /// Whether a file of several names is there just as it should be, which is counted. It is not written to, as others
+    /// are: whoever has changed it under one of its names has it made anew.
+    async fn is_there(&self, path: &EntryPath, full: &FullEntry) -> Result<bool, EngineError> {
+        let (restoring, place, entry) = (Arc::clone(&self.restoring), path.clone(), full.entry.clone());
+        let open = blocking::run(move || restoring.linked_alike(&place, &entry)).await.map_err(panicked)?;
+        let Some(open) = open else { return Ok(false) };
+        if !self.holds_content(open, full).await? {
+            return Ok(false);
+        }
+        let (restoring, len) = (&self.restoring, full.children.iter().map(|child| child.len).sum());
+        restoring.tally.kept.fetch_add(len, Ordering::Relaxed);
+        restoring.progress.add_len(len);
+        restoring.count(&full.entry);
+        if restoring.request.dry_run {
+            restoring.foresee_same();
+        }
+        Ok(true)
+    }
+
+    /// Whether an open file has an entry's content; what is lost, no file has.
+    async fn holds_content(&self, open: File, full: &FullEntry) -> Result<bool, EngineError> {
+        let Some(namer) = self.fetcher.namer.clone() else { return Ok(false) };
+        let open = Arc::new((open, namer));
         let (mut offset, mut leaves) = (0, content_of(self.fetcher.clone(), full.clone()));
         loop {
             let batch = self.restoring.unless_stopped(leaves.by_ref().take(COMPARE_BATCH).try_collect::<Vec<_>>());
             let batch = match batch.await {
-                Ok(batch) if batch.is_empty() => return Ok(Some(true)),
+                Ok(batch) if batch.is_empty() => return Ok(true),
                 Ok(batch) => batch,
-                Err(error) if error.kind() == Kind::Damaged => return Ok(Some(false)),
+                Err(error) if error.kind() == Kind::Damaged => return Ok(false),
                 Err(error) => return Err(error),
             };
             let (open, start) = (Arc::clone(&open), offset);
             offset += batch.iter().map(|leaf| leaf.len).sum::<u64>();
             if !self.fetcher.offload.start(move || holds_all(&open.0, start, &batch, &open.1)).await? {
-                return Ok(Some(false));
+                return Ok(false);
             }
         }
     }
@@ -212,7 +240,9 @@ impl Planner {
             return Ok(());
         }
         let (simple, restoring) = (std::mem::take(&mut self.simple), Arc::clone(&self.restoring));
-        blocking::run(move || restoring.make_all(&simple)).await.map_err(panicked)?
+        let compare_only = self.compare_only;
+        let work = move || if compare_only { restoring.verify_all(&simple) } else { restoring.make_all(&simple) };
+        blocking::run(work).await.map_err(panicked)?
     }
 
     /// Fetches and writes every piece that is wanted so far, then links further names of what is whole now.
@@ -242,7 +272,9 @@ impl Planner {
             return Ok(());
         }
         let (links, restoring) = (std::mem::take(&mut self.links), Arc::clone(&self.restoring));
-        blocking::run(move || restoring.link_all(&links)).await.map_err(panicked)?
+        let compare_only = self.compare_only;
+        let work = move || if compare_only { restoring.verify_links(&links) } else { restoring.link_all(&links) };
+        blocking::run(work).await.map_err(panicked)?
     }
 
     /// Waits for all jobs, also when one has failed: none may write when the restore has returned. After the first

@@ -133,6 +133,11 @@ impl Restoring {
         }
     }
 
+    /// Counts a file that is there as it should be.
+    pub(crate) fn foresee_same(&self) {
+        self.counts.same.fetch_add(1, Ordering::Relaxed);
+    }
+
     fn foresee(&self, path: &EntryPath, entry: &Entry, preview: &Preview, content_differs: bool) {
         let there = match preview {
             Preview::Stays => {
@@ -157,7 +162,7 @@ impl Restoring {
     }
 }
 
-fn is_alike(wanted: &EntryKind, there: &There) -> bool {
+pub(crate) fn is_alike(wanted: &EntryKind, there: &There) -> bool {
     match (wanted, there) {
         (EntryKind::File { .. }, There::File { .. })
         | (EntryKind::Directory, There::Directory)

@@ -77,6 +77,8 @@ pub struct RestoreReport {
     pub problems: Vec<Problem>,
     /// All problems.
     pub problem_count: u64,
+    /// Whether any of them is damage of the repository.
+    pub met_damage: bool,
     /// Seconds it took.
     pub seconds: f64,
 }

@@ -13,13 +13,13 @@ use source::SourceError;
 use source::entry::EntryPath;
 use source::sink::SinkFile;
 
-use crate::EngineError;
 use crate::backup::entry::metadata_of;
 use crate::restore::compare::holds;
 use crate::restore::plan::has_bytes;
 use crate::restore::preview::Preview;
 use crate::restore::reads::{Found, Wanted};
 use crate::restore::{Overwrite, RestoreReport, Restoring};
+use crate::{EngineError, Kind};
 
 /// Counters of one restore.
 #[derive(Debug, Default)]
@@ -27,7 +27,7 @@ pub(crate) struct Tally {
     entries: AtomicU64,
     content: AtomicU64,
     written: AtomicU64,
-    kept: AtomicU64,
+    pub(crate) kept: AtomicU64,
     pub(crate) deleted: AtomicU64,
     pub(crate) skipped: AtomicU64,
 }
@@ -198,7 +198,11 @@ impl FilePlan {
 
     /// Sets metadata and length after the last piece; an empty file is only made now.
     pub(crate) fn finish(&self, restoring: &Restoring) -> Result<(), EngineError> {
-        if self.compare_only || self.name.failed.load(Ordering::Acquire) {
+        let has_failed = self.name.failed.load(Ordering::Acquire);
+        if self.compare_only && !has_failed {
+            restoring.verify(&self.name.path, &self.entry);
+        }
+        if self.compare_only || has_failed {
             *self.state.lock().unwrap_or_else(PoisonError::into_inner) = State::Closed;
             return Ok(());
         }
@@ -348,7 +352,10 @@ impl Restoring {
         for (Wanted { leaf, tag: Piece { file, offset } }, bytes) in found {
             self.go_on()?;
             match bytes {
-                Err(error) => file.fail(self, &error.to_string()),
+                Err(error) => {
+                    self.met_damage.fetch_or(error.kind() == Kind::Damaged, Ordering::Relaxed);
+                    file.fail(self, &error.to_string());
+                }
                 Ok(bytes) if !file.name.failed.load(Ordering::Acquire) => {
                     let written = file.with_file(self, |open| {
                         if has_bytes(leaf.kind) {
@@ -379,6 +386,10 @@ impl Restoring {
             self.go_on()?;
             if self.request.dry_run {
                 self.foresee_simple(path, entry)?;
+                continue;
+            }
+            if entry.links > 1 && !matches!(entry.kind, EntryKind::Directory) && self.is_linked_alike(path, entry) {
+                self.count(entry);
                 continue;
             }
             let made = self.make(path, entry).and_then(|made| match entry.kind {

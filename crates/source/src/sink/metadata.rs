@@ -90,12 +90,42 @@ impl Target {
     ///
     /// [`SourceError::Write`] if it cannot be looked at.
     pub fn own_differences(&self, metadata: &Metadata, policy: &OwnerPolicy) -> Result<Vec<&'static str>, SourceError> {
-        let stat = stat_of(self.top.as_fd()).map_err(|error| self.failed(b"", "look at", error))?;
-        let owner = self.owner_for(metadata, policy).filter(|owner| *owner != stat.owner());
+        let fd = self.top.as_fd();
+        let object = Object { fd, file_type: FileType::Directory, is_open: false, shown: self.path() };
+        self.compare(&object, metadata, policy).map_err(|error| self.failed(b"", "look at", error))
+    }
+
+    /// The same for what has this name; a symbolic link's own. Nothing is changed.
+    ///
+    /// # Errors
+    ///
+    /// [`SourceError::Write`] if nothing has this name, or it cannot be looked at; [`SourceError::BehindLink`].
+    pub fn differences(
+        &self,
+        path: &EntryPath,
+        metadata: &Metadata,
+        policy: &OwnerPolicy,
+    ) -> Result<Vec<&'static str>, SourceError> {
+        let failed = |error| self.failed(path.as_bytes(), "look at", error);
+        let parent = self.parent_of(path)?;
+        let opened = open_beneath(parent.as_fd(), path.name(), OFlags::PATH | OFlags::NOFOLLOW, Mode::empty());
+        let found = opened.map_err(|error| failed(error.into()))?;
+        let file_type = stat_of(found.as_fd()).map_err(failed)?.file_type();
+        let shown = self.shown(path.as_bytes());
+        let object = Object { fd: found.as_fd(), file_type, is_open: false, shown: &shown };
+        self.compare(&object, metadata, policy).map_err(failed)
+    }
+
+    fn compare(&self, object: &Object<'_>, metadata: &Metadata, policy: &OwnerPolicy) -> io::Result<Vec<&'static str>> {
+        let stat = stat_of(object.fd)?;
+        let owner = self.owner_for(metadata, policy);
+        let mode = object.mode_for(metadata.mode, owner.unwrap_or((metadata.uid, metadata.gid)))?;
+        let is_link = object.file_type == FileType::Symlink;
         let (time, wanted) = (stat.modified_at(), metadata.modified_at);
         let differs = [
-            ("owner", owner.is_some()),
-            ("permissions", stat.mode() & 0o7777 != metadata.mode & 0o7777),
+            ("owner", owner.is_some_and(|owner| owner != stat.owner())),
+            ("permissions", !is_link && stat.mode() & 0o7777 != mode.as_raw_mode()),
+            ("attributes", xattrs::differ(&xattrs::proc_path(object.fd), &metadata.xattrs)?),
             ("modification time", (time.secs, time.nanos) != (wanted.secs, wanted.nanos)),
         ];
         Ok(differs.into_iter().filter(|(_, differs)| *differs).map(|(what, _)| what).collect())

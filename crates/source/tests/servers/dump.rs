@@ -406,7 +406,7 @@ async fn a_plain_dump_cannot_run_commands_of_the_host() {
 
 #[tokio::test]
 async fn a_newer_server_is_dumped_by_newer_programs_only() {
-    let Some(root) = newer_root() else { return };
+    let root = newer_root();
     let server = Postgres::start_in(Some(&root), Path::new("/usr/lib/postgresql/18/bin"));
     server.sql("postgres", TABLES);
     let words = failed(read(dump(server.dump(&["postgres"]))).await, Fault::Version);

@@ -241,7 +241,7 @@ async fn tls_is_checked_against_our_own_authority() {
 
 #[tokio::test]
 async fn a_newer_server_is_read_and_restored_with_revisions_ahead() {
-    let Some(root) = newer_root() else { return };
+    let root = newer_root();
     let programs: PathBuf = root.join("usr/bin");
     let folder = TempDir::with_prefix("backstay-etcd-").unwrap();
     let server = Etcd::start_in(folder, "http", programs.join("etcd"), &[]);

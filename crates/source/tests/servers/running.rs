@@ -1,7 +1,7 @@
 //! What the tests of all servers need: private processes, and streams of events read to their end.
 
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -134,16 +134,13 @@ pub(crate) fn failed(read: Result<Read, SourceError>, expected: Fault) -> String
     }
 }
 
-/// The folder that `scripts/servers.sh` makes, if this machine has it.
-pub(crate) fn newer_root() -> Option<PathBuf> {
-    let home = std::env::var_os("HOME")?;
-    let root = Path::new(&home).join(".cache/backstay/roots/servers");
+/// The folder that `scripts/servers.sh` makes, which must be there.
+#[track_caller]
+pub(crate) fn newer_root() -> PathBuf {
+    let home = PathBuf::from(std::env::var_os("HOME").expect("a home"));
+    let cache = std::env::var_os("BACKSTAY_CACHE").map_or_else(|| home.join(".cache/backstay"), PathBuf::from);
+    let root = cache.join("roots/servers");
     let is_there = root.join("usr/lib/postgresql/18/bin/postgres").exists() && rustix::process::geteuid().is_root();
-    if !is_there {
-        eprintln!(
-            "SKIPPED: no newer servers in {} (scripts/servers.sh makes them), or we are not root",
-            root.display()
-        );
-    }
-    is_there.then_some(root)
+    assert!(is_there, "no newer servers in {} (run scripts/servers.sh), or we are not root", root.display());
+    root
 }
