@@ -14,7 +14,7 @@ use crate::problems::tell_problems;
 
 /// Restores the files below `folder`.
 pub(super) async fn run(restoring: &Restoring<'_>, folder: &Path) -> Result<Outcome, CommandError> {
-    let files = restoring.files().await?;
+    let files = restoring.ctx.unless_interrupted(restoring.files()).await?;
     let mut plan = restoring.plan(Some(&folder.display().to_string())).with_files(&files);
     let mut request =
         RestoreRequest { target: folder.to_owned(), ..restoring.args.request(restoring.args.is_dry_run()) };
