@@ -8,7 +8,9 @@ use std::path::Path;
 use std::process::Command;
 
 use harness::binary::{Host, Run as _};
+use harness::running::{Running, file_count};
 use harness::servers::postgres::{self, Server, Version, ran};
+use rustix::process::Signal;
 use serde_json::Value;
 
 const TABLES: &str = "create table near as select n as id, md5(n::text) as name from generate_series(1, 20000) n;
@@ -113,6 +115,28 @@ fn whole_server_comes_back_with_its_tablespaces_and_starts() {
 #[test]
 fn whole_server_of_the_newest_version_comes_back_too() {
     comes_back(Version::all().last().expect("a Postgres is installed"));
+}
+
+#[test]
+fn an_interrupted_restore_starts_no_server_and_the_same_command_completes_it() {
+    let version = Version::all().pop().expect("a Postgres is installed");
+    let original = Original::new(&version);
+    let target = version.folder();
+    let data = target.path().join("data");
+    let words = ["restore", "latest", "whole", "--to", data.to_str().expect("text")];
+    let mut running = Running::start(original.command(&[&words[..], &["--limit-download", "2M"]].concat()), false);
+    running.wait_until("the first files are there", || file_count(&data) > 20);
+    running.signal(Signal::INT);
+    running.finish().0.expect_code(130).says(&["interrupted", "hint: run the same command again"]);
+    assert!(!data.join("global/pg_control").exists() && file_count(&data) > 0);
+    let document = original.command(&[&["--json"], &words[..]].concat()).run().expect_code(0).json();
+    seen_from_inside(&version, &data, &document);
+    version.own(target.path());
+    assert_eq!(postgres::verify_backup(&version, &data), None);
+    let hashes = original.server.sql(HASHES);
+    let _ = original.server.stop("fast");
+    let restored = Server::start_on(&version, target, &data, &[]);
+    assert_eq!(restored.sql(HASHES), hashes);
 }
 
 #[test]

@@ -13,8 +13,10 @@ const SHOP: &str = "
 create schema app; create type app.mood as enum ('good', 'bad');
 create table app.customers (id serial primary key, name text not null, mood app.mood default 'good');
 insert into app.customers (name) select md5(n::text) from generate_series(1, 500) n;
+create function app.price(base numeric, mood app.mood, factor int default 2) returns numeric language sql
+    as 'select base * factor';
 create table app.orders (id bigint generated always as identity primary key, customer int references app.customers,
-    note text check (note <> 'never'));
+    note text check (note <> 'never'), price numeric default app.price(21, 'good'));
 insert into app.orders (customer, note) select 1 + n % 500, 'note ' || n from generate_series(1, 2000) n;
 create index orders_customer on app.orders (customer);
 create function app.stamp() returns trigger language plpgsql as 'begin new.note := coalesce(new.note, ''-''); return new; end';

@@ -188,7 +188,7 @@ pub(crate) async fn run(args: &RestoreArgs, ctx: &Context) -> Result<Outcome, Co
         component => restore_to::only(&snapshot, component.as_deref())?,
     };
     if is_of_component {
-        return ctx.unless_interrupted(restore_to::run(&repository, &snapshot, args, ctx)).await;
+        return restore_to::run(&repository, &snapshot, args, ctx).await;
     }
     if args.delete && !args.yes && !args.dry_run {
         let plan = carry_out(args.request(true), ctx, &repository, &snapshot).await?;

@@ -23,8 +23,9 @@ select json_build_object(
     'types', coalesce((select json_agg(nspname || '.' || typname) from pg_type t
         join pg_namespace n on n.oid = typnamespace
         where nspname <> 'information_schema' and nspname !~ '^pg_'), '[]'),
-    'functions', coalesce((select json_agg(nspname || '.' || proname || '(' || pg_get_function_identity_arguments(p.oid)
-        || ')') from pg_proc p join pg_namespace n on n.oid = pronamespace
+    'functions', coalesce((select json_agg(nspname || '.' || proname || '(' ||
+        case when prokind = 'a' and pronargs = 0 then '*' else oidvectortypes(proargtypes) end || ')')
+        from pg_proc join pg_namespace n on n.oid = pronamespace
         where nspname <> 'information_schema' and nspname !~ '^pg_'), '[]'))";
 
 /// What a database holds, by `schema.name` as the dump's own contents write it.
@@ -38,7 +39,7 @@ pub struct Present {
     pub extensions: BTreeSet<String>,
     /// Types and domains, those of tables too.
     pub types: BTreeSet<String>,
-    /// Functions, with their arguments.
+    /// Functions, with the types of their arguments.
     pub functions: BTreeSet<String>,
 }
 

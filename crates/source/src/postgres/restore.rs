@@ -7,12 +7,14 @@
 //! Invariant: `global/pg_control` is written last: what lacks it cannot be started by mistake.
 //! Never here: writing the entries, and what of the log is replayed.
 
+mod tablespaces;
+
 use std::ffi::OsString;
 use std::fmt;
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use super::manifest::{Manifest, NAME};
@@ -20,6 +22,8 @@ use super::members::CONFIGURATION;
 use crate::command::shell_quoted;
 use crate::entry::EntryPath;
 use crate::{SourceError, blocking};
+
+pub use tablespaces::{link_tablespace, refuse_if_tablespace_occupied, tablespaces_of};
 
 const CONTROL: &[u8] = b"global/pg_control";
 /// The folder whose entries stand for tablespaces.
@@ -221,74 +225,6 @@ fn tablespaces(data: &Path) -> Result<Vec<(String, PathBuf)>, SourceError> {
     Ok(found)
 }
 
-/// The tablespaces that a base backup had: their numbers, and where each was on its server; from its facts.
-pub fn tablespaces_of(facts: &[(String, String)]) -> Vec<(String, PathBuf)> {
-    let of = |(name, value): &(String, String)| Some((name.strip_prefix("tablespace_")?.to_owned(), value.into()));
-    facts.iter().filter_map(of).collect()
-}
-
-/// Lets tablespace `oid` of the data directory `data` be the folder `place`, by a link: a directory there Postgres
-/// refuses. Does nothing if the link is there already.
-///
-/// `place` has to be absolute and outside of `data`, and is made if need be, for its owner only.
-///
-/// # Errors
-///
-/// [`SourceError::Occupied`] if `place` is not empty, or something else stands for the tablespace;
-/// [`SourceError::Write`] if something cannot be made.
-pub async fn link_tablespace(data: &Path, oid: &str, place: &Path) -> Result<(), SourceError> {
-    let (link, data, place) = (data.join(TABLESPACES).join(oid), data.to_owned(), place.to_owned());
-    blocking::run(move || linked(&link, &data, &place)).await?
-}
-
-/// Makes sure that [`link_tablespace`] would do it.
-///
-/// # Errors
-///
-/// As there.
-pub async fn refuse_if_tablespace_occupied(data: &Path, oid: &str, place: &Path) -> Result<(), SourceError> {
-    let (link, data, place) = (data.join(TABLESPACES).join(oid), data.to_owned(), place.to_owned());
-    blocking::run(move || is_linked(&link, &data, &place).map(drop)).await?
-}
-
-fn linked(link: &Path, data: &Path, place: &Path) -> Result<(), SourceError> {
-    let write = |path: &Path, action| {
-        let path = path.to_owned();
-        move |source| SourceError::Write { path, action, source }
-    };
-    if is_linked(link, data, place)? {
-        return Ok(());
-    }
-    fs::create_dir_all(place).map_err(write(place, "make"))?;
-    fs::set_permissions(place, fs::Permissions::from_mode(0o700)).map_err(write(place, "close"))?;
-    let folder = data.join(TABLESPACES);
-    fs::create_dir_all(&folder).map_err(write(&folder, "make"))?;
-    symlink(place, link).map_err(write(link, "link"))
-}
-
-/// Whether the link is there already. Fails if it cannot be made.
-fn is_linked(link: &Path, data: &Path, place: &Path) -> Result<bool, SourceError> {
-    if !place.is_absolute() || place.starts_with(data) {
-        let source = io::Error::other("it has to be absolute and outside of the data directory");
-        return Err(SourceError::Write { path: place.to_owned(), action: "put a tablespace into", source });
-    }
-    if fs::read_link(link).is_ok_and(|found| found == place) {
-        return Ok(true);
-    }
-    if look_at(link, fs::symlink_metadata(link))?.is_some() {
-        return Err(SourceError::Occupied { path: link.to_owned(), found: "tablespace" });
-    }
-    if look(place)?.is_some() && !is_empty(place)? {
-        return Err(SourceError::Occupied { path: place.to_owned(), found: "folder that is not empty" });
-    }
-    Ok(false)
-}
-
-fn is_empty(folder: &Path) -> Result<bool, SourceError> {
-    let unreadable = |source| SourceError::Unreadable { path: folder.to_owned(), source };
-    Ok(fs::read_dir(folder).map_err(unreadable)?.next().is_none())
-}
-
 /// Makes sure that a base backup may be restored into `data`: it is not there, empty, or a restore of the same that was
 /// stopped, which lacks `global/pg_control` and has nothing at its top but what is in `names`.
 ///
@@ -389,29 +325,6 @@ mod tests {
         let first = |path: &str| starting(Path::new(path), &[], 150_018).commands[2].clone();
         assert_eq!(first("/srv/pg"), "/usr/lib/postgresql/15/bin/pg_ctl -D /srv/pg -w start");
         assert_eq!(first("/a b/it's"), "/usr/lib/postgresql/15/bin/pg_ctl -D '/a b/it'\\''s' -w start");
-    }
-
-    #[tokio::test]
-    async fn tablespaces_are_linked_once_and_outside_of_the_data_directory() {
-        let folder = tempfile::tempdir().unwrap();
-        let (data, away) = (folder.path().join("data"), folder.path().join("away"));
-        fs::create_dir_all(data.join("pg_tblspc/77")).unwrap();
-        assert!(lacks(&data).await.unwrap().contains(&Lack::Unlinked("pg_tblspc/77".into())));
-        let refused = link_tablespace(&data, "77", &away).await.unwrap_err();
-        assert!(matches!(refused, SourceError::Occupied { .. }), "{refused}");
-        fs::remove_dir(data.join("pg_tblspc/77")).unwrap();
-        assert!(link_tablespace(&data, "77", &data.join("in")).await.is_err());
-        fs::create_dir_all(away.join("users")).unwrap();
-        let refused = link_tablespace(&data, "77", &away).await.unwrap_err();
-        assert!(matches!(refused, SourceError::Occupied { .. }), "{refused}");
-        fs::remove_dir(away.join("users")).unwrap();
-        link_tablespace(&data, "77", &away).await.unwrap();
-        fs::create_dir_all(data.join("pg_tblspc/77/PG_15_1/5")).unwrap();
-        assert!(away.join("PG_15_1/5").is_dir());
-        link_tablespace(&data, "77", &away).await.unwrap();
-        assert!(!lacks(&data).await.unwrap().contains(&Lack::Unlinked("pg_tblspc/77".into())));
-        fs::remove_dir_all(&away).unwrap();
-        assert!(lacks(&data).await.unwrap().contains(&Lack::Dangling("pg_tblspc/77".into())));
     }
 
     #[tokio::test]

@@ -196,6 +196,9 @@ async fn databases_and_globals_are_dumped_and_restored() {
     let programs = target.programs().await;
     let lacking = missing(&target.server(), &programs, &contents).await.unwrap();
     assert!(lacking.roles.iter().eq(["shopper"]) && lacking.extensions.is_empty(), "{lacking:?}");
+    let foreign = Contents { extensions: ["pgcrypto", "no such"].map(str::to_owned).into(), ..Contents::default() };
+    let lacking = missing(&target.server(), &programs, &foreign).await.unwrap();
+    assert!(lacking.extensions.iter().eq(["no such"]), "{lacking:?}");
     let globals = &read.entry("globals.sql").data;
     feed(restore_globals(&target.server(), &programs, globals, "k1").await, globals).await.unwrap();
     assert!(missing(&target.server(), &programs, &contents).await.unwrap().is_empty());

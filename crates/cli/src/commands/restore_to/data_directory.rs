@@ -25,7 +25,7 @@ const CONTROL: &str = "global/pg_control";
 
 /// Restores it into `data`.
 pub(super) async fn run(restoring: &Restoring<'_>, data: &Path) -> Result<Outcome, CommandError> {
-    let files = restoring.files().await?;
+    let files = restoring.ctx.unless_interrupted(restoring.files()).await?;
     let tablespaces = tablespaces(restoring, data)?;
     let mut plan = restoring.plan(Some(&data.display().to_string())).with_files(&files);
     plan.tablespaces = tablespaces.clone();

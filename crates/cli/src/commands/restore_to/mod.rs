@@ -120,28 +120,30 @@ pub(crate) async fn run(
 ) -> Result<Outcome, CommandError> {
     let restoring = Restoring { repository, snapshot, args, wanted: &args.of_component, ctx };
     restoring.refuse_what_does_not_apply()?;
-    let Some(place) = restoring.wanted.to.as_deref() else { return listing::run(&restoring).await };
-    let kind = restoring.kind();
+    let Some(place) = restoring.wanted.to.as_deref() else {
+        return ctx.unless_interrupted(listing::run(&restoring)).await;
+    };
     if place == "-" {
-        return file::to_stdout(&restoring).await;
+        return ctx.unless_interrupted(file::to_stdout(&restoring)).await;
     }
-    if place.starts_with("postgres://") || place.starts_with("postgresql://") {
-        return match kind {
-            "postgres" => server::run(&restoring, place).await,
-            _ => Err(restoring.unfit(place)),
-        };
+    let kind = restoring.kind();
+    if kind == "postgres" && (place.starts_with("postgres://") || place.starts_with("postgresql://")) {
+        return ctx.unless_interrupted(server::run(&restoring, place)).await;
     }
     if place.contains("://") {
-        return Err(restoring.unfit(place));
+        return Err(CommandError::PlaceUnfit { kind: kind.to_owned(), place: place.to_owned() });
     }
     let is_folder = place.ends_with('/') || Path::new(place).is_dir();
     let path = std::path::absolute(place).map_err(|source| CommandError::CurrentDirectory { source })?;
     match kind {
+        // These end an interrupted restore in good order by themselves.
         "postgres-physical" => data_directory::run(&restoring, &path).await,
-        "redis" => file::to_redis(&restoring, &path).await,
-        "etcd" => file::to_etcd(&restoring, &path).await,
-        "sqlite" | "command" | "stdin" if !is_folder => file::to_file(&restoring, &path).await,
-        "sqlite" | "command" | "stdin" => file::into_folder(&restoring, &path).await,
+        "redis" => ctx.unless_interrupted(file::to_redis(&restoring, &path)).await,
+        "etcd" => ctx.unless_interrupted(file::to_etcd(&restoring, &path)).await,
+        "sqlite" | "command" | "stdin" if is_folder => {
+            ctx.unless_interrupted(file::into_folder(&restoring, &path)).await
+        }
+        "sqlite" | "command" | "stdin" => ctx.unless_interrupted(file::to_file(&restoring, &path)).await,
         _ => tree::run(&restoring, &path).await,
     }
 }
@@ -149,10 +151,6 @@ pub(crate) async fn run(
 impl Restoring<'_> {
     fn kind(&self) -> &str {
         self.snapshot.snapshot.structure.components.first().map_or("", |component| component.kind.as_str())
-    }
-
-    fn unfit(&self, place: &str) -> CommandError {
-        CommandError::PlaceUnfit { kind: self.kind().to_owned(), place: place.to_owned() }
     }
 
     /// An option that says nothing about this kind is a mistake, not a wish to be passed over.

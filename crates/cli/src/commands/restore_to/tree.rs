@@ -14,7 +14,7 @@ use crate::problems::tell_problems;
 
 /// Restores the files below `folder`.
 pub(super) async fn run(restoring: &Restoring<'_>, folder: &Path) -> Result<Outcome, CommandError> {
-    let files = restoring.files().await?;
+    let files = restoring.ctx.unless_interrupted(restoring.files()).await?;
     let mut plan = restoring.plan(Some(&folder.display().to_string())).with_files(&files);
     let mut request =
         RestoreRequest { target: folder.to_owned(), ..restoring.args.request(restoring.args.is_dry_run()) };
@@ -108,4 +108,38 @@ fn add_objects(plan: &mut Plan, folder: &Path) {
         format!("kubectl apply --server-side -R -f {}", typed(&cluster)),
     );
     plan.step("apply all", format!("kubectl apply --server-side -R -f {}", typed(folder)));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_fits_the_file_of_a_database_of_any_name_and_nothing_else() {
+        assert_eq!(pattern(b"shop.dump"), "/shop.dump");
+        assert_eq!(pattern(b"a [b]* !#.dump"), r"/a\ \[b\]\*\ \!\#.dump");
+    }
+
+    #[test]
+    fn folder_that_holds_something_is_not_filled_with_what_is_used_as_a_whole() {
+        let folder = tempfile::tempdir().expect("a folder");
+        refuse_if_filled(folder.path()).expect("it is empty");
+        refuse_if_filled(&folder.path().join("new")).expect("it is not there");
+        std::fs::write(folder.path().join("old.json"), "{}").expect("our own folder");
+        assert!(refuse_if_filled(folder.path()).expect_err("is refused").to_string().contains("not empty"));
+    }
+
+    #[test]
+    fn every_form_of_a_dump_comes_with_the_command_that_restores_it() {
+        let mut plan = Plan::default();
+        let paths = ["globals.sql", "it's.dump", "big.dump/3388.dat", "big.dump/toc.dat"].map(PathBuf::from);
+        add_dumps(&mut plan, Path::new("/srv"), &paths);
+        let steps: Vec<&str> = plan.next_steps.iter().map(|step| step.command.as_str()).collect();
+        let expected = [
+            "psql -X -d postgres -f /srv/globals.sql",
+            r"pg_restore --exit-on-error --dbname=NAME '/srv/it'\''s.dump'",
+            "pg_restore --exit-on-error --jobs=4 --dbname=NAME /srv/big.dump",
+        ];
+        assert_eq!(steps, expected);
+    }
 }
