@@ -1,3 +1,4 @@
 //! Real servers, private to one test and stopped when it ends.
 
+pub mod patroni;
 pub mod postgres;
