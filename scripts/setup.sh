@@ -10,7 +10,7 @@ cd "$root"
 
 scripts/apt.sh libclang-14-dev acl attr rsync
 # Servers and clients of the sources' tests.
-for wanted in redis-server etcd:etcd-server etcdctl:etcd-client openssl kubectl:kubernetes-client; do
+for wanted in redis-server etcd:etcd-server etcdctl:etcd-client openssl curl patroni kubectl:kubernetes-client; do
     command -v "${wanted%%:*}" >/dev/null || scripts/apt.sh "${wanted##*:}"
 done
 if ! compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null; then

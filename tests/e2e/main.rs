@@ -2,12 +2,14 @@
 
 mod advice;
 mod bad_input;
+mod bad_sources;
 mod cache;
 mod check;
 mod cli;
 mod cost;
 mod crash;
 mod damage;
+mod discovery;
 mod fidelity;
 mod forget;
 mod golden;

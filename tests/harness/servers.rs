@@ -1,4 +1,5 @@
 //! Real servers, private to one test and stopped when it ends.
 
+pub mod patroni;
 pub mod postgres;
 pub mod stores;

@@ -35,8 +35,7 @@ impl Tls {
         host: &str,
         stream: TcpStream,
     ) -> Result<TlsStream<TcpStream>, SourceError> {
-        let (tls, owned) = (self.clone(), place.to_owned());
-        let config = blocking::run(move || tls.config(&owned)).await??;
+        let config = self.client(place).await?;
         let name = self.server_name.as_deref().unwrap_or(host).to_owned();
         let server_name = ServerName::try_from(name)
             .map_err(|error| SourceError::server(place, Fault::Setting, format!("not a name for TLS: {error}")))?;
@@ -44,10 +43,26 @@ impl Tls {
         greeted.map_err(|error| SourceError::server(place, Fault::Unreachable, format!("TLS fails: {error}")))
     }
 
+    /// What a client needs to greet servers.
+    pub(crate) async fn client(&self, place: &str) -> Result<ClientConfig, SourceError> {
+        let (tls, owned) = (self.clone(), place.to_owned());
+        blocking::run(move || tls.config(&owned)).await?
+    }
+
+    /// For a client that never greets anybody: it still wants a configuration.
+    pub(crate) fn of_nobody(place: &str) -> Result<ClientConfig, SourceError> {
+        let versions = Self::builder().with_safe_default_protocol_versions();
+        let builder = versions.map_err(|error| SourceError::server(place, Fault::Setting, error.to_string()))?;
+        Ok(builder.with_root_certificates(RootCertStore::empty()).with_no_client_auth())
+    }
+
+    fn builder() -> rustls::ConfigBuilder<ClientConfig, rustls::WantsVersions> {
+        ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+    }
+
     fn config(&self, place: &str) -> Result<ClientConfig, SourceError> {
         let wrong = |what: String| SourceError::server(place, Fault::Setting, what);
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let versions = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let versions = Self::builder().with_safe_default_protocol_versions();
         let builder = versions.map_err(|error| wrong(error.to_string()))?.with_root_certificates(self.roots(place)?);
         match &self.identity {
             None => Ok(builder.with_no_client_auth()),

@@ -18,6 +18,7 @@ use toml::de::{DeTable, DeValue, Error, ValueDeserializer};
 
 use super::mistakes::Mistakes;
 use super::model::{Config, KINDS, SourceConfig};
+use super::places::Places;
 use super::spelling::suggestion;
 use super::variables::{Unfilled, fill};
 
@@ -27,8 +28,12 @@ const SECTIONS: [&str; 3] = ["repositories", "sources", "jobs"];
 
 type Table<'t> = Spanned<DeTable<'t>>;
 
-/// Reads the text; none if there was no sense in it at all.
-pub(super) fn read(text: &str, variable: &dyn Fn(&str) -> Option<String>, mistakes: &mut Mistakes) -> Option<Config> {
+/// Reads the text, and where everything in it stands; none if there was no sense in it at all.
+pub(super) fn read(
+    text: &str,
+    variable: &dyn Fn(&str) -> Option<String>,
+    mistakes: &mut Mistakes,
+) -> Option<(Config, Places)> {
     let (mut table, errors) = DeTable::parse_recoverable(text);
     if !errors.is_empty() {
         for error in &errors {
@@ -39,6 +44,7 @@ pub(super) fn read(text: &str, variable: &dyn Fn(&str) -> Option<String>, mistak
     for (_, value) in table.get_mut().iter_mut() {
         fill_in(value, variable, mistakes);
     }
+    let places = Places::of(table.get_ref());
     let mut config = Config::default();
     for (name, value) in table.into_inner() {
         let place = name.span();
@@ -49,7 +55,7 @@ pub(super) fn read(text: &str, variable: &dyn Fn(&str) -> Option<String>, mistak
             other => mistakes.add(Some(place), format!("unknown table \"{other}\""), suggestion(other, SECTIONS)),
         }
     }
-    Some(config)
+    Some((config, places))
 }
 
 /// Fills variables into every string below `value`.

@@ -13,6 +13,7 @@
 mod document;
 mod mistakes;
 mod model;
+mod places;
 mod retention;
 mod rules;
 mod spelling;
@@ -76,12 +77,12 @@ fn place(named: Option<&Path>) -> Option<PathBuf> {
 /// Reads a configuration; `variable` looks an environment variable up.
 pub(crate) fn read(text: &str, variable: impl Fn(&str) -> Option<String>) -> Result<Config, Mistakes> {
     let mut mistakes = Mistakes::of(text);
-    let config = document::read(text, &variable, &mut mistakes);
-    if let Some(config) = &config {
-        rules::check(config, text, &mut mistakes);
+    let read = document::read(text, &variable, &mut mistakes);
+    if let Some((config, places)) = &read {
+        rules::check(config, places, &mut mistakes);
     }
-    match config {
-        Some(config) if mistakes.is_empty() => Ok(config),
+    match read {
+        Some((config, _)) if mistakes.is_empty() => Ok(config),
         _ => Err(mistakes),
     }
 }

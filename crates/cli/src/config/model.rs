@@ -95,6 +95,17 @@ pub(crate) enum SourceConfig {
 }
 
 impl SourceConfig {
+    /// Its password's keys, if it is of a server that asks for one.
+    pub(crate) const fn password(&self) -> Option<PasswordKeys<'_>> {
+        match self {
+            Self::Postgres(config) => Some(config.password()),
+            Self::PostgresPhysical(config) => Some(config.password()),
+            Self::Redis(config) => Some(config.password()),
+            Self::Etcd(config) => Some(config.password()),
+            Self::RedisAof(_) | Self::Sqlite(_) | Self::Kubernetes(_) | Self::Command(_) | Self::Files(_) => None,
+        }
+    }
+
     /// Its kind, as it is written.
     pub(crate) const fn kind(&self) -> &'static str {
         match self {
@@ -115,77 +126,73 @@ impl SourceConfig {
 pub(crate) const KINDS: [&str; 9] =
     ["postgres", "postgres-physical", "redis", "redis-aof", "etcd", "sqlite", "kubernetes", "command", "files"];
 
-/// Postgres, as dumps.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct PostgresConfig {
-    /// postgres://user@host:port/database; several hosts, sslmode and other options as libpq takes them.
-    pub(crate) url: String,
-    /// The password, best as ${VARIABLE}. Without one, ~/.pgpass is asked.
-    pub(crate) password: Option<Hidden>,
-    /// Read the password from this file.
-    pub(crate) password_file: Option<PathBuf>,
-    /// Read the password from what this shell command prints.
-    pub(crate) password_command: Option<String>,
-    /// Databases, or ["*"] for all. Without it, the one that the URL names.
-    #[serde(default)]
-    pub(crate) databases: Vec<String>,
-    /// Only these tables, as pg_dump's --table takes them.
-    #[serde(default)]
-    pub(crate) tables: Vec<String>,
-    /// Only these schemas, as pg_dump's --schema takes them.
-    #[serde(default)]
-    pub(crate) schemas: Vec<String>,
-    /// All but these tables.
-    #[serde(default)]
-    pub(crate) exclude_tables: Vec<String>,
-    /// Roles and tablespaces too, by pg_dumpall --globals-only. Default: true where all databases are dumped.
-    pub(crate) globals: Option<bool>,
-    /// Give up when a lock is not had within this time. Default: 10 minutes.
-    pub(crate) lock_timeout: Option<Span>,
-    /// How much smaller than before it may be, and what is done when it is even smaller.
-    #[serde(default)]
-    pub(crate) shrink: Shrink,
+/// The keys of a table by which a password is given: at most one of them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PasswordKeys<'c> {
+    pub(crate) plain: Option<&'c Hidden>,
+    pub(crate) file: Option<&'c PathBuf>,
+    pub(crate) command: Option<&'c String>,
 }
 
-/// Postgres, as a base backup.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct PostgresPhysicalConfig {
-    /// postgres://user@host:port; several hosts, sslmode and other options as libpq takes them.
-    pub(crate) url: String,
-    /// The password, best as ${VARIABLE}. Without one, ~/.pgpass is asked.
-    pub(crate) password: Option<Hidden>,
-    /// Read the password from this file.
-    pub(crate) password_file: Option<PathBuf>,
-    /// Read the password from what this shell command prints.
-    pub(crate) password_command: Option<String>,
-    /// Ask for changed blocks only where the server can (Postgres 17 and later with summarize_wal). Default: true.
-    pub(crate) incremental: Option<bool>,
-    /// How much smaller than before it may be, and what is done when it is even smaller.
-    #[serde(default)]
-    pub(crate) shrink: Shrink,
+/// A table of a server that asks for a password: its own keys, and those of [`PasswordKeys`].
+macro_rules! with_password {
+    ($(#[$about:meta])* struct $name:ident { $($(#[$key:meta])* pub(crate) $field:ident: $type:ty,)* }) => {
+        $(#[$about])*
+        #[derive(Debug, Clone, Deserialize, JsonSchema)]
+        #[serde(deny_unknown_fields)]
+        pub(crate) struct $name {
+            $($(#[$key])* pub(crate) $field: $type,)*
+            /// The password, best as ${VARIABLE}. For Postgres, without one, ~/.pgpass is asked.
+            pub(crate) password: Option<Hidden>,
+            /// Read the password from this file.
+            pub(crate) password_file: Option<PathBuf>,
+            /// Read the password from what this shell command prints.
+            pub(crate) password_command: Option<String>,
+        }
+
+        impl $name {
+            pub(crate) const fn password(&self) -> PasswordKeys<'_> {
+                PasswordKeys {
+                    plain: self.password.as_ref(),
+                    file: self.password_file.as_ref(),
+                    command: self.password_command.as_ref(),
+                }
+            }
+        }
+    };
 }
 
-/// Redis or Valkey.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct RedisConfig {
-    /// redis://host:port or rediss://host:port; a list, of which a replica is preferred.
-    pub(crate) urls: Vec<String>,
-    /// The user, where there are ACLs.
-    pub(crate) user: Option<String>,
-    /// The password, best as ${VARIABLE}.
-    pub(crate) password: Option<Hidden>,
-    /// Read the password from this file.
-    pub(crate) password_file: Option<PathBuf>,
-    /// Read the password from what this shell command prints.
-    pub(crate) password_command: Option<String>,
-    /// Trust the certificates in this PEM file.
-    pub(crate) ca_certificate: Option<PathBuf>,
-    /// How much smaller than before it may be, and what is done when it is even smaller.
-    #[serde(default)]
-    pub(crate) shrink: Shrink,
+with_password! {
+    /// Postgres, as dumps.
+    struct PostgresConfig {
+        /// postgres://user@host:port/database; several hosts, sslmode and other options as libpq takes them.
+        pub(crate) url: String,
+        /// Ask Patroni instead where the servers are: URLs of its REST interfaces, such as ["http://10.0.0.1:8008"]. A replica
+        /// in step is read, else the leader; the URL then names no host.
+        #[serde(default)]
+        pub(crate) patroni: Vec<String>,
+        /// Trust the certificates in this PEM file where Patroni answers by https. Default: those of this machine.
+        pub(crate) patroni_ca_certificate: Option<PathBuf>,
+        /// Databases, or ["*"] for all. Without it, the one that the URL names.
+        #[serde(default)]
+        pub(crate) databases: Vec<String>,
+        /// Only these tables, as pg_dump's --table takes them.
+        #[serde(default)]
+        pub(crate) tables: Vec<String>,
+        /// Only these schemas, as pg_dump's --schema takes them.
+        #[serde(default)]
+        pub(crate) schemas: Vec<String>,
+        /// All but these tables.
+        #[serde(default)]
+        pub(crate) exclude_tables: Vec<String>,
+        /// Roles and tablespaces too, by pg_dumpall --globals-only. Default: true where all databases are dumped.
+        pub(crate) globals: Option<bool>,
+        /// Give up when a lock is not had within this time. Default: 10 minutes.
+        pub(crate) lock_timeout: Option<Span>,
+        /// How much smaller than before it may be, and what is done when it is even smaller.
+        #[serde(default)]
+        pub(crate) shrink: Shrink,
+    }
 }
 
 /// An append-only file of Redis (7 and later) or Valkey.
@@ -199,29 +206,57 @@ pub(crate) struct RedisAofConfig {
     pub(crate) shrink: Shrink,
 }
 
-/// etcd.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct EtcdConfig {
-    /// https://host:2379; the first that answers is asked.
-    pub(crate) endpoints: Vec<String>,
-    /// The user, where authentication is on.
-    pub(crate) user: Option<String>,
-    /// The password, best as ${VARIABLE}.
-    pub(crate) password: Option<Hidden>,
-    /// Read the password from this file.
-    pub(crate) password_file: Option<PathBuf>,
-    /// Read the password from what this shell command prints.
-    pub(crate) password_command: Option<String>,
-    /// Trust the certificates in this PEM file.
-    pub(crate) ca_certificate: Option<PathBuf>,
-    /// The client's certificate, as PEM.
-    pub(crate) certificate: Option<PathBuf>,
-    /// The client's key, as PEM.
-    pub(crate) key: Option<PathBuf>,
-    /// How much smaller than before it may be, and what is done when it is even smaller.
-    #[serde(default)]
-    pub(crate) shrink: Shrink,
+with_password! {
+    /// Postgres, as a base backup.
+    struct PostgresPhysicalConfig {
+        /// postgres://user@host:port; several hosts, sslmode and other options as libpq takes them.
+        pub(crate) url: String,
+        /// Ask Patroni instead where the servers are: URLs of its REST interfaces, such as ["http://10.0.0.1:8008"]. A replica
+        /// in step is read, else the leader; the URL then names no host.
+        #[serde(default)]
+        pub(crate) patroni: Vec<String>,
+        /// Trust the certificates in this PEM file where Patroni answers by https. Default: those of this machine.
+        pub(crate) patroni_ca_certificate: Option<PathBuf>,
+        /// Ask for changed blocks only where the server can (Postgres 17 and later with summarize_wal). Default: true.
+        pub(crate) incremental: Option<bool>,
+        /// How much smaller than before it may be, and what is done when it is even smaller.
+        #[serde(default)]
+        pub(crate) shrink: Shrink,
+    }
+}
+
+with_password! {
+    /// Redis or Valkey.
+    struct RedisConfig {
+        /// redis://host:port or rediss://host:port; a list, of which a replica is preferred.
+        pub(crate) urls: Vec<String>,
+        /// The user, where there are ACLs.
+        pub(crate) user: Option<String>,
+        /// Trust the certificates in this PEM file.
+        pub(crate) ca_certificate: Option<PathBuf>,
+        /// How much smaller than before it may be, and what is done when it is even smaller.
+        #[serde(default)]
+        pub(crate) shrink: Shrink,
+    }
+}
+
+with_password! {
+    /// etcd.
+    struct EtcdConfig {
+        /// https://host:2379; the first that answers is asked.
+        pub(crate) endpoints: Vec<String>,
+        /// The user, where authentication is on.
+        pub(crate) user: Option<String>,
+        /// Trust the certificates in this PEM file.
+        pub(crate) ca_certificate: Option<PathBuf>,
+        /// The client's certificate, as PEM.
+        pub(crate) certificate: Option<PathBuf>,
+        /// The client's key, as PEM.
+        pub(crate) key: Option<PathBuf>,
+        /// How much smaller than before it may be, and what is done when it is even smaller.
+        #[serde(default)]
+        pub(crate) shrink: Shrink,
+    }
 }
 
 /// SQLite.

@@ -78,8 +78,8 @@ fn every_mistake_is_told_with_its_place_and_a_suggestion() {
         ("line 17, column 8", "source \"kv\": unknown kind \"etcdd\"; did you mean \"etcd\"?"),
         ("line 22, column 8", "source \"app\": invalid type: integer `7`"),
         ("line 33, column 17", "the environment variable TOKEN is not set"),
-        ("line 35, column 1", "job \"nightly\": there is no source \"kvv\""),
-        ("line 35, column 1", "job \"nightly\": schedule \"0 25 * * *\""),
+        ("line 36, column 27", "job \"nightly\": there is no source \"kvv\"; did you mean \"kv\"?"),
+        ("line 37, column 12", "job \"nightly\": schedule \"0 25 * * *\""),
     ];
     for (place, what) in expected {
         assert!(found.iter().any(|told| told.starts_with(place) && told.contains(what)), "{place}: {what}: {found:#?}");
@@ -101,6 +101,50 @@ fn missing_keys_names_and_passwords_given_twice_are_told() {
     }
     let twice = "[sources.r]\nkind = \"redis\"\nurls = [\"redis://x\"]\npassword = \"a\"\npassword_file = \"b\"\n";
     assert!(parse(twice).expect_err("has a mistake").join("").contains("more than one password"));
+}
+
+#[test]
+fn mistakes_between_tables_are_told_at_the_value_that_is_wrong() {
+    let text = r#"
+[repositories.one]
+url = "ftp://host"
+password_file = "a"
+password_command = "b"
+[repositories."t.wo"]
+url = "/x"
+[sources]
+db = { kind = "postgres", url = "postgres://me@host/x", patroni = ["http://a:8008", "a:8008"], tables = ["t"], databases = ["a", "*"] }
+c = { kind = "redis", urls = [], password_file = "f", password = "p" }
+[jobs.j]
+sources = ["c", "db", "c"]
+repository = "ones"
+compression = 22
+hooks = { before = ["x"], after = [] }
+sources_at_once = 0
+[jobs."k.l"]
+sources = ["c"]
+"#;
+    let found = parse(text).expect_err("has mistakes");
+    let expected = [
+        ("line 3, column 7", "repository \"one\": "),
+        ("line 5, column 20", "more than once what opens it; keep one of password_file, password_command, key_file"),
+        ("line 9, column 33", "it names a host, and patroni tells the hosts"),
+        ("line 9, column 85", "\"a:8008\" is no URL"),
+        ("line 9, column 105", "tables and schemas are of one database"),
+        ("line 9, column 130", "\"*\" stands for all databases"),
+        ("line 10, column 30", "urls is empty"),
+        ("line 10, column 50", "more than one password is given"),
+        ("line 12, column 23", "source \"c\" is named twice"),
+        ("line 13, column 14", "there is no repository \"ones\"; did you mean \"one\"?"),
+        ("line 14, column 15", "compression is from 1 to 19"),
+        ("line 15, column 35", "a hook is empty"),
+        ("line 16, column 19", "sources_at_once must be at least 1"),
+        ("line 17, column 7", "there are 2 repositories, and it names none"),
+    ];
+    for (place, what) in expected {
+        assert!(found.iter().any(|told| told.starts_with(place) && told.contains(what)), "{place}: {what}: {found:#?}");
+    }
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
 }
 
 #[test]

@@ -104,6 +104,7 @@ pub(crate) fn dump_server(settings: &Settings, password: Option<Secret>) -> dump
     let variables =
         VARIABLES.iter().filter_map(|(name, variable)| Some(((*variable).into(), value(settings, name)?.into())));
     dump::Server {
+        patroni: None,
         host,
         port,
         user: value(settings, "user").map(str::to_owned),

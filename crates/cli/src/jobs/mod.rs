@@ -83,8 +83,9 @@ const fn shrink(source: &SourceConfig) -> Option<Shrink> {
 
 async fn postgres_dump(config: &PostgresConfig) -> Result<Request, CommandError> {
     let settings = libpq::settings(&config.url)?;
-    let secret = secrets::read(&config.password, &config.password_file, &config.password_command).await?;
-    let server = libpq::dump_server(&settings, secret);
+    let secret = secrets::read(config.password()).await?;
+    let mut server = libpq::dump_server(&settings, secret);
+    server.patroni = patroni(&config.patroni, config.patroni_ca_certificate.as_ref());
     let takes_all = config.databases.iter().any(|name| name == "*");
     let databases = match (takes_all, config.databases.as_slice()) {
         (true, _) => Vec::new(),
@@ -120,10 +121,16 @@ pub(crate) fn postgres_target(url: &str) -> Result<PostgresTarget, CommandError>
     Ok(PostgresTarget { server: libpq::dump_server(&settings, None), database })
 }
 
+fn patroni(endpoints: &[String], authorities: Option<&PathBuf>) -> Option<source::postgres::Patroni> {
+    let tls = source::Tls { authorities: authorities.cloned(), ..source::Tls::default() };
+    (!endpoints.is_empty()).then(|| source::postgres::Patroni { endpoints: endpoints.to_vec(), tls })
+}
+
 async fn base_backup(config: &PostgresPhysicalConfig) -> Result<Request, CommandError> {
     let settings = libpq::settings(&config.url)?;
-    let secret = secrets::read(&config.password, &config.password_file, &config.password_command).await?;
-    let server = libpq::walsender(&settings, secret)?;
+    let secret = secrets::read(config.password()).await?;
+    let mut server = libpq::walsender(&settings, secret)?;
+    server.patroni = patroni(&config.patroni, config.patroni_ca_certificate.as_ref());
     Ok(Request::BaseBackup { server, is_incremental: config.incremental.unwrap_or(true) })
 }
 
@@ -135,7 +142,7 @@ async fn redis_dump(config: &RedisConfig) -> Result<Request, CommandError> {
         addresses.push(address);
         is_tls |= uses_tls;
     }
-    let password = secrets::read(&config.password, &config.password_file, &config.password_command).await?;
+    let password = secrets::read(config.password()).await?;
     let tls = is_tls.then(|| source::Tls { authorities: config.ca_certificate.clone(), ..source::Tls::default() });
     let first = addresses.first().cloned().ok_or_else(|| wrong("urls", "names no server"))?;
     let request =
@@ -166,7 +173,7 @@ fn redis_address(text: &str) -> Result<(redis::Address, bool), CommandError> {
 }
 
 async fn etcd_snapshot(config: &EtcdConfig) -> Result<Request, CommandError> {
-    let secret = secrets::read(&config.password, &config.password_file, &config.password_command).await?;
+    let secret = secrets::read(config.password()).await?;
     let tls = source::Tls {
         authorities: config.ca_certificate.clone(),
         identity: config.certificate.clone().zip(config.key.clone()),

@@ -2,20 +2,15 @@
 //!
 //! Never here: passwords of repositories (see `credential`).
 
-use std::path::PathBuf;
-
 use source::Secret;
 
-use crate::config::Hidden;
+use crate::config::PasswordKeys;
 use crate::credential;
 use crate::error::CommandError;
 
 /// The one that is given; none if none is.
-pub(super) async fn read(
-    plain: &Option<Hidden>,
-    file: &Option<PathBuf>,
-    command: &Option<String>,
-) -> Result<Option<Secret>, CommandError> {
+pub(super) async fn read(keys: PasswordKeys<'_>) -> Result<Option<Secret>, CommandError> {
+    let PasswordKeys { plain, file, command } = keys;
     if let Some(plain) = plain {
         return Ok(Some(Secret::new(plain.0.clone())));
     }

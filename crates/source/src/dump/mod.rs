@@ -42,6 +42,8 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use crate::command::CommandLine;
+use crate::error::SourceError;
+use crate::postgres::{Host, Patroni};
 use crate::secret::Secret;
 
 /// Where a Postgres server is, and who we are there. What is `None` is left to libpq, its variables and files.
@@ -51,6 +53,8 @@ pub struct Server {
     pub host: Option<String>,
     /// Port, also of a socket.
     pub port: Option<u16>,
+    /// Tells host and port instead, when a dump begins.
+    pub patroni: Option<Patroni>,
     /// The role that logs in.
     pub user: Option<String>,
     /// Its password; never an argument of a program.
@@ -74,6 +78,19 @@ impl Server {
             Some(port) => format!("postgres at {host}:{port}"),
             None => format!("postgres at {host}"),
         }
+    }
+
+    /// The servers that this may be, the best first: more than one only where Patroni tells them.
+    async fn candidates(&self) -> Result<Vec<Self>, SourceError> {
+        let Some(patroni) = &self.patroni else { return Ok(vec![self.clone()]) };
+        let at = |host: Host| {
+            let (name, port) = match host {
+                Host::Tcp { name, port } => (name, port),
+                Host::Unix { folder, port } => (folder.display().to_string(), port),
+            };
+            Self { host: Some(name), port: Some(port), patroni: None, ..self.clone() }
+        };
+        Ok(patroni.hosts().await?.into_iter().map(at).collect())
     }
 
     fn maintenance_database(&self) -> &str {

@@ -24,9 +24,9 @@ pub async fn preflight(request: &Dump) -> Preflight {
 }
 
 async fn look(request: &Dump, told: &mut Preflight) -> Result<(), SourceError> {
-    let place = request.server.place();
     let installed = Programs::installed(&request.folders).await;
-    let about = About::ask(&request.server, &installed).await?;
+    let (server, about) = About::ask_first(&request.server, &installed).await?;
+    let place = server.place();
     let role = if about.is_standby { "standby" } else { "primary" };
     let programs = Programs::choose(&place, &installed, about.version)?;
     told.fine(format!(
@@ -40,7 +40,7 @@ async fn look(request: &Dump, told: &mut Preflight) -> Result<(), SourceError> {
         told.warn(format!("{place}: roles are dumped without their passwords, which we may not read"), advice);
     }
     for database in chosen(&place, &request.selection, &about)? {
-        let outcome = rights(&request.server, &programs, &database.name, request).await;
+        let outcome = rights(&server, &programs, &database.name, request).await;
         let place = format!("{place}, database {}", escaped(database.name.as_bytes()));
         match outcome {
             Ok(lacking) => told_of(&place, &lacking, told),

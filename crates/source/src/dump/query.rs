@@ -72,6 +72,22 @@ impl About {
         Self::of_answer(&answer).ok_or_else(|| misunderstood(server))
     }
 
+    /// Asks the first of the servers that this may be which answers; gives that one too.
+    ///
+    /// # Errors
+    ///
+    /// As [`About::ask`], of the last one that was asked.
+    pub(super) async fn ask_first(server: &Server, installed: &[Programs]) -> Result<(Server, Self), SourceError> {
+        let mut last = SourceError::server(server.place(), Fault::Missing, "no server was named");
+        for candidate in server.candidates().await? {
+            match Self::ask(&candidate, installed).await {
+                Ok(about) => return Ok((candidate, about)),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
     fn of_answer(answer: &Value) -> Option<Self> {
         let databases = answer.get("databases")?.as_array()?.iter().map(Database::of_answer);
         Some(Self {

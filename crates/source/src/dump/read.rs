@@ -60,22 +60,24 @@ pub struct Selection {
 
 /// Dumps what is selected: `globals.sql`, then `NAME.dump` for each database.
 ///
-/// Facts: `server_version`, `pg_dump_version`, `is_standby`, and for each entry `NAME.dump/started_at` (the server's
+/// Facts: `server`, `server_version`, `pg_dump_version`, `is_standby`, and for each entry `NAME.dump/started_at` (the server's
 /// clock) and `NAME.dump/database_len` (bytes on its disk).
 ///
 /// The stream fails with [`SourceError::Server`]; what was dumped before is then not to be kept.
 #[must_use]
-pub fn dump(request: Dump) -> Events {
+pub fn dump(mut request: Dump) -> Events {
     let events = try_stream! {
-        let place = request.server.place();
         let installed = Programs::installed(&request.folders).await;
-        let about = About::ask(&request.server, &installed).await?;
+        let (server, about) = About::ask_first(&request.server, &installed).await?;
+        request.server = server;
+        let place = request.server.place();
         let programs = Programs::choose(&place, &installed, about.version)?;
         let databases = chosen(&place, &request.selection, &about)?;
         for (name, value) in [
             ("server_version", about.version_text.clone()),
             ("pg_dump_version", programs.version.to_string()),
             ("is_standby", about.is_standby.to_string()),
+            ("server", place.clone()),
         ] {
             yield fact(name, value);
         }

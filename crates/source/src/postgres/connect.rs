@@ -1,6 +1,7 @@
 //! From hosts to a connection that is logged in: each host in turn, each of its addresses in turn.
 //!
 //! ```text
+//! Patroni → hosts
 //! host → addresses → tcp or unix socket → TLS, if wanted → login → is it the server that is wanted?
 //! ```
 //!
@@ -41,12 +42,16 @@ pub(super) struct Connected {
 
 /// Connects for physical replication, with further `parameters` for the session.
 pub(super) async fn connect(server: &Server, parameters: &[(&str, &str)]) -> Result<Connected, SourceError> {
-    match server.wanted {
-        SessionWanted::PreferStandby => match connect_to(server, parameters, SessionWanted::Standby).await {
+    let found = match &server.patroni {
+        Some(patroni) => &Server { hosts: patroni.hosts().await?, ..server.clone() },
+        None => server,
+    };
+    match found.wanted {
+        SessionWanted::PreferStandby => match connect_to(found, parameters, SessionWanted::Standby).await {
             Ok(connection) => Ok(connection),
-            Err(_) => connect_to(server, parameters, SessionWanted::Any).await,
+            Err(_) => connect_to(found, parameters, SessionWanted::Any).await,
         },
-        wanted => connect_to(server, parameters, wanted).await,
+        wanted => connect_to(found, parameters, wanted).await,
     }
 }
 
@@ -58,22 +63,59 @@ async fn connect_to(
     let mut last = failed("postgres", "no host was given", Fault::Setting);
     for host in &server.hosts {
         let place = format!("postgres at {host}");
-        let attempt = async {
-            let mut connected = log_in(server, host, parameters, server.tls.mode, &place).await?;
-            is_wanted(&mut connected.connection, wanted).await?;
-            Ok(connected)
+        let addresses = match addresses(server, host, &place).await {
+            Ok(addresses) => addresses,
+            Err(error) => {
+                last = error;
+                continue;
+            }
         };
-        match timeout(server.connect_for, attempt).await {
-            Ok(Ok(connected)) => return Ok(connected),
-            Ok(Err(error)) if ends_search(&error) => return Err(error),
-            Ok(Err(error)) => last = error,
-            Err(_) => {
-                let what = format!("no answer within {} s", server.connect_for.as_secs());
-                last = failed(&place, what, Fault::Unreachable);
+        for address in &addresses {
+            // Which of several it is, since they may say different things.
+            let place = match address {
+                Some(address) if addresses.len() > 1 => format!("{place} ({})", address.ip()),
+                _ => place.clone(),
+            };
+            match attempt(&Server { address: *address, ..server.clone() }, host, parameters, wanted, &place).await {
+                Ok(connected) => return Ok(connected),
+                Err(error) if ends_search(&error) => return Err(error),
+                Err(error) => last = error,
             }
         }
     }
     Err(last)
+}
+
+/// All that a host's name means, in the order of the resolver; one unknown for a socket.
+async fn addresses(server: &Server, host: &Host, place: &str) -> Result<Vec<Option<SocketAddr>>, SourceError> {
+    let Host::Tcp { name, port } = host else { return Ok(vec![None]) };
+    if server.address.is_some() {
+        return Ok(vec![server.address]);
+    }
+    let unreachable = |what: String| failed(place, what, Fault::Unreachable);
+    let looked = timeout(server.connect_for, lookup_host((name.as_str(), *port))).await;
+    let looked = looked.map_err(|_| unreachable("its name was not looked up in time".to_owned()))?;
+    let found: Vec<_> = looked.map_err(|error| unreachable(error.to_string()))?.map(Some).collect();
+    if found.is_empty() { Err(unreachable("its name has no address".to_owned())) } else { Ok(found) }
+}
+
+/// Logs in at one address, in time, and sees that it is what is wanted.
+async fn attempt(
+    server: &Server,
+    host: &Host,
+    parameters: &[(&str, &str)],
+    wanted: SessionWanted,
+    place: &str,
+) -> Result<Connected, SourceError> {
+    let logged_in = async {
+        let mut connected = log_in(server, host, parameters, server.tls.mode, place).await?;
+        is_wanted(&mut connected.connection, wanted).await?;
+        Ok(connected)
+    };
+    timeout(server.connect_for, logged_in).await.unwrap_or_else(|_| {
+        let what = format!("no answer within {} s", server.connect_for.as_secs());
+        Err(failed(place, what, Fault::Unreachable))
+    })
 }
 
 /// Whether the next host would say the same.
@@ -159,7 +201,12 @@ async fn open(server: &Server, host: &Host, mode: TlsMode, place: &str) -> Resul
         let wire = UnixStream::connect(socket).await.map_err(unreachable)?;
         return Ok(Opened { wire: Box::new(wire), address: None, is_private: true, binding: None });
     };
-    let mut stream = reach(name, *port, server.address).await.map_err(unreachable)?;
+    let mut stream = match server.address {
+        Some(address) => TcpStream::connect(address).await,
+        None => TcpStream::connect((name.as_str(), *port)).await,
+    }
+    .map_err(unreachable)?;
+    watch(&stream).map_err(unreachable)?;
     let address = stream.peer_addr().ok();
     let is_here = address.is_some_and(|address| address.ip().is_loopback());
     if mode == TlsMode::Disable {
@@ -184,25 +231,6 @@ async fn open(server: &Server, host: &Host, mode: TlsMode, place: &str) -> Resul
     let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
     let binding = certificate.and_then(|certificate| tls::binding(certificate));
     Ok(Opened { wire: Box::new(stream), address, is_private: true, binding })
-}
-
-/// Connects to the first address of a name that answers, or to the only one that will do.
-async fn reach(name: &str, port: u16, only: Option<SocketAddr>) -> io::Result<TcpStream> {
-    let mut last = io::Error::other("its name has no address");
-    let addresses: Vec<SocketAddr> = match only {
-        Some(address) => vec![address],
-        None => lookup_host((name, port)).await?.collect(),
-    };
-    for address in addresses {
-        match TcpStream::connect(address).await {
-            Ok(stream) => {
-                watch(&stream)?;
-                return Ok(stream);
-            }
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
 }
 
 /// Lets the kernel notice that the other side is gone.

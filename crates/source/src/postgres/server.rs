@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 use super::address::{Host, hosts};
 use super::failure::unfit;
 use super::passfile::Passfile;
+use super::patroni::Patroni;
 use crate::SourceError;
 
 /// How long a host may take until it let us in, unless told otherwise.
@@ -23,8 +24,10 @@ const SILENCE_FOR: Duration = Duration::from_secs(20 * 60);
 /// How a server is reached.
 #[derive(Clone)]
 pub struct Server {
-    /// Tried in this order.
+    /// Tried in this order, each with all addresses of its name.
     pub hosts: Vec<Host>,
+    /// Tells the hosts instead, each time that a connection is made.
+    pub patroni: Option<Patroni>,
     /// The role to log in as; it needs the attribute REPLICATION (or SUPERUSER).
     pub user: String,
     /// Its password, before what `passfile` says.
@@ -92,6 +95,7 @@ impl Server {
     pub fn new(hosts: Vec<Host>, user: impl Into<String>) -> Self {
         Self {
             hosts,
+            patroni: None,
             user: user.into(),
             password: None,
             passfile: Passfile::default(),
@@ -131,7 +135,7 @@ impl Server {
 
     /// The same, but for the very server that `host` and `address` led to.
     pub(super) fn pinned(&self, host: Host, address: Option<SocketAddr>) -> Self {
-        Self { hosts: vec![host], wanted: SessionWanted::Any, address, ..self.clone() }
+        Self { hosts: vec![host], patroni: None, wanted: SessionWanted::Any, address, ..self.clone() }
     }
 
     /// The password for `host`, if there is one.
@@ -181,6 +185,7 @@ impl fmt::Debug for Server {
         let password = self.password.as_ref().map(|_| "…");
         out.debug_struct("Server")
             .field("hosts", &self.hosts)
+            .field("patroni", &self.patroni)
             .field("user", &self.user)
             .field("password", &password)
             .field("tls", &self.tls)

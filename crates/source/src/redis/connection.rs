@@ -3,11 +3,12 @@
 //! Invariant: nothing is waited for longer than `idle_for`, and no answer is longer than [`ANSWER_LEN_MAX`].
 //! Never here: which commands.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio::time::timeout;
 
 use super::Address;
@@ -35,10 +36,18 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) async fn open(address: &Address, tls: Option<&Tls>, idle_for: Duration) -> Result<Self, SourceError> {
-        let place = address.place();
+    pub(super) async fn open(
+        address: &Address,
+        only: Option<SocketAddr>,
+        tls: Option<&Tls>,
+        idle_for: Duration,
+    ) -> Result<Self, SourceError> {
+        let place = match only {
+            Some(only) => format!("{} ({})", address.place(), only.ip()),
+            None => address.place(),
+        };
         let limit = idle_for.min(CONNECT_FOR);
-        let opened = timeout(limit, connect(&place, address, tls)).await;
+        let opened = timeout(limit, connect(&place, address, only, tls)).await;
         let late = |_| SourceError::server(&place, Fault::Unreachable, format!("no answer within {limit:?}"));
         Ok(Self::over(opened.map_err(late)??, place, idle_for))
     }
@@ -157,12 +166,30 @@ impl Connection {
     }
 }
 
-async fn connect(place: &str, address: &Address, tls: Option<&Tls>) -> Result<Box<dyn Bidirectional>, SourceError> {
+/// The addresses of a name that has several, each of which may be another server; none otherwise.
+pub(super) async fn addresses(address: &Address) -> Vec<SocketAddr> {
+    let Address::Tcp(host, port) = address else { return Vec::new() };
+    let looked = timeout(CONNECT_FOR, lookup_host((host.as_str(), *port))).await;
+    // A name that cannot be looked up fails where it is connected to.
+    let found: Vec<SocketAddr> = looked.ok().and_then(Result::ok).into_iter().flatten().collect();
+    if found.len() > 1 { found } else { Vec::new() }
+}
+
+async fn connect(
+    place: &str,
+    address: &Address,
+    only: Option<SocketAddr>,
+    tls: Option<&Tls>,
+) -> Result<Box<dyn Bidirectional>, SourceError> {
     let unreachable = |error: std::io::Error| SourceError::server(place, Fault::Unreachable, error.to_string());
     match address {
         Address::Socket(path) => Ok(Box::new(UnixStream::connect(path).await.map_err(unreachable)?)),
         Address::Tcp(host, port) => {
-            let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(unreachable)?;
+            let stream = match only {
+                Some(only) => TcpStream::connect(only).await,
+                None => TcpStream::connect((host.as_str(), *port)).await,
+            };
+            let stream = stream.map_err(unreachable)?;
             match tls {
                 Some(tls) => Ok(Box::new(tls.connect(place, host, stream).await?)),
                 None => Ok(Box::new(stream)),

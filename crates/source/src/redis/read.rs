@@ -4,6 +4,7 @@
 //! Never here: the bytes of the protocol.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use async_stream::try_stream;
@@ -11,7 +12,7 @@ use bytes::{Bytes, BytesMut};
 use futures::StreamExt as _;
 
 use super::Address;
-use super::connection::Connection;
+use super::connection::{Connection, addresses};
 use super::rdb::{Checksum, RdbEnd};
 use crate::entry::{Entry, EntryKind, EntryPath, Metadata, Time};
 use crate::error::{Fault, SourceError};
@@ -29,7 +30,8 @@ const PIECE_LEN_MAX: usize = 256 * 1024;
 /// Which servers, and who we are there.
 #[derive(Debug, Clone)]
 pub struct RedisDump {
-    /// One of them is read: a replica in step with its primary if there is one, else the first that answers.
+    /// One of them is read: a replica in step with its primary if there is one, else the first that answers. Of a name
+    /// with several addresses, each is asked.
     pub addresses: Vec<Address>,
     /// The ACL user; the default one if `None`.
     pub user: Option<String>,
@@ -131,10 +133,14 @@ pub(super) async fn choose(request: &RedisDump) -> Result<(Candidate, Vec<String
     let mut best: Option<Candidate> = None;
     let mut failures = Vec::new();
     for address in &request.addresses {
-        match enter(request, address).await {
-            Ok(found) if best.as_ref().is_none_or(|best| found.rank < best.rank) => best = Some(found),
-            Ok(_) => {}
-            Err(error) => failures.push(error),
+        // A service's name may stand for a primary and its replicas.
+        let each: Vec<_> = addresses(address).await.into_iter().map(Some).collect();
+        for only in if each.is_empty() { vec![None] } else { each } {
+            match enter(request, address, only).await {
+                Ok(found) if best.as_ref().is_none_or(|best| found.rank < best.rank) => best = Some(found),
+                Ok(_) => {}
+                Err(error) => failures.push(error),
+            }
         }
     }
     match best {
@@ -146,8 +152,8 @@ pub(super) async fn choose(request: &RedisDump) -> Result<(Candidate, Vec<String
     }
 }
 
-async fn enter(request: &RedisDump, address: &Address) -> Result<Candidate, SourceError> {
-    let mut connection = Connection::open(address, request.tls.as_ref(), request.idle_for).await?;
+async fn enter(request: &RedisDump, address: &Address, only: Option<SocketAddr>) -> Result<Candidate, SourceError> {
+    let mut connection = Connection::open(address, only, request.tls.as_ref(), request.idle_for).await?;
     match (&request.user, &request.password) {
         (Some(user), password) => {
             let password = password.as_ref().map_or("", Secret::expose);

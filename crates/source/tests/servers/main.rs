@@ -4,6 +4,10 @@
 #[allow(dead_code, unreachable_pub)] // what other suites use
 mod postgres_server;
 
+#[path = "../../../../tests/harness/servers/patroni.rs"]
+#[allow(dead_code, unreachable_pub)] // what other suites use
+mod patroni_cluster;
+
 #[cfg(test)]
 mod choice;
 #[cfg(test)]

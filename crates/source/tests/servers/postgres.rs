@@ -18,6 +18,7 @@ use tempfile::TempDir;
 use crate::postgres_server::{OWNER, Server, Version, ran, verify_backup};
 use crate::sink::{Told, write};
 
+mod patroni;
 mod preflight;
 mod reaching;
 mod trouble;

@@ -116,7 +116,7 @@ async fn servers_databases_and_programs_that_are_not_there_are_told_with_what_to
 
 #[tokio::test]
 async fn a_server_newer_than_the_programs_names_what_to_install() {
-    let root = newer_root().expect("scripts/servers.sh makes newer servers");
+    let root = newer_root();
     let server = Postgres::start_in(Some(&root), std::path::Path::new("/usr/lib/postgresql/18/bin"));
     let mut request = server.dump(&["postgres"]);
     finds(&preflight(&request).await, Verdict::Problem, "postgresql-client-18", "install");
