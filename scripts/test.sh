@@ -66,9 +66,16 @@ suite() {
 
 skip() { printf '%-12s SKIPPED (%s)\n' "$1" "$2"; }
 
+# Each crate with nothing but what it asks for itself, and with each of its features alone: a workspace is built with all of them.
+each_alone() {
+    for crate in source chunk seal pack store engine cli; do cargo check -p "backstay-$crate" || return; done
+    cargo check -p backstay-store --features testing
+}
+
 lint() {
     gate fmt cargo fmt --all --check
     gate clippy cargo clippy --workspace --all-targets -- -D warnings
+    gate features each_alone
     gate rustdoc env RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
     if command -v typos >/dev/null; then gate typos typos; else skip typos "run scripts/setup.sh"; fi
     if command -v shellcheck >/dev/null; then gate shellcheck shellcheck -x .ci/run scripts/*.sh benches/*.sh tests/golden/*.sh; else skip shellcheck "run scripts/setup.sh"; fi
