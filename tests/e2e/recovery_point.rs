@@ -307,3 +307,33 @@ fn tree_that_has_become_empty_is_refused_unless_that_is_meant() {
     assert!(ran.stderr.contains("had 7 in the last whole snapshot") && ran.stderr.contains("mounted"), "{ran}");
     host.backstay(["backup", "--allow-empty"]).arg(&tree).run().expect_code(0);
 }
+
+#[test]
+fn an_append_only_file_of_redis_is_a_source_and_comes_back() {
+    let host = Host::with_repository();
+    let (folder, port) = (host.path("redis"), free_port());
+    std::fs::create_dir(&folder).expect("a new folder");
+    let server = redis(&folder, port, &["--appendonly", "yes"]);
+    redis_says(port, "debug populate 2000");
+    redis_says(port, "bgrewriteaof");
+    until("the rewrite", || redis_says(port, "info persistence").contains("aof_rewrite_in_progress:0"));
+    redis_says(port, "set after the-rewrite");
+    let config = format!(
+        "[repositories.main]\nurl = \"{}\"\npassword_file = \"{}\"\n[sources.cache]\nkind = \"redis-aof\"\n\
+         path = \"{}\"\n[jobs.cache]\nsources = [\"cache\"]\n",
+        host.repository().display(),
+        host.path("password").display(),
+        folder.join("appendonlydir").display(),
+    );
+    host.write("backstay.toml", config);
+    let config = host.path("backstay.toml");
+    host.backstay(["run", "cache", "--config"]).arg(&config).run().expect_code(0);
+    let hash = redis_says(port, "debug digest");
+    drop(server);
+    let restored = host.path("restored");
+    host.backstay(["restore", "latest", "cache", "--target"]).arg(&restored).run().expect_code(0);
+    let port = free_port();
+    let _server = redis(&restored, port, &["--appendonly", "yes", "--aof-load-truncated", "no"]);
+    until("loading", || redis_says(port, "info persistence").contains("\nloading:0"));
+    assert_eq!((redis_says(port, "debug digest"), redis_says(port, "get after")), (hash, "the-rewrite".to_owned()));
+}

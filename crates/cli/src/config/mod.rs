@@ -14,6 +14,7 @@ mod document;
 mod mistakes;
 mod model;
 mod rules;
+mod schedule;
 mod spelling;
 mod variables;
 
@@ -22,6 +23,7 @@ use std::path::{Path, PathBuf};
 
 pub(crate) use mistakes::Mistakes;
 pub(crate) use model::*;
+pub(crate) use schedule::on_calendar;
 
 use crate::error::CommandError;
 
