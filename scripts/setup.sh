@@ -2,7 +2,7 @@
 # Puts on this machine what the build and the tests need. Safe and quick to run again.
 #
 # Everything that is not a Debian package goes below $HOME/.cache/backstay: the RocksDB archive, a Python
-# environment for the independent reader and the linters, cargo tools, the S3 server of the tests.
+# environment for the independent reader and the linters, cargo tools, the S3 server and the Kubernetes server of the tests.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -43,6 +43,7 @@ cargo_tool nextest 0.9.143
 cargo_tool deny 0.20.2
 
 scripts/servers.sh
+scripts/kube-apiserver.sh
 if [ -x scripts/s3s.sh ]; then
     scripts/s3s.sh >/dev/null
 fi

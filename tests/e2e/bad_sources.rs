@@ -4,15 +4,13 @@
 //! Invariant: each case fails for its own reason, by the server's own words.
 //! Never here: every way in which a source may fail (see the tests of `source`).
 
-use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 use harness::binary::{Host, Ran, Run as _, is_root, shell};
 use harness::mount::SmallDisk;
 use harness::servers::postgres::{Server, Version};
+use harness::servers::stores::{free_port, redis_says, until};
 
-const FOR_MAX: Duration = Duration::from_secs(60);
 const ROWS: &str = "create table items as select n as id, md5(n::text) as name from generate_series(1, 20000) n";
 const HASH: &str = "select count(*), md5(string_agg(t::text, ',' order by id)) from items t";
 
@@ -30,14 +28,6 @@ impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
-    }
-}
-
-fn until(what: &str, is_so: impl Fn() -> bool) {
-    let began = Instant::now();
-    while !is_so() {
-        assert!(began.elapsed() < FOR_MAX, "{what} takes too long");
-        std::thread::sleep(Duration::from_millis(50));
     }
 }
 
@@ -166,17 +156,8 @@ fn redis(host: &Host, port: u16, more: &[&str]) -> Running {
     let mut command = Command::new("redis-server");
     command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--enable-debug-command", "local", "--dir"]);
     let running = Running::start(command.arg(host.path("redis")).args(more));
-    until("Redis", || says(port, "ping") == "PONG");
+    until("Redis", || redis_says(port, "ping") == "PONG");
     running
-}
-
-fn says(port: u16, words: &str) -> String {
-    let output = Command::new("redis-cli").args(["-p", &port.to_string()]).args(words.split(' ')).output();
-    String::from_utf8_lossy(&output.expect("redis-cli runs").stdout).trim().to_owned()
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
 }
 
 #[test]
@@ -188,37 +169,37 @@ fn redis_at_its_limit_restarted_or_out_of_disk_gives_a_whole_snapshot_or_none() 
     ));
     std::fs::create_dir(host.path("redis")).expect("a new folder");
     let first = redis(&host, port, &["--save", ""]);
-    says(port, "debug populate 20000");
+    redis_says(port, "debug populate 20000");
     // Out of memory by its own limit: it refuses writes, and is read.
-    says(port, "config set maxmemory 1mb");
-    assert!(says(port, "set a b").starts_with("OOM"));
+    redis_says(port, "config set maxmemory 1mb");
+    assert!(redis_says(port, "set a b").starts_with("OOM"));
     command(&host, &["run", "cache"]).run().expect_code(0);
-    says(port, "acl setuser meek on >hunter2 +info +replconf");
+    redis_says(port, "acl setuser meek on >hunter2 +info +replconf");
     refused(&host, "user", "NOPERM");
-    says(port, "config set maxmemory 0");
-    says(port, "set late value");
-    says(port, "save");
-    let original = says(port, "debug digest");
+    redis_says(port, "config set maxmemory 0");
+    redis_says(port, "set late value");
+    redis_says(port, "save");
+    let original = redis_says(port, "debug digest");
     drop(first);
     refused(&host, "cache", "refused");
 
     // The next day, after a restart, its order of keys is another.
     let second = redis(&host, port, &["--save", ""]);
-    assert_eq!(says(port, "debug digest"), original);
+    assert_eq!(redis_says(port, "debug digest"), original);
     command(&host, &["run", "cache"]).run().expect_code(0);
     let restored = host.path("restored");
     command(&host, &["restore", "latest", "cache", "--to"]).arg(&restored).run().expect_code(0);
     drop(second);
     shell(&host.path(""), "rm -rf redis && mkdir redis && cp restored/dump.rdb redis/");
     let third = redis(&host, port, &["--save", ""]);
-    assert_eq!(says(port, "debug digest"), original);
+    assert_eq!(redis_says(port, "debug digest"), original);
     assert_eq!(host.snapshots().len(), 2);
     drop(third);
 
     assert!(is_root(), "a small disk takes root");
     let disk = SmallDisk::mount(&host.path("redis"), 1);
     let _full = redis(&host, port, &["--save", "", "--repl-diskless-sync", "no"]);
-    says(port, "debug populate 200000");
+    redis_says(port, "debug populate 200000");
     refused(&host, "cache", &format!("redis at 127.0.0.1:{port}"));
     drop(disk);
     host.check();

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use harness::binary::{Host, Run as _, shell};
 use harness::servers::postgres::{self, Server, Version};
-use harness::servers::stores::{Running, etcd, etcdctl, free_port, redis, redis_says};
+use harness::servers::stores::{Running, etcd, etcdctl, free_port, redis, redis_says, until};
 use serde_json::Value;
 
 /// The server's tables, and how they are compared.
@@ -287,4 +287,34 @@ fn report_and_list_of_snapshots_name_what_failed_however_long_ago() {
     assert_eq!(kept["class"], Value::Null, "what is not whole has no class");
     let newest = host.snapshots().pop().expect("a snapshot");
     assert_eq!((&newest["class"], &newest["state"]), (&"yearly".into(), &"complete".into()));
+}
+
+#[test]
+fn an_append_only_file_of_redis_is_a_source_and_comes_back() {
+    let host = Host::with_repository();
+    let (folder, port) = (host.path("redis"), free_port());
+    std::fs::create_dir(&folder).expect("a new folder");
+    let server = redis(&folder, port, &["--appendonly", "yes"]);
+    redis_says(port, "debug populate 2000");
+    redis_says(port, "bgrewriteaof");
+    until("the rewrite", || redis_says(port, "info persistence").contains("aof_rewrite_in_progress:0"));
+    redis_says(port, "set after the-rewrite");
+    let config = format!(
+        "[repositories.main]\nurl = \"{}\"\npassword_file = \"{}\"\n[sources.cache]\nkind = \"redis-aof\"\n\
+         path = \"{}\"\n[jobs.cache]\nsources = [\"cache\"]\n",
+        host.repository().display(),
+        host.path("password").display(),
+        folder.join("appendonlydir").display(),
+    );
+    host.write("backstay.toml", config);
+    let config = host.path("backstay.toml");
+    host.backstay(["run", "cache", "--config"]).arg(&config).run().expect_code(0);
+    let hash = redis_says(port, "debug digest");
+    drop(server);
+    let restored = host.path("restored");
+    host.backstay(["restore", "latest", "cache", "--target"]).arg(&restored).run().expect_code(0);
+    let port = free_port();
+    let _server = redis(&restored, port, &["--appendonly", "yes", "--aof-load-truncated", "no"]);
+    until("loading", || redis_says(port, "info persistence").contains("\nloading:0"));
+    assert_eq!((redis_says(port, "debug digest"), redis_says(port, "get after")), (hash, "the-rewrite".to_owned()));
 }

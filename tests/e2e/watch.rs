@@ -1,4 +1,4 @@
-//! `watch`: the real binary, while files change below its sources.
+//! What starts jobs: `watch`, the real binary while files change below its sources; and timers.
 //!
 //! Invariant: each change is in a snapshot in the end, and nothing but a change makes one.
 
@@ -129,4 +129,28 @@ fn what_cannot_be_watched_is_refused_with_a_hint() {
     assert!(ran.stderr.contains("job dump has no source of kind \"files\"") && ran.stderr.contains("schedule"));
     let ran = host.backstay(["watch", "nightly", "--config"]).arg(&config).run();
     assert!(ran.code == Some(2) && ran.stderr.contains("there is no job nightly"), "{}", ran.stderr);
+}
+
+#[test]
+fn timers_are_printed_for_jobs_that_have_a_schedule() {
+    let host = Host::new();
+    host.write(
+        "backstay.toml",
+        "[repositories.main]\nurl = \"/r\"\n[sources.a]\nkind = \"files\"\npaths = [\"/etc\"]\n\
+         [jobs.nightly]\nsources = [\"a\"]\nschedule = \"0 2 1 * 5\"\n[jobs.manual]\nsources = [\"a\"]\n\
+         [jobs.last]\nsources = [\"a\"]\nschedule = \"0 2 * * 5#2\"\n",
+    );
+    let timers = |job: &str| {
+        let mut command = host.backstay(["config", "timers", job, "--config"]);
+        command.arg(host.path("backstay.toml")).run()
+    };
+    let printed = timers("nightly").expect_code(0).text().to_owned();
+    assert!(printed.contains("# /etc/systemd/system/backstay-nightly.timer\n"), "{printed}");
+    assert!(printed.contains("OnCalendar=*-*-1 02:00:00\nOnCalendar=Fri *-*-* 02:00:00\n"), "{printed}");
+    let config = host.path("backstay.toml").display().to_string();
+    assert!(printed.contains(&format!(" run --config {config} -- nightly\n")), "{printed}");
+    for (job, why) in [("manual", "has no schedule"), ("last", "systemd and cron cannot say")] {
+        let ran = timers(job);
+        assert!(ran.code == Some(2) && ran.stderr.contains(why), "{}", ran.stderr);
+    }
 }

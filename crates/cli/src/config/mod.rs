@@ -16,6 +16,7 @@ mod model;
 mod places;
 mod retention;
 mod rules;
+mod schedule;
 mod spelling;
 mod variables;
 
@@ -24,6 +25,7 @@ use std::path::{Path, PathBuf};
 
 pub(crate) use mistakes::Mistakes;
 pub(crate) use model::*;
+pub(crate) use schedule::on_calendar;
 
 use crate::error::CommandError;
 

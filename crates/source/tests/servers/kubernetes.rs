@@ -1,5 +1,5 @@
-//! Kubernetes through the real kubectl. The API server is an actor of ours, which answers what a cluster would: no
-//! real one can be had where these tests run.
+//! Kubernetes through the real kubectl. The API server is an actor of ours here, which answers what a cluster would in cases
+//! that a real one cannot be brought into; `cluster` has a real one.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -15,6 +15,7 @@ use tempfile::TempDir;
 
 use crate::running::{failed, free_port, printed, read};
 
+mod cluster;
 mod preflight;
 
 type Answers = Arc<dyn Fn(&str) -> (u16, Value) + Send + Sync>;

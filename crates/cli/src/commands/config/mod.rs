@@ -6,6 +6,7 @@
 mod check;
 mod init;
 mod preflight;
+mod timers;
 
 use clap::Subcommand;
 
@@ -29,6 +30,7 @@ pub(crate) enum ConfigCommand {
     /// `#:schema ./backstay.schema.json`.
     #[command(after_long_help = SCHEMA_EXAMPLES)]
     Schema,
+    Timers(timers::TimersArgs),
 }
 
 impl ConfigCommand {
@@ -38,6 +40,7 @@ impl ConfigCommand {
             Self::Check(args) => ctx.unless_interrupted(check::run(args, ctx)).await,
             Self::Init(args) => init::run(args, ctx),
             Self::Schema => schema(ctx),
+            Self::Timers(args) => timers::run(args, ctx),
         }
     }
 }
