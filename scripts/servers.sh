@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes folders with older and newer servers than this Debian has (PostgreSQL 13, 17 and 18, Redis 8, Valkey 9, etcd 3.5) for the
 # tests of sources. Takes a minute and a gigabyte each, once, and root; without root those tests fail. PostgreSQL 14 and 16 are in
-# no Debian: put them beside one of these, and name them in BACKSTAY_POSTGRES_MORE=14,16 to test them.
+# no Debian: put them beside one of these, and they are tested; with BACKSTAY_POSTGRES_MORE=14,16 tests fail without them.
 set -euo pipefail
 
 cache=${BACKSTAY_CACHE:-$HOME/.cache/backstay}/roots

@@ -6,8 +6,8 @@
 //! ```
 //!
 //! A root is made by `debootstrap --variant=minbase --include=postgresql-17 trixie $BACKSTAY_CACHE/roots/trixie`; versions
-//! that no Debian has (14 and 16) may be put beside the one that came with it, and are tested if `BACKSTAY_POSTGRES_MORE`
-//! names them. Only root can use roots.
+//! that no Debian has (14 and 16) may be put beside the one that came with it; `BACKSTAY_POSTGRES_MORE=14,16`
+//! makes tests fail without them. Only root can use roots.
 //!
 //! Each listens on a port of its own on loopback and on a socket in its folder, as the user postgres when we are root.
 //!
@@ -26,7 +26,7 @@ use tempfile::TempDir;
 
 /// Versions that no Debian brings, so that `scripts/servers.sh` cannot make them.
 const IN_NO_DEBIAN: [u32; 2] = [14, 16];
-/// The variable which names those of them that are there and are to be tested: `14,16`.
+/// The variable which names those of them that must be there too: `14,16`.
 const MORE: &str = "BACKSTAY_POSTGRES_MORE";
 
 /// The superuser of every server.
@@ -69,18 +69,19 @@ impl Version {
         found
     }
 
-    /// The version `major`, which must be there. None for one that no Debian has, unless [`MORE`] names it.
+    /// The version `major`, which must be there. Only one that no Debian has may be missing, unless [`MORE`] names it.
     ///
     /// # Panics
     ///
     /// If it is not there: what was not tried has not passed.
     #[must_use]
     pub fn find(major: u32) -> Option<Self> {
+        let found = Self::all().into_iter().find(|version| version.major == major);
         let more = std::env::var(MORE).unwrap_or_default();
-        if IN_NO_DEBIAN.contains(&major) && !more.split(',').any(|named| named.trim() == major.to_string()) {
+        let is_named = more.split(',').any(|named| named.trim() == major.to_string());
+        if found.is_none() && IN_NO_DEBIAN.contains(&major) && !is_named {
             return None;
         }
-        let found = Self::all().into_iter().find(|version| version.major == major);
         let version =
             found.unwrap_or_else(|| panic!("Postgres {major} is not on this machine: run scripts/servers.sh"));
         Some(version)
