@@ -245,8 +245,9 @@ pub(super) fn path_of(place: &str, object: &Value) -> Result<String, SourceError
     };
     let (folder, name) =
         parts().ok_or_else(|| SourceError::server(place, Fault::Protocol, "an object has no kind, version or name"))?;
+    let part = |text: &str| text.replace('%', "%25").replace('/', "%2F");
     let namespace = namespace_of(object).unwrap_or(CLUSTER);
-    Ok(format!("{namespace}/{folder}/{}.json", name.replace('%', "%25").replace('/', "%2F")))
+    Ok(format!("{}/{}/{}.json", part(namespace), part(&folder), part(name)))
 }
 
 pub(super) fn version_of(versions: &[u8], side: &str) -> String {
@@ -260,4 +261,19 @@ fn begin(path: String, len: usize) -> Result<Event, SourceError> {
     let kind = EntryKind::File { len: len as u64 };
     let entry = Entry { path: EntryPath::try_from(path.into_bytes())?, kind, metadata };
     Ok(Event::Begin(SourceEntry { entry, layout: Layout::Unknown, base: None }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_object_is_one_name_in_two_folders_whatever_it_is_called() {
+        let object = |namespace: &str, name: &str| {
+            let metadata = serde_json::json!({"namespace": namespace, "name": name});
+            serde_json::json!({"kind": "Deployment", "apiVersion": "apps/v1", "metadata": metadata})
+        };
+        assert_eq!(path_of("k", &object("shop", "web")).unwrap(), "shop/Deployment.apps/web.json");
+        assert_eq!(path_of("k", &object("s/hop", "a/b%")).unwrap(), "s%2Fhop/Deployment.apps/a%2Fb%25.json");
+    }
 }
