@@ -9,7 +9,7 @@ use std::time::Duration;
 use engine::{Class, Count, Forget, GroupBy, Policy, Repository, Selector, SnapshotFilter};
 use harness::binary::{Host, Run as _, noise};
 use harness::{COST, Forge, Site, names_of, password};
-use pack::{Role, SnapshotId, names};
+use pack::{Role, SnapshotId, SnapshotStructure, names};
 use store::Store as _;
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -215,4 +215,25 @@ async fn record_that_hides_nothing_does_not_pass_for_one_that_does() {
     let error = repository.forget(&plan).await.expect_err("a forged record lies there");
     assert!(error.to_string().contains(&names::forgotten(&first)), "{error}");
     assert_eq!(names_of(&site.memory, names::FORGOTTEN).await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn snapshot_with_a_forged_beginning_counts_for_nothing() {
+    let site = Site::new(4);
+    let repository = site.init(site.store(), "cache").await.expect("makes");
+    fs::write(site.tree().join("one"), b"some bytes").expect("writes");
+    let report = site.backup(&repository).await;
+    let honest = site.snapshot(&repository, &report).await.snapshot;
+    let forge = Forge::open(&site.memory, "owner").await;
+    for (id, days) in [([8; 16], 400), ([9; 16], -400)] {
+        let started_at = honest.structure.started_at + days * DAY.as_nanos() as i64;
+        let structure = SnapshotStructure { id: SnapshotId(id), started_at, ..honest.structure.clone() };
+        let (name, bytes) = forge.snapshot(&site.memory, &structure, honest.body.as_ref().expect("the owner's")).await;
+        site.memory.put_new(&name, vec![bytes]).await.expect("creates");
+    }
+    assert_eq!(planned(&repository, Class::Last, &site).await, (3, 0));
+    let tagged = Policy { tags: vec![vec!["none".to_owned()]], ..Policy::default() };
+    let what = Forget::ByPolicy(tagged, SnapshotFilter::default());
+    let plan = repository.plan_forget(&what, GroupBy::default(), &jiff::Zoned::now()).await.expect("plans");
+    assert_eq!((plan.going().count(), plan.emptied().count()), (1, 1), "what is left is not believed");
 }

@@ -15,7 +15,7 @@ use crate::error::{CommandError, Outcome};
 use crate::human;
 use crate::paint::Paint;
 use crate::table::{Align, Table};
-use crate::words::{Reference, periods};
+use crate::words::{Reference, periods, span};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -101,31 +101,31 @@ pub(crate) struct KeepArgs {
     keep_yearly: Option<Count>,
 
     /// All of so long before the newest: 14d, "2 weeks", 1y6mo
-    #[arg(long, value_name = "SPAN")]
+    #[arg(long, value_name = "SPAN", value_parser = span)]
     keep_within: Option<Span>,
 
     /// The newest of each hour of so long before the newest
-    #[arg(long, value_name = "SPAN")]
+    #[arg(long, value_name = "SPAN", value_parser = span)]
     keep_within_hourly: Option<Span>,
 
     /// … of each day
-    #[arg(long, value_name = "SPAN")]
+    #[arg(long, value_name = "SPAN", value_parser = span)]
     keep_within_daily: Option<Span>,
 
     /// … of each week
-    #[arg(long, value_name = "SPAN")]
+    #[arg(long, value_name = "SPAN", value_parser = span)]
     keep_within_weekly: Option<Span>,
 
     /// … of each month
-    #[arg(long, value_name = "SPAN")]
+    #[arg(long, value_name = "SPAN", value_parser = span)]
     keep_within_monthly: Option<Span>,
 
     /// … of each quarter
-    #[arg(long, value_name = "SPAN")]
+    #[arg(long, value_name = "SPAN", value_parser = span)]
     keep_within_quarterly: Option<Span>,
 
     /// … of each year
-    #[arg(long, value_name = "SPAN")]
+    #[arg(long, value_name = "SPAN", value_parser = span)]
     keep_within_yearly: Option<Span>,
 
     /// All with these tags, which commas join; given several times, with any of these sets

@@ -71,7 +71,7 @@ impl Command {
             Self::Cat(args) => ctx.unless_interrupted(cat::run(args, ctx)).await,
             Self::Restore(args) => restore::run(args, ctx).await,
             Self::Check(args) => check::run(args, ctx).await,
-            Self::Forget(args) => forget::run(args, ctx).await,
+            Self::Forget(args) => ctx.unless_interrupted(forget::run(args, ctx)).await,
             Self::Stats(args) => ctx.unless_interrupted(stats::run(args, ctx)).await,
             Self::Key(command) => command.run(ctx).await,
             Self::Cache(command) => command.run(ctx).await,

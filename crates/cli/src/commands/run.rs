@@ -169,7 +169,7 @@ async fn back_up(
         source: Some(name.to_owned()),
         tags: job.tags.clone(),
         description: String::new(),
-        keep_until: job.hold.and_then(|hold| ctx.now().checked_add(hold.0).ok()).map(nanos),
+        keep_until: job.hold.map(|hold| ctx.now().checked_add(hold.0).map_or(i64::MAX, nanos)),
         level: job.compression.unwrap_or(3),
         dry_run: args.dry_run,
     };

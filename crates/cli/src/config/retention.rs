@@ -89,9 +89,7 @@ impl TryFrom<String> for Period {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        let wrong = || format!("\"{text}\" is no span such as \"14d\", \"6mo\" or \"7y\"");
-        let span: jiff::Span = text.parse().map_err(|_| wrong())?;
-        if span.is_positive() { Ok(Self(span)) } else { Err(wrong()) }
+        crate::words::span(&text).map(Self)
     }
 }
 

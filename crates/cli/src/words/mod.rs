@@ -15,7 +15,7 @@ mod subset;
 mod until;
 
 pub(crate) use moment::{UnknownMoment, moment};
-pub(crate) use periods::periods;
+pub(crate) use periods::{periods, span};
 pub(crate) use reference::Reference;
 pub(crate) use size::{rate, size};
 pub(crate) use subset::subset;

@@ -1,8 +1,9 @@
-//! How many periods a retention rule keeps: `7`, or `all`.
+//! What a retention rule keeps: so many periods, `7` or `all`, or those of a span, `14d`.
 //!
 //! Never here: what a period is (see the engine's policy).
 
 use engine::Count;
+use jiff::Span;
 
 /// Reads a count.
 pub(crate) fn periods(text: &str) -> Result<Count, String> {
@@ -12,9 +13,23 @@ pub(crate) fn periods(text: &str) -> Result<Count, String> {
     }
 }
 
+/// Reads a span of the calendar that goes forward.
+pub(crate) fn span(text: &str) -> Result<Span, String> {
+    let span = text.parse::<Span>().ok().filter(|span| span.is_positive());
+    span.ok_or_else(|| format!("\"{text}\" is no span such as \"14d\", \"6mo\" or \"7y\""))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn spans_go_forward() {
+        assert_eq!(span("2 weeks").map(|span| span.get_weeks()), Ok(2));
+        for wrong in ["14d ago", "-3d", "0d", "soon"] {
+            assert!(span(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn numbers_and_all_are_counts() {

@@ -13,6 +13,9 @@ use pack::{ComponentState, SnapshotId};
 use crate::forget::policy::{Member, Policy};
 use crate::snapshots::{SnapshotInfo, TIME_OFF_MAX};
 
+/// How long a backup may have taken whose time is believed, in nanoseconds: four weeks.
+const TAKES_MAX: i64 = 28 * TIME_OFF_MAX;
+
 /// What makes snapshots one group, besides the key that signed them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GroupBy {
@@ -37,6 +40,8 @@ pub struct Decision {
     pub info: SnapshotInfo,
     /// Whether it stays.
     pub is_kept: bool,
+    /// Whether its signer and its times are believed.
+    pub is_believed: bool,
     /// Why it stays, or, if it was named, why it goes. None if no rule of the policy keeps it.
     pub reasons: Vec<String>,
 }
@@ -55,10 +60,13 @@ pub struct Group {
 }
 
 impl Group {
-    /// Whether nothing of it would be left.
+    /// Whether nothing of it would be left that is believed, or nothing at all.
     #[must_use]
     pub fn would_be_empty(&self) -> bool {
-        self.decisions.iter().all(|decision| !decision.is_kept)
+        let is_left = |decision: &&Decision| decision.is_kept;
+        let loses_believed = self.decisions.iter().any(|decision| decision.is_believed && !decision.is_kept);
+        let mut left = self.decisions.iter().filter(is_left).peekable();
+        left.peek().is_none() || loses_believed && !left.any(|decision| decision.is_believed)
     }
 }
 
@@ -96,7 +104,7 @@ pub(super) fn by_policy(members: Vec<SnapshotInfo>, policy: &Policy, now: &Zoned
     }
     let decided = members.into_iter().zip(of_policy).zip(shielded).map(|((info, reasons), shield)| {
         let reasons: Vec<String> = reasons.into_iter().chain(shield).collect();
-        Decision { info, is_kept: !reasons.is_empty(), reasons }
+        Decision { is_believed: is_believed(&info), is_kept: !reasons.is_empty(), info, reasons }
     });
     decided.collect()
 }
@@ -110,7 +118,7 @@ pub(super) fn by_name(members: Vec<SnapshotInfo>, named: &[SnapshotId], now: &Zo
             (true, Some(held)) => (true, held),
             (false, _) => (true, "not named".to_owned()),
         };
-        Decision { info, is_kept, reasons: vec![reason] }
+        Decision { is_believed: is_believed(&info), is_kept, info, reasons: vec![reason] }
     });
     decided.collect()
 }
@@ -124,7 +132,7 @@ fn member<'a>(info: &'a SnapshotInfo, zone: &TimeZone) -> Member<'a> {
 /// Why a snapshot stays whatever the policy says.
 fn shield(info: &SnapshotInfo, now: &Zoned) -> Option<String> {
     held_until(info, now).or_else(|| {
-        let why = if info.trusted { "its time is off the store's by more than a day" } else { "its key was removed" };
+        let why = if info.trusted { "its times cannot be true" } else { "its key was removed" };
         (!is_believed(info)).then(|| format!("{why}: it goes only by name"))
     })
 }
@@ -135,7 +143,10 @@ fn held_until(info: &SnapshotInfo, now: &Zoned) -> Option<String> {
 }
 
 fn is_believed(info: &SnapshotInfo) -> bool {
-    info.trusted && info.snapshot.structure.ended_at.abs_diff(info.stored_at) <= TIME_OFF_MAX.unsigned_abs()
+    let structure = &info.snapshot.structure;
+    let took = structure.ended_at.saturating_sub(structure.started_at);
+    let is_plausible = structure.ended_at.abs_diff(info.stored_at) <= TIME_OFF_MAX.unsigned_abs();
+    info.trusted && is_plausible && (0..=TAKES_MAX).contains(&took)
 }
 
 fn moment(nanos: i64) -> Timestamp {

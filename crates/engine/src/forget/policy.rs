@@ -152,7 +152,8 @@ impl Policy {
         if self.is_empty() {
             return group.iter().map(|_| vec!["the policy is empty".to_owned()]).collect();
         }
-        let mut rules = self.rules(group.iter().map(|member| &member.at).find(|at| *at <= now));
+        let newest = group.iter().map(|member| &member.at).find(|at| *at <= now);
+        let mut rules = self.rules(newest.unwrap_or(now));
         let last = group.len().saturating_sub(1);
         let reasons = group.iter().enumerate().map(|(place, member)| {
             let kept =
@@ -162,17 +163,18 @@ impl Policy {
         reasons.collect()
     }
 
-    fn rules(&self, newest: Option<&Zoned>) -> Vec<Rule> {
+    fn rules(&self, newest: &Zoned) -> Vec<Rule> {
         let counted = self.counts.iter().filter(|(_, count)| *count != Count::Newest(0));
         let counted = counted.map(|(class, left)| {
             let reason = format!("{} snapshot", class.name());
             Rule { class: *class, left: *left, after: None, last: None, reason }
         });
-        let within = self.within.iter().filter_map(|(class, span)| {
-            let after = newest?.checked_sub(*span).ok()?;
+        let within = self.within.iter().map(|(class, span)| {
+            // A span beyond all calendars has no beginning.
+            let after = newest.checked_sub(*span).ok();
             let which = if *class == Class::Last { String::new() } else { format!("{} ", class.name()) };
             let reason = format!("{which}within {span:#}");
-            Some(Rule { class: *class, left: Count::All, after: Some(after), last: None, reason })
+            Rule { class: *class, left: Count::All, after, last: None, reason }
         });
         counted.chain(within).collect()
     }

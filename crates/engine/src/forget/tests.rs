@@ -73,6 +73,14 @@ fn span_counts_from_the_newest_that_is_not_of_the_future() {
 }
 
 #[test]
+fn span_that_has_no_beginning_keeps_all_and_a_clock_that_is_behind_keeps_what_is_newer() {
+    let within = |span: Span| Policy { within: vec![(Class::Last, span)], ..Policy::default() };
+    let group = [whole(hours_ago(-3)), whole(hours_ago(-2)), whole(hours_ago(-1))];
+    assert_eq!(kept(&within(1.day()), &group), [0, 1, 2]);
+    assert_eq!(kept(&within(19_000.years()), &group), [0, 1, 2]);
+}
+
+#[test]
 fn all_tags_of_a_list_are_needed() {
     let (both, one) = (["a".to_owned(), "b".to_owned()], ["a".to_owned()]);
     let group = [Member { tags: &one, ..whole(hours_ago(0)) }, Member { tags: &both, ..whole(hours_ago(1)) }];
