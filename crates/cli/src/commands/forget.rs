@@ -20,7 +20,6 @@ use crate::words::{Reference, periods, span};
 const EXAMPLES: &str = "\
 Examples:
   backstay forget --keep-daily 7 --keep-weekly 5 --keep-monthly 12           # shows the plan
-  backstay forget --keep-daily 7 --keep-weekly 5 --keep-monthly 12 --yes
   backstay forget --keep-within 14d --keep-tag release --host web1 --yes
   backstay forget --job nightly --yes
   backstay forget 1a2b3c4d --yes";
