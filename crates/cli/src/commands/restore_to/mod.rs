@@ -166,7 +166,6 @@ impl Restoring<'_> {
             ("--no-privileges", wanted.no_privileges, is_dump && is_server),
             ("--tablespace", !wanted.tablespace.is_empty(), is_whole),
             ("--include or --exclude", self.args.selects(), is_tree),
-            ("--delete", self.args.deletes(), kind == "files"),
             ("--verify", self.args.verifies(), is_tree || is_whole),
             ("--replace", wanted.replace, !is_whole && kind != "redis" && !wanted.list),
         ];
