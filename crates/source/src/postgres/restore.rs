@@ -23,7 +23,7 @@ use crate::command::shell_quoted;
 use crate::entry::EntryPath;
 use crate::{SourceError, blocking};
 
-pub use tablespaces::{link_tablespace, refuse_if_tablespace_occupied, tablespaces_of};
+pub use tablespaces::{link_tablespace, refuse_if_nested, refuse_if_tablespace_occupied, tablespaces_of};
 
 const CONTROL: &[u8] = b"global/pg_control";
 /// The folder whose entries stand for tablespaces.

@@ -31,6 +31,8 @@ pub(super) async fn run(restoring: &Restoring<'_>, data: &Path) -> Result<Outcom
     plan.tablespaces = tablespaces.clone();
     add_steps(restoring, &mut plan, data);
     directory::refuse_if_occupied(data, top_names(&files)).await?;
+    let places: Vec<PathBuf> = tablespaces.iter().map(|tablespace| PathBuf::from(&tablespace.to)).collect();
+    directory::refuse_if_nested(data, &places).await?;
     for tablespace in &tablespaces {
         directory::refuse_if_tablespace_occupied(data, &tablespace.oid, Path::new(&tablespace.to)).await?;
     }

@@ -135,6 +135,7 @@ pub(crate) async fn run(
     }
     let is_folder = place.ends_with('/') || Path::new(place).is_dir();
     let path = std::path::absolute(place).map_err(|source| CommandError::CurrentDirectory { source })?;
+    let path: PathBuf = path.components().collect(); // names are made of it: no slash at its end
     match kind {
         // These end an interrupted restore in good order by themselves.
         "postgres-physical" => data_directory::run(&restoring, &path).await,
