@@ -165,3 +165,18 @@ fn a_restore_that_was_stopped_goes_on_and_never_over_something_else() {
     let words = ["restore", "latest", "whole", "--to", "elsewhere", "--tablespace", "/nowhere=/x"];
     original.command(&words).run().expect_code(2).says(&["no tablespace", "/nowhere", &original.disk]);
 }
+
+#[test]
+fn a_data_directory_that_lacks_something_is_told_as_partly_restored_without_how_to_start_it() {
+    let original = Original::new(Version::all().last().expect("a Postgres is installed"));
+    let data = original.host.path("data");
+    // What a stopped restore left, and this one shall leave alone.
+    let words = ["--json", "restore", "latest", "whole", "--overwrite", "never", "--to"];
+    fs::create_dir(&data).expect("a new folder");
+    fs::write(data.join("PG_VERSION"), "").expect("our own folder");
+    let document = original.command(&words).arg(&data).run().expect_code(1).json();
+    let problem = &document["problems"][0];
+    assert!(problem["message"].as_str().is_some_and(|text| text.starts_with("PG_VERSION has 0 bytes")), "{document}");
+    assert_eq!((&document["problem_count"], &problem["loses"]), (&1.into(), &true.into()), "{document}");
+    assert_eq!(document["next_steps"], Value::Array(Vec::new()));
+}
