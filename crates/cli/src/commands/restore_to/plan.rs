@@ -84,6 +84,8 @@ pub(super) struct DatabasePlan {
     pub(super) relation_count: u64,
     /// What does not come, as it needs something that was not chosen.
     pub(super) left_out: Vec<String>,
+    /// What does not come, as it is there and nothing is to be replaced.
+    pub(super) kept: Vec<String>,
     /// Numbers of the items, if not all of them.
     #[serde(skip)]
     pub(super) only: Option<Vec<i64>>,
@@ -207,6 +209,10 @@ impl DatabasePlan {
         ctx.ui.note(line);
         for left_out in &self.left_out {
             ctx.ui.warn(format_args!("{} is left out: the other table is not restored", escaped(left_out.as_bytes())));
+        }
+        for kept in &self.kept {
+            let kept = escaped(kept.as_bytes());
+            ctx.ui.warn(format_args!("{kept} is there already and stays as it is: --replace replaces it"));
         }
     }
 }
