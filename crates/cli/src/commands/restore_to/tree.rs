@@ -41,8 +41,7 @@ pub(super) async fn run(restoring: &Restoring<'_>, folder: &Path) -> Result<Outc
     }
     let report = restore::carry_out(request, restoring.ctx, restoring.repository, restoring.snapshot).await?;
     tell_problems(&report.problems, report.problem_count, &restoring.ctx.ui);
-    plan.tell(restoring.ctx)?;
-    Ok(if report.problems.iter().any(|problem| problem.loses) { Outcome::Partly } else { Outcome::Done })
+    plan.with_problems(&report.problems, report.problem_count).tell(restoring.ctx)
 }
 
 /// A path as a pattern of .gitignore that fits nothing else.
