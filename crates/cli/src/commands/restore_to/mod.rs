@@ -13,6 +13,7 @@
 //! Invariant: what the target lacks, and what is in the way, is told before anything is written to it.
 //! Never here: restoring whole snapshots (see `restore`).
 
+mod append_only;
 mod archive;
 mod data_directory;
 mod file;
