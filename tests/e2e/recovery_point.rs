@@ -294,7 +294,8 @@ fn an_append_only_file_of_redis_is_a_source_and_comes_back() {
     let host = Host::with_repository();
     let (folder, port) = (host.path("redis"), free_port());
     std::fs::create_dir(&folder).expect("a new folder");
-    let server = redis(&folder, port, &["--appendonly", "yes"]);
+    let server =
+        redis(&folder, port, &["--appendonly", "yes", "--appenddirname", "our log", "--appendfilename", "cache.aof"]);
     redis_says(port, "debug populate 2000");
     redis_says(port, "bgrewriteaof");
     until("the rewrite", || redis_says(port, "info persistence").contains("aof_rewrite_in_progress:0"));
@@ -304,7 +305,7 @@ fn an_append_only_file_of_redis_is_a_source_and_comes_back() {
          path = \"{}\"\n[jobs.cache]\nsources = [\"cache\"]\n",
         host.repository().display(),
         host.path("password").display(),
-        folder.join("appendonlydir").display(),
+        folder.join("our log").display(),
     );
     host.write("backstay.toml", config);
     let config = host.path("backstay.toml");
@@ -312,9 +313,27 @@ fn an_append_only_file_of_redis_is_a_source_and_comes_back() {
     let hash = redis_says(port, "debug digest");
     drop(server);
     let restored = host.path("restored");
-    host.backstay(["restore", "latest", "cache", "--target"]).arg(&restored).run().expect_code(0);
+    let document =
+        host.backstay(["--json", "restore", "latest", "cache", "--to"]).arg(&restored).run().expect_code(0).json();
+    let command = document["next_steps"][1]["command"].as_str().expect("a command");
+    assert!(command.ends_with("--appenddirname 'our log' --appendfilename cache.aof"), "{document}");
     let port = free_port();
-    let _server = redis(&restored, port, &["--appendonly", "yes", "--aof-load-truncated", "no"]);
+    let options =
+        format!("--port {port} --bind 127.0.0.1 --save '' --enable-debug-command local --aof-load-truncated no");
+    let _server = Running::start(Command::new("sh").args(["-c", &format!("exec {command} {options}")]));
+    until("Redis", || redis_says(port, "ping") == "PONG");
     until("loading", || redis_says(port, "info persistence").contains("\nloading:0"));
     assert_eq!((redis_says(port, "debug digest"), redis_says(port, "get after")), (hash, "the-rewrite".to_owned()));
+
+    // Without its largest object the repository has no longer all of it: nobody is told to start a server on the rest.
+    let largest = shell(&host.repository(), "find . -type f -printf '%s %p\\n' | sort -n | tail -n 1 | cut -d' ' -f2");
+    std::fs::remove_file(host.repository().join(largest.trim())).expect("our own repository");
+    let lossy = host.path("lossy");
+    let document =
+        host.backstay(["--json", "restore", "latest", "cache", "--to"]).arg(&lossy).run().expect_code(1).json();
+    let problems = document["problems"].as_array().expect("problems");
+    assert!(document["problem_count"] == 3 && problems.iter().all(|problem| problem["loses"] == true), "{document}");
+    assert_eq!(document["next_steps"], Value::Array(Vec::new()));
+    let ran = host.backstay(["restore", "latest", "cache", "--to"]).arg(host.path("again")).run().expect_code(1);
+    assert!(ran.stderr.contains("restored, but for what is named above") && !ran.stderr.contains("next,"), "{ran}");
 }

@@ -28,6 +28,8 @@ struct Original {
     server: Server,
     /// Where a tablespace is, as the server sees it.
     disk: String,
+    /// Where another is.
+    archive: String,
 }
 
 impl Original {
@@ -47,7 +49,7 @@ impl Original {
                  url = \"postgres://owner@127.0.0.1:{port}\"\n[jobs.all]\nsources = [\"whole\"]\n"
             ),
         );
-        let original = Self { host, server, disk: disk.display().to_string() };
+        let original = Self { host, server, disk: disk.display().to_string(), archive: archive.display().to_string() };
         original.command(&["run", "all"]).run().expect_code(0);
         original
     }
@@ -143,12 +145,18 @@ fn an_interrupted_restore_starts_no_server_and_the_same_command_completes_it() {
 fn a_restore_that_was_stopped_goes_on_and_never_over_something_else() {
     let original = Original::new(Version::all().last().expect("a Postgres is installed"));
     let data = original.host.path("data");
-    let to = data.display().to_string();
+    let to = format!("{}/", data.display());
     let restore = || original.command(&["restore", "latest", "whole", "--to", &to]).run();
     fs::create_dir_all(data.join("base/1")).expect("a new folder");
     fs::write(data.join("base/1/1259"), "half of it").expect("our own folder");
+    let both = format!("{}=x", original.disk);
+    let nested = format!("{}=x/y", original.archive);
+    let words = ["restore", "latest", "whole", "--to", &to, "--tablespace", &both, "--tablespace", &nested];
+    original.command(&words).run().expect_code(2).says(&["neither may be, hold or lie in the other"]);
+    assert!(!original.host.path("x").exists() && !data.join("pg_tblspc").exists(), "nothing was written");
     restore().expect_code(0).says(&["tablespace", "pg_verifybackup", "pg_ctl"]);
     assert!(data.join("global/pg_control").exists());
+    assert!(original.host.path("data.tablespaces").is_dir(), "beside it, in spite of the slash");
     let other = original.host.path("other");
     fs::create_dir(&other).expect("a new folder");
     fs::write(other.join("notes"), "mine").expect("our own folder");
@@ -156,4 +164,19 @@ fn a_restore_that_was_stopped_goes_on_and_never_over_something_else() {
     ran.says(&["notes"]);
     let words = ["restore", "latest", "whole", "--to", "elsewhere", "--tablespace", "/nowhere=/x"];
     original.command(&words).run().expect_code(2).says(&["no tablespace", "/nowhere", &original.disk]);
+}
+
+#[test]
+fn a_data_directory_that_lacks_something_is_told_as_partly_restored_without_how_to_start_it() {
+    let original = Original::new(Version::all().last().expect("a Postgres is installed"));
+    let data = original.host.path("data");
+    // What a stopped restore left, and this one shall leave alone.
+    let words = ["--json", "restore", "latest", "whole", "--overwrite", "never", "--to"];
+    fs::create_dir(&data).expect("a new folder");
+    fs::write(data.join("PG_VERSION"), "").expect("our own folder");
+    let document = original.command(&words).arg(&data).run().expect_code(1).json();
+    let problem = &document["problems"][0];
+    assert!(problem["message"].as_str().is_some_and(|text| text.starts_with("PG_VERSION has 0 bytes")), "{document}");
+    assert_eq!((&document["problem_count"], &problem["loses"]), (&1.into(), &true.into()), "{document}");
+    assert_eq!(document["next_steps"], Value::Array(Vec::new()));
 }

@@ -137,6 +137,18 @@ fn a_schema_comes_back_alone_and_a_part_that_fails_leaves_nothing() {
     shop.restore(&["db", "--to", &url, "--schema", "app"]).expect_code(0);
     assert_eq!(shop.sql("part", ORDERS), shop.sql("shop", ORDERS));
     assert_eq!(shop.sql("part", "select to_regclass('public.days')"), "");
+    let body = "select prosrc from pg_proc where oid = 'app.price'::regproc";
+    let _ = shop.sql(
+        "part",
+        "create or replace function app.price(base numeric, mood app.mood, factor int default 2)
+        returns numeric language sql as 'select 0::numeric'",
+    );
+    shop.restore(&["db", "--to", &url, "--schema", "app", "--replace"]).expect_code(0);
+    assert_eq!((shop.sql("part", body), shop.sql("part", ORDERS)), (shop.sql("shop", body), shop.sql("shop", ORDERS)));
+    let url = shop.made("begun");
+    let _ = shop.sql("begun", "create schema app; create type app.mood as enum ('good', 'bad', 'new')");
+    let ran = shop.restore(&["db", "--to", &url, "--schema", "app"]).expect_code(0);
+    ran.says(&["type app.mood is there already and stays as it is"]);
     let url = shop.made("fails");
     // A view of the same name as a constraint's index is not seen beforehand.
     let _ = shop.sql("fails", "create schema app; create type app.orders_pkey as (x int)");

@@ -79,6 +79,20 @@ fn full_directory_in_the_way_goes_with_delete_after_the_plan_named_it() {
 }
 
 #[test]
+fn delete_goes_with_a_target_only_as_nothing_else_shows_a_plan_first() {
+    let (host, _) = host_with_kinds();
+    let place = host.path("place");
+    fs::create_dir(&place).expect("a folder");
+    fs::write(place.join("mine"), "x").expect("a file");
+    for options in [&["--delete"][..], &["--delete", "--yes"], &["--delete", "--dry-run"]] {
+        let mut restore = host.backstay(["restore", "latest", "--to"]);
+        restore.arg(&place).args(options).run().expect_code(2).says(&["--delete", "--to <PLACE>"]);
+    }
+    assert_eq!(fs::read_dir(&place).expect("a folder").count(), 1, "something was written or removed");
+    assert!(place.join("mine").exists());
+}
+
+#[test]
 fn empty_directory_and_lone_file_make_way_for_what_the_snapshot_has() {
     let (host, tree) = host_with_kinds();
     let target = host.path("target");

@@ -76,6 +76,68 @@ impl WholeFile {
     pub fn place(&self) -> &Path {
         &self.place
     }
+
+    /// Finishes it as [`FileSink::finish`] does, and removes these files beside it, which belong to what it replaces: they
+    /// are gone before it has its name, and back if it does not get it.
+    ///
+    /// # Errors
+    ///
+    /// As there. [`SourceError::Write`] with a path in the scratch folder, which stays then, if one cannot be put back.
+    pub fn finish_instead_of(mut self, companions: &[PathBuf]) -> Result<(), SourceError> {
+        let place = &self.place;
+        self.file.set_permissions(Permissions::from_mode(self.mode)).map_err(failed("set the mode of", place))?;
+        self.file.sync_all().map_err(failed("sync", place))?;
+        refuse_if_there(place, self.replaces)?;
+        let mut moved = Vec::new();
+        let named = self.set_aside(companions, &mut moved).and_then(|()| self.name());
+        if named.is_err() {
+            for (path, aside) in &moved {
+                if let Err(error) = rename_to_nothing(aside, path) {
+                    self.scratch.disable_cleanup(true);
+                    return Err(failed("put back", aside)(error.into()));
+                }
+            }
+        }
+        named.and_then(|()| self.sync_parent())
+    }
+
+    /// Moves files into the scratch folder, and says which and where to.
+    fn set_aside(&self, companions: &[PathBuf], moved: &mut Vec<(PathBuf, PathBuf)>) -> Result<(), SourceError> {
+        for path in companions {
+            let aside = self.scratch.path().join(path.file_name().unwrap_or_default());
+            fs::rename(path, &aside).map_err(failed("set aside", path))?;
+            moved.push((path.clone(), aside));
+        }
+        // On the disk before the new file is: after a power cut they must not be found beside it.
+        if moved.is_empty() { Ok(()) } else { self.sync_parent() }
+    }
+
+    fn name(&self) -> Result<(), SourceError> {
+        let place = &self.place;
+        if self.replaces {
+            return fs::rename(&self.path, place).map_err(failed("name", place));
+        }
+        match rename_to_nothing(&self.path, place) {
+            Ok(()) => Ok(()),
+            Err(Errno::EXIST) => Err(SourceError::Occupied { path: place.clone(), found: "file" }),
+            Err(error) => Err(failed("name", place)(error.into())),
+        }
+    }
+
+    fn sync_parent(&self) -> Result<(), SourceError> {
+        let parent = self.scratch.path().parent().unwrap_or(Path::new("."));
+        File::open(parent).and_then(|folder| folder.sync_all()).map_err(failed("sync", parent))
+    }
+}
+
+/// Gives a file another name, which nothing has.
+fn rename_to_nothing(from: &Path, to: &Path) -> Result<(), Errno> {
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        // File systems that cannot promise it: we look.
+        Err(Errno::INVAL) if to.symlink_metadata().is_ok() => Err(Errno::EXIST),
+        Err(Errno::INVAL) => rustix::fs::rename(from, to),
+        renamed => renamed,
+    }
 }
 
 impl FileSink for WholeFile {
@@ -84,20 +146,7 @@ impl FileSink for WholeFile {
     }
 
     fn finish(self) -> Result<(), SourceError> {
-        let place = &self.place;
-        self.file.set_permissions(Permissions::from_mode(self.mode)).map_err(failed("set the mode of", place))?;
-        self.file.sync_all().map_err(failed("sync", place))?;
-        refuse_if_there(place, self.replaces)?;
-        let flags = if self.replaces { RenameFlags::empty() } else { RenameFlags::NOREPLACE };
-        match renameat_with(CWD, &self.path, CWD, place, flags) {
-            Ok(()) => {}
-            Err(Errno::EXIST) => return Err(SourceError::Occupied { path: place.clone(), found: "file" }),
-            // File systems that cannot promise it: it was looked a moment ago.
-            Err(Errno::INVAL) => fs::rename(&self.path, place).map_err(failed("name", place))?,
-            Err(error) => return Err(failed("name", place)(error.into())),
-        }
-        let parent = self.scratch.path().parent().unwrap_or(Path::new("."));
-        File::open(parent).and_then(|folder| folder.sync_all()).map_err(failed("sync", parent))
+        self.finish_instead_of(&[])
     }
 }
 

@@ -80,8 +80,8 @@ pub(crate) struct RestoreArgs {
     #[arg(long, value_enum, help_heading = "What is restored")]
     owner: Option<OwnerArg>,
 
-    /// Also remove what the snapshot does not have, within the directories that it has; needs --yes
-    #[arg(long, help_heading = "What is restored")]
+    /// Also remove what the snapshot does not have, within the directories that it has; needs --target and --yes
+    #[arg(long, conflicts_with_all = ["to", "list"], help_heading = "What is restored")]
     delete: bool,
 
     /// Carry out a plan that removes something
@@ -113,10 +113,6 @@ impl RestoreArgs {
     /// Whether only some of the files are wanted.
     pub(super) fn selects(&self) -> bool {
         !self.include.is_empty() || !self.exclude.is_empty()
-    }
-
-    pub(super) const fn deletes(&self) -> bool {
-        self.delete
     }
 
     pub(super) const fn verifies(&self) -> bool {

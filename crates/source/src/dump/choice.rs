@@ -53,6 +53,8 @@ pub struct Wanted {
     pub tables: Vec<String>,
     /// Everything in these schemas.
     pub schemas: Vec<String>,
+    /// Whether what is there is dropped first, so that types and functions of these schemas come too if they are there.
+    pub replaces: bool,
 }
 
 /// What was chosen.
@@ -64,6 +66,8 @@ pub struct Choice {
     pub relations: BTreeSet<String>,
     /// What was left out as it needs something that was not chosen, for messages.
     pub left_out: Vec<String>,
+    /// Types and functions of a chosen schema that are there already and stay as they are, for messages.
+    pub kept: Vec<String>,
 }
 
 /// Why nothing was chosen.
@@ -102,18 +106,29 @@ impl Wanted {
     ///
     /// [`NoChoice`] if a name fits nothing, or a table's name fits several.
     pub fn choose(&self, contents: &Contents, present: &Present) -> Result<Choice, NoChoice> {
-        let mut chosen = self.named(contents)?;
+        let named = self.named(contents)?;
+        let mut chosen = named.clone();
         add_parts(contents, &mut chosen);
         add_needs(contents, present, &mut chosen);
         add_parts(contents, &mut chosen);
         let left_out = untie(contents, &mut chosen);
         let is_there = |item: &Item| NEEDS.contains(&item.kind.as_str()) && !item.is_relation() && present.has(item);
-        let wanted = contents.items.iter().filter(|item| chosen.contains(&item.id));
-        let kept: Vec<&Item> = wanted.filter(|item| !is_there(item)).collect();
+        // A schema that is there may hold more than what was dumped, and is not dropped.
+        let is_replaceable = |item: &Item| named.contains(&item.id) && item.kind != "SCHEMA";
+        let (mut comes, mut kept) = (Vec::new(), Vec::new());
+        for item in contents.items.iter().filter(|item| chosen.contains(&item.id)) {
+            match (is_there(item), is_replaceable(item)) {
+                (false, _) => comes.push(item),
+                (true, true) if self.replaces => comes.push(item),
+                (true, true) => kept.push(format!("{} {}", item.kind.to_lowercase(), item.full_name())),
+                (true, false) => {}
+            }
+        }
         Ok(Choice {
-            ids: kept.iter().map(|item| item.id).collect(),
-            relations: kept.iter().filter(|item| item.is_relation()).map(|item| item.full_name()).collect(),
+            ids: comes.iter().map(|item| item.id).collect(),
+            relations: comes.iter().filter(|item| item.is_relation()).map(|item| item.full_name()).collect(),
             left_out,
+            kept,
         })
     }
 

@@ -23,7 +23,7 @@ use crate::command::shell_quoted;
 use crate::entry::EntryPath;
 use crate::{SourceError, blocking};
 
-pub use tablespaces::{link_tablespace, refuse_if_tablespace_occupied, tablespaces_of};
+pub use tablespaces::{link_tablespace, refuse_if_nested, refuse_if_tablespace_occupied, tablespaces_of};
 
 const CONTROL: &[u8] = b"global/pg_control";
 /// The folder whose entries stand for tablespaces.
@@ -73,6 +73,19 @@ pub enum Lack {
     Manifest(String),
     /// Postgres starts on directories of mode 0700 or 0750 only.
     Mode(u32),
+    /// The configuration is not there: some servers keep it elsewhere, and then it is not in their backups.
+    Unconfigured(PathBuf),
+}
+
+impl Lack {
+    /// Whether something of the backup is not there: the others are for who starts the server to look at.
+    #[must_use]
+    pub const fn loses(&self) -> bool {
+        match self {
+            Self::Missing(_) | Self::Length { .. } | Self::Unlinked(_) | Self::Dangling(_) | Self::Manifest(_) => true,
+            Self::Stranger(_) | Self::Follows(_) | Self::Mode(_) | Self::Unconfigured(_) => false,
+        }
+    }
 }
 
 impl fmt::Display for Lack {
@@ -87,6 +100,7 @@ impl fmt::Display for Lack {
             Self::Unlinked(path) => write!(out, "tablespace {} is a directory and not a link", path.display()),
             Self::Dangling(path) => write!(out, "tablespace {} leads nowhere", path.display()),
             Self::Manifest(what) => write!(out, "{what}"),
+            Self::Unconfigured(path) => write!(out, "{} is missing: the server kept it elsewhere", path.display()),
             Self::Mode(mode) => write!(out, "the directory has mode {mode:04o} instead of 0700"),
         }
     }
@@ -116,7 +130,7 @@ fn lacks_of(data: &Path) -> Result<Vec<Lack>, SourceError> {
     }
     for name in CONFIGURATION.map(Path::new) {
         if look(&data.join(name))?.is_none() {
-            lacks.push(Lack::Missing(name.to_owned()));
+            lacks.push(Lack::Unconfigured(name.to_owned()));
         }
     }
     for name in STRANGERS.map(Path::new) {

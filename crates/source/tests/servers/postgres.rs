@@ -432,7 +432,7 @@ async fn a_configuration_that_is_kept_elsewhere_is_told() {
     assert_eq!(told.warnings.len(), 1);
     assert!(told.warnings[0].starts_with("pg_hba.conf"), "{:?}", told.warnings);
     fs::set_permissions(&data, fs::Permissions::from_mode(0o700)).unwrap();
-    assert_eq!(restore::lacks(&data).await.unwrap(), [Lack::Missing("pg_hba.conf".into())]);
+    assert_eq!(restore::lacks(&data).await.unwrap(), [Lack::Unconfigured("pg_hba.conf".into())]);
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 
-use engine::RestoreRequest;
+use engine::{Problem, RestoreRequest};
 use source::postgres::restore as directory;
 
 use super::Restoring;
@@ -31,14 +31,25 @@ pub(super) async fn run(restoring: &Restoring<'_>, data: &Path) -> Result<Outcom
     plan.tablespaces = tablespaces.clone();
     add_steps(restoring, &mut plan, data);
     directory::refuse_if_occupied(data, top_names(&files)).await?;
+    let places: Vec<PathBuf> = tablespaces.iter().map(|tablespace| PathBuf::from(&tablespace.to)).collect();
+    directory::refuse_if_nested(data, &places).await?;
     for tablespace in &tablespaces {
         directory::refuse_if_tablespace_occupied(data, &tablespace.oid, Path::new(&tablespace.to)).await?;
     }
     if restoring.args.is_dry_run() {
         return plan.tell(restoring.ctx);
     }
-    let mut outcome = Outcome::Done;
-    for tablespace in &tablespaces {
+    restore(restoring, &tablespaces, data).await?;
+    directory::close(data).await?;
+    let lacks = directory::lacks(data).await?;
+    let problems: Vec<Problem> = lacks.iter().map(|lack| problem_of(data, lack)).collect();
+    tell_problems(&problems, problems.len() as u64, &restoring.ctx.ui);
+    plan.with_problems(&problems, problems.len() as u64).tell(restoring.ctx)
+}
+
+/// Writes everything, `global/pg_control` last: without it nobody starts by mistake what is not whole.
+async fn restore(restoring: &Restoring<'_>, tablespaces: &[TablespacePlan], data: &Path) -> Result<(), CommandError> {
+    for tablespace in tablespaces {
         directory::link_tablespace(data, &tablespace.oid, Path::new(&tablespace.to)).await?;
     }
     let all_but = |exclude: &[&str]| RestoreRequest {
@@ -58,18 +69,15 @@ pub(super) async fn run(restoring: &Restoring<'_>, data: &Path) -> Result<Outcom
         let report = restore::carry_out(request, restoring.ctx, restoring.repository, restoring.snapshot).await?;
         tell_problems(&report.problems, report.problem_count, &restoring.ctx.ui);
         if report.problems.iter().any(|problem| problem.loses) {
-            outcome = Outcome::Partly;
-            break; // without pg_control nobody starts it by mistake
+            directory::close(data).await?;
+            return Err(CommandError::DataDirectoryPartly { path: data.to_owned() });
         }
     }
-    directory::close(data).await?;
-    for lack in directory::lacks(data).await? {
-        restoring.ctx.ui.warn(format_args!("{}: {lack}", data.display()));
-    }
-    if outcome == Outcome::Partly {
-        return Err(CommandError::DataDirectoryPartly { path: data.to_owned() });
-    }
-    plan.tell(restoring.ctx)
+    Ok(())
+}
+
+fn problem_of(data: &Path, lack: &directory::Lack) -> Problem {
+    Problem { path: data.display().to_string(), message: lack.to_string(), loses: lack.loses() }
 }
 
 /// The names at the top of the backup.

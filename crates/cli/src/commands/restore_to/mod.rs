@@ -13,6 +13,7 @@
 //! Invariant: what the target lacks, and what is in the way, is told before anything is written to it.
 //! Never here: restoring whole snapshots (see `restore`).
 
+mod append_only;
 mod archive;
 mod data_directory;
 mod file;
@@ -135,6 +136,7 @@ pub(crate) async fn run(
     }
     let is_folder = place.ends_with('/') || Path::new(place).is_dir();
     let path = std::path::absolute(place).map_err(|source| CommandError::CurrentDirectory { source })?;
+    let path: PathBuf = path.components().collect(); // names are made of it: no slash at its end
     match kind {
         // These end an interrupted restore in good order by themselves.
         "postgres-physical" => data_directory::run(&restoring, &path).await,
@@ -166,7 +168,6 @@ impl Restoring<'_> {
             ("--no-privileges", wanted.no_privileges, is_dump && is_server),
             ("--tablespace", !wanted.tablespace.is_empty(), is_whole),
             ("--include or --exclude", self.args.selects(), is_tree),
-            ("--delete", self.args.deletes(), kind == "files"),
             ("--verify", self.args.verifies(), is_tree || is_whole),
             ("--replace", wanted.replace, !is_whole && kind != "redis" && !wanted.list),
         ];

@@ -6,12 +6,14 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use engine::Problem;
 use serde::{Serialize, Serializer};
 use source::command::shell_quoted;
 
 use crate::context::Context;
 use crate::error::{CommandError, Outcome};
 use crate::human::{self, escaped};
+use crate::problems::{ProblemDocument, documents};
 use crate::table::{Align, Table};
 
 /// Files and tables that are named one by one.
@@ -39,8 +41,14 @@ pub(super) struct Plan {
     pub(super) tablespaces: Vec<TablespacePlan>,
     /// What people should know of it.
     pub(super) notes: Vec<String>,
-    /// What is left to do, in order.
+    /// What is left to do, in order; nothing if something was lost.
     pub(super) next_steps: Vec<Step>,
+    pub(super) problem_count: u64,
+    /// What did not come back as it was.
+    pub(super) problems: Vec<ProblemDocument>,
+    /// Whether any of that lost something.
+    #[serde(skip)]
+    pub(super) is_partial: bool,
 }
 
 /// A file of the component.
@@ -76,6 +84,8 @@ pub(super) struct DatabasePlan {
     pub(super) relation_count: u64,
     /// What does not come, as it needs something that was not chosen.
     pub(super) left_out: Vec<String>,
+    /// What does not come, as it is there and nothing is to be replaced.
+    pub(super) kept: Vec<String>,
     /// Numbers of the items, if not all of them.
     #[serde(skip)]
     pub(super) only: Option<Vec<i64>>,
@@ -121,13 +131,29 @@ impl Plan {
         self.next_steps.push(Step { what: what.to_owned(), command: command.into() });
     }
 
+    /// Says what went wrong; nothing is started on what is not whole.
+    pub(super) fn with_problems(mut self, problems: &[Problem], count: u64) -> Self {
+        self.problems = documents(problems);
+        self.problem_count = count;
+        self.is_partial = problems.iter().any(|problem| problem.loses);
+        if self.is_partial {
+            self.next_steps.clear();
+        }
+        self
+    }
+
     /// Says what was, or would be, done and what is left to do.
     pub(super) fn tell(&self, ctx: &Context) -> Result<Outcome, CommandError> {
+        let outcome = if self.is_partial { Outcome::Partly } else { Outcome::Done };
         if ctx.ui.is_json {
             ctx.ui.json(self)?;
-            return Ok(Outcome::Done);
+            return Ok(outcome);
         }
-        let verb = if self.is_dry_run { "dry run: would restore" } else { "restored" };
+        let verb = match (self.is_dry_run, self.is_partial) {
+            (true, _) => "dry run: would restore",
+            (false, true) => "restored, but for what is named above,",
+            (false, false) => "restored",
+        };
         let of = format!("{} of snapshot {}", escaped(self.component.as_bytes()), human::short(&self.snapshot_id));
         let (size, place) = (human::size(self.content_len), self.place.as_deref().unwrap_or_default());
         ctx.ui.note(format_args!("{verb} {of}, {size}, to {}", escaped(place.as_bytes())));
@@ -149,7 +175,7 @@ impl Plan {
                 step.command
             ));
         }
-        Ok(Outcome::Done)
+        Ok(outcome)
     }
 }
 
@@ -183,6 +209,10 @@ impl DatabasePlan {
         ctx.ui.note(line);
         for left_out in &self.left_out {
             ctx.ui.warn(format_args!("{} is left out: the other table is not restored", escaped(left_out.as_bytes())));
+        }
+        for kept in &self.kept {
+            let kept = escaped(kept.as_bytes());
+            ctx.ui.warn(format_args!("{kept} is there already and stays as it is: --replace replaces it"));
         }
     }
 }

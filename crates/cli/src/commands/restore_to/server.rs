@@ -76,7 +76,9 @@ impl<'r> Target<'r> {
         let installed = Programs::installed(&[]).await;
         let about = about(&found.server, &installed).await?;
         let programs = Programs::choose(&found.server.place(), &installed, about.version)?;
-        let wanted = Wanted { tables: restoring.wanted.table.clone(), schemas: restoring.wanted.schema.clone() };
+        let asked = restoring.wanted;
+        let (tables, schemas) = (asked.table.clone(), asked.schema.clone());
+        let wanted = Wanted { tables, schemas, replaces: asked.replace };
         let brings_roles = found.database.is_none() && files.iter().any(|file| file.path == GLOBALS);
         Ok(Self {
             restoring,
@@ -118,6 +120,7 @@ impl<'r> Target<'r> {
             relation_count: choice.relations.len() as u64,
             relations: choice.relations.into_iter().take(SHOWN_MAX).collect(),
             left_out: choice.left_out,
+            kept: choice.kept,
             only: (!self.wanted.is_all()).then_some(choice.ids),
         })
     }
@@ -235,5 +238,6 @@ fn all_of(contents: &Contents) -> Choice {
         ids: contents.items.iter().map(|item| item.id).collect(),
         relations: relations.map(dump::Item::full_name).collect(),
         left_out: Vec::new(),
+        kept: Vec::new(),
     }
 }

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use engine::RestoreRequest;
 
-use super::Restoring;
 use super::plan::{FilePlan, Plan, typed};
+use super::{Restoring, append_only};
 use crate::commands::restore;
 use crate::error::{CommandError, Outcome};
 use crate::problems::tell_problems;
@@ -19,7 +19,7 @@ pub(super) async fn run(restoring: &Restoring<'_>, folder: &Path) -> Result<Outc
     let mut request =
         RestoreRequest { target: folder.to_owned(), ..restoring.args.request(restoring.args.is_dry_run()) };
     if restoring.kind() == "postgres" {
-        let files = restoring.dumps(files)?;
+        let files = restoring.dumps(files.clone())?;
         if !restoring.wanted.database.is_empty() {
             request.include = files.iter().map(|file| pattern(&file.path)).collect();
         }
@@ -33,7 +33,7 @@ pub(super) async fn run(restoring: &Restoring<'_>, folder: &Path) -> Result<Outc
     }
     match restoring.kind() {
         "kubernetes" => add_objects(&mut plan, folder),
-        "redis-aof" => add_server(&mut plan, folder),
+        "redis-aof" => append_only::add_steps(restoring, &mut plan, folder, &files).await,
         _ => {}
     }
     if ["kubernetes", "redis-aof"].contains(&restoring.kind()) && !restoring.wanted.replace {
@@ -41,8 +41,7 @@ pub(super) async fn run(restoring: &Restoring<'_>, folder: &Path) -> Result<Outc
     }
     let report = restore::carry_out(request, restoring.ctx, restoring.repository, restoring.snapshot).await?;
     tell_problems(&report.problems, report.problem_count, &restoring.ctx.ui);
-    plan.tell(restoring.ctx)?;
-    Ok(if report.problems.iter().any(|problem| problem.loses) { Outcome::Partly } else { Outcome::Done })
+    plan.with_problems(&report.problems, report.problem_count).tell(restoring.ctx)
 }
 
 /// A path as a pattern of .gitignore that fits nothing else.
@@ -73,12 +72,6 @@ fn refuse_if_filled(folder: &Path) -> Result<(), CommandError> {
         }
         None => Ok(()),
     }
-}
-
-fn add_server(plan: &mut Plan, folder: &Path) {
-    let shown = typed(folder);
-    plan.step("give it to who runs the server", format!("chown -R redis: {shown}"));
-    plan.step("start a server on it", format!("redis-server --dir {shown} --appendonly yes"));
 }
 
 fn add_dumps(plan: &mut Plan, folder: &Path, paths: &[PathBuf]) {

@@ -54,7 +54,7 @@ fn present(schemas: &[&str], types: &[&str], functions: &[&str]) -> Present {
 
 fn chosen(tables: &[&str], schemas: &[&str], present: &Present) -> Result<Choice, NoChoice> {
     let all = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-    Wanted { tables: all(tables), schemas: all(schemas) }.choose(&contents(), present)
+    Wanted { tables: all(tables), schemas: all(schemas), replaces: false }.choose(&contents(), present)
 }
 
 #[test]
@@ -91,6 +91,24 @@ fn a_schema_comes_with_everything_in_it_and_is_made_only_if_it_is_missing() {
     assert!(![222, 223, 4000].iter().any(|id| fresh.ids.contains(id)), "{fresh:?}");
     let there = chosen(&[], &["app"], &present(&["app"], &[], &[])).unwrap();
     assert!(!there.ids.contains(&6) && there.ids.contains(&847), "{there:?}");
+}
+
+#[test]
+fn types_and_functions_of_a_schema_that_are_there_are_replaced_or_named() {
+    let there = present(&["app"], &["app.mood"], &["app.f()"]);
+    let kept = chosen(&[], &["app"], &there).unwrap();
+    assert!(![6, 847, 224].iter().any(|id| kept.ids.contains(id)), "{kept:?}");
+    assert_eq!(kept.kept, ["type app.mood", "function app.f()"]);
+    let replaces = |tables: &[&str], schemas: &[&str]| {
+        let all = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        Wanted { tables: all(tables), schemas: all(schemas), replaces: true }.choose(&contents(), &there).unwrap()
+    };
+    let replaced = replaces(&[], &["app"]);
+    assert!(replaced.ids.contains(&847) && replaced.ids.contains(&224) && !replaced.ids.contains(&6), "{replaced:?}");
+    assert!(replaced.kept.is_empty());
+    // What a table only needs belongs to others too.
+    let table = replaces(&["app.orders"], &[]);
+    assert!(!table.ids.contains(&224) && table.kept.is_empty(), "{table:?}");
 }
 
 #[test]

@@ -41,6 +41,39 @@ pub async fn refuse_if_tablespace_occupied(data: &Path, oid: &str, place: &Path)
     blocking::run(move || is_linked(&link, &data, &place).map(drop)).await?
 }
 
+/// Makes sure that the data directory `data` and the tablespaces in `places` each have a folder of their own, with none in
+/// another, also where links lead.
+///
+/// # Errors
+///
+/// [`SourceError::Write`] otherwise.
+pub async fn refuse_if_nested(data: &Path, places: &[PathBuf]) -> Result<(), SourceError> {
+    let all: Vec<PathBuf> =
+        std::iter::once(data).chain(places.iter().map(PathBuf::as_path)).map(Path::to_owned).collect();
+    blocking::run(move || disjoint(&all)).await?
+}
+
+fn disjoint(folders: &[PathBuf]) -> Result<(), SourceError> {
+    let real: Vec<PathBuf> = folders.iter().map(|folder| resolved(folder)).collect();
+    for (at, (path, one)) in folders.iter().zip(&real).enumerate() {
+        let other =
+            folders.iter().zip(&real).take(at).find(|(_, other)| one.starts_with(other) || other.starts_with(one));
+        if let Some((other, _)) = other {
+            let what = format!("neither may be, hold or lie in the other: {}", other.display());
+            let (path, source) = (path.clone(), io::Error::other(what));
+            return Err(SourceError::Write { path, action: "put a tablespace into", source });
+        }
+    }
+    Ok(())
+}
+
+/// Where a path leads, as far as it is there.
+fn resolved(path: &Path) -> PathBuf {
+    let found =
+        path.ancestors().find_map(|above| Some((fs::canonicalize(above).ok()?, path.strip_prefix(above).ok()?)));
+    found.map_or_else(|| path.to_owned(), |(above, rest)| above.join(rest).components().collect())
+}
+
 fn linked(link: &Path, data: &Path, place: &Path) -> Result<(), SourceError> {
     let write = |path: &Path, action| {
         let path = path.to_owned();
@@ -83,6 +116,23 @@ fn is_empty(folder: &Path) -> Result<bool, SourceError> {
 mod tests {
     use super::super::{Lack, lacks};
     use super::*;
+
+    #[tokio::test]
+    async fn no_folder_of_a_tablespace_is_another_ones_or_lies_in_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::create_dir(at("real")).unwrap();
+        symlink(at("real"), at("linked")).unwrap();
+        let refused = async |names: &[&str]| {
+            let places: Vec<PathBuf> = names.iter().map(|name| at(name)).collect();
+            refuse_if_nested(&at("data"), &places).await.err().map(|error| error.to_string())
+        };
+        assert_eq!(refused(&["data.tablespaces/1", "data.tablespaces/2", "real", "real2"]).await, None);
+        for names in [&["x", "x"][..], &["x", "x/y"], &["x/y/z", "x"], &["x", "x/"], &["data/in"], &["."]] {
+            assert!(refused(names).await.is_some(), "{names:?}");
+        }
+        assert!(refused(&["real/new", "linked"]).await.is_some(), "a link leads into the other");
+    }
 
     #[tokio::test]
     async fn tablespaces_are_linked_once_and_outside_of_the_data_directory() {
