@@ -39,13 +39,19 @@ const REDIS_PORT: u16 = 6379;
 /// Variables of our own environment that no program gets.
 pub(crate) const HIDDEN: &str = "BACKSTAY_PASSWORD";
 
-/// What the engine is to do for a source.
+/// What the engine is to do for a source. One whose password or settings cannot be used is a component that fails, so
+/// that the others are backed up all the same.
 pub(crate) async fn component(
     name: &str,
     source: &SourceConfig,
     ctx: &Context,
 ) -> Result<ComponentRequest, CommandError> {
-    let input = request(name, source, ctx).await?.input();
+    let input = match request(name, source, ctx).await {
+        Ok(request) => request.input(),
+        // Which folders are left out is a question to us, not to the source.
+        Err(error) if matches!(source, SourceConfig::Files(_)) => return Err(error),
+        Err(error) => request::refused(source.kind(), &error),
+    };
     let shrink = shrink(source)
         .map(|Shrink { percent_max, then }| ShrinkLimit { percent_max, refuses: then == ShrinkThen::Refuse });
     Ok(ComponentRequest { input, name: Some(name.to_owned()), cutter: None, force: false, allow_empty: false, shrink })

@@ -6,9 +6,14 @@
 use std::path::PathBuf;
 
 use engine::{EventSource, Input};
+use futures::StreamExt as _;
 use source::command::CommandLine;
 use source::files::FilesOptions;
-use source::{Preflight, command, dump, etcd, files, kubernetes, postgres, redis, sqlite};
+use source::{Fault, Preflight, SourceError, with_causes};
+use source::{command, dump, etcd, files, kubernetes, postgres, redis, sqlite};
+
+use crate::error::CommandError;
+use crate::hints::hint;
 
 /// What a source is asked for.
 #[derive(Debug)]
@@ -62,6 +67,16 @@ impl Request {
             Self::Files { roots, options } => files::preflight(roots, options).await,
         }
     }
+}
+
+/// What cannot even be asked for: it fails as soon as it is read.
+pub(super) fn refused(kind: &'static str, error: &CommandError) -> Input {
+    let what = match hint(error) {
+        Some(hint) => format!("{}: {hint}", with_causes(error)),
+        None => with_causes(error),
+    };
+    let failure = move || SourceError::Server { place: kind.to_owned(), what: what.clone(), fault: Fault::Setting };
+    events(kind, move || futures::stream::iter([Err(failure())]).boxed())
 }
 
 fn events(kind: &'static str, open: impl Fn() -> source::events::Events + Send + Sync + 'static) -> Input {

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
 use serde::Serialize;
-use source::{Preflight, Verdict};
+use source::{Preflight, Verdict, with_causes};
 use store::Location;
 
 use crate::config::{Config, RepositoryConfig, SourceConfig};
@@ -130,13 +130,7 @@ async fn source_of(name: &str, source: &SourceConfig, ctx: &Context) -> Prefligh
 }
 
 fn failed(error: &CommandError, told: &mut Preflight) {
-    let mut what = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(next) = cause {
-        what = format!("{what}: {next}");
-        cause = next.source();
-    }
-    told.problem(what, hint(error).unwrap_or_else(|| "correct what is named".to_owned()));
+    told.problem(with_causes(error), hint(error).unwrap_or_else(|| "correct what is named".to_owned()));
 }
 
 fn kind_of(url: &str) -> &'static str {
