@@ -59,7 +59,7 @@ impl Request {
             Self::Dump(request) => dump::preflight(request).await,
             Self::BaseBackup { server, is_incremental } => postgres::preflight(server, *is_incremental).await,
             Self::Redis(request) => redis::preflight(request).await,
-            Self::AppendOnly(folder) => files::preflight(std::slice::from_ref(folder), &FilesOptions::default()).await,
+            Self::AppendOnly(folder) => redis::append_only_preflight(folder.clone()).await,
             Self::Etcd(request) => etcd::preflight(request).await,
             Self::Sqlite(request) => sqlite::preflight(request).await,
             Self::Kubernetes(cluster) => kubernetes::preflight(cluster).await,

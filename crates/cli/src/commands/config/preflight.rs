@@ -81,7 +81,8 @@ pub(super) async fn look(config: &Config, is_offline: bool, limit: Duration, ctx
 
 /// Whether a source is of this machine, so that nobody has to be asked.
 const fn is_here(source: &SourceConfig) -> bool {
-    matches!(source, SourceConfig::Files(_) | SourceConfig::Sqlite(_) | SourceConfig::Command(_))
+    use SourceConfig::{Command, Files, RedisAof, Sqlite};
+    matches!(source, Files(_) | Sqlite(_) | Command(_) | RedisAof(_))
 }
 
 async fn within(limit: Duration, work: impl Future<Output = Preflight>) -> Preflight {
