@@ -241,3 +241,48 @@ fn sqlite_that_is_locked_damaged_or_has_no_room_for_its_copy_is_refused() {
     assert_eq!(host.snapshots().len(), 2);
     host.check();
 }
+
+#[test]
+fn password_that_cannot_be_read_fails_its_own_source_and_no_other() {
+    let host = Host::with_repository();
+    let port = free_port();
+    std::fs::create_dir(host.path("redis")).expect("a new folder");
+    let _server = redis(&host, port, &["--save", ""]);
+    redis_says(port, "set a b");
+    let open = host.write("open", "hunter2\n");
+    harness::binary::set_mode(&open, 0o644);
+    let source = |name: &str, password: &str| {
+        format!("[sources.{name}]\nkind = \"redis\"\nurls = [\"redis://127.0.0.1:{port}\"]\n{password}\n")
+    };
+    let sources = [
+        source("good", ""),
+        source("lost", "password_file = \"/nowhere/secret\""),
+        source("open", &format!("password_file = \"{}\"", open.display())),
+        source("broken", "password_command = \"echo hunter2; exit 3\""),
+    ];
+    let (repository, password) = (host.repository(), host.path("password"));
+    host.write(
+        "backstay.toml",
+        format!(
+            "[repositories.main]\nurl = \"{}\"\npassword_file = \"{}\"\n{}[jobs.all]\n\
+             sources = [\"lost\", \"good\", \"open\", \"broken\"]\n[jobs.bad]\nsources = [\"lost\", \"broken\"]\n",
+            repository.display(),
+            password.display(),
+            sources.join("")
+        ),
+    );
+    let ran = command(&host, &["run", "all", "--json"]).run().expect_code(1);
+    let document = ran.json();
+    let components = document["components"].as_array().expect("components");
+    let of = |name: &str| components.iter().find(|one| one["name"] == name).expect("a component");
+    assert_eq!(of("good")["state"], "complete", "{ran}");
+    for (name, why) in [("lost", "/nowhere/secret"), ("open", "others"), ("broken", "exited with 3")] {
+        assert_eq!(of(name)["state"], "failed", "{ran}");
+        assert!(of(name)["failure"].to_string().contains(why), "not {why}: {ran}");
+    }
+    assert!(!ran.text().contains("hunter2") && !ran.stderr.contains("hunter2"), "{ran}");
+    assert_eq!(host.snapshots().len(), 1);
+    let ran = command(&host, &["run", "all"]).run().expect_code(1);
+    is_refusal(&ran, "lost: redis: ");
+    refused(&host, "bad", "/nowhere/secret");
+}

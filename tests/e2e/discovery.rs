@@ -123,6 +123,19 @@ fn every_address_of_a_name_is_tried_and_the_one_that_is_wanted_is_read() {
     assert_eq!(fact(&report, "cache", "role"), "slave", "{report}");
     let server = fact(&report, "cache", "server").as_str().expect("a server");
     assert!(server.contains("many.example") && server.contains("127.0.0.5"), "{server}");
+    assert_eq!(report["components"][0]["warnings"], serde_json::json!([]), "one address need not answer: {report}");
+
+    // `localhost` of a host with two protocols, where the server listens on one of them.
+    let (config, hosts) = ("backstay.toml", std::fs::read_to_string(host.path("hosts")).expect("was written"));
+    let text = std::fs::read_to_string(host.path(config)).expect("was written");
+    host.write(config, text.replace("redis://many.example", "redis://localhost"));
+    host.write("hosts", "::1 localhost\n127.0.0.4 localhost\n");
+    let report = named(&["--json", "run", "all"]).run().expect_code(0).json();
+    let server = fact(&report, "cache", "server").as_str().expect("a server");
+    assert!(server.contains("localhost") && server.contains("127.0.0.4"), "{server}");
+    assert_eq!(report["components"][0]["warnings"], serde_json::json!([]), "{report}");
+    host.write(config, text);
+    host.write("hosts", hosts);
 
     // The same for Postgres: both servers behind one name and port, of which only one is a standby.
     drop((_primary, _replica));

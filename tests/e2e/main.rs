@@ -32,6 +32,7 @@ mod segments;
 mod streams;
 mod target;
 mod tidy;
+mod two_repositories;
 mod unread;
 mod vanished;
 mod watch;

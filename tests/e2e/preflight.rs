@@ -90,6 +90,7 @@ fn everything_that_is_wrong_is_told_in_time_and_without_secrets() {
          [sources.mute]\nkind = \"redis\"\nurls = [\"redis://127.0.0.1:{port}\"]\npassword = \"${{TOKEN}}\"\n\
          [sources.down]\nkind = \"etcd\"\nendpoints = [\"http://127.0.0.1:1\"]\n\
          [sources.secretless]\nkind = \"redis\"\nurls = [\"redis://127.0.0.1:1\"]\npassword_file = \"/nowhere\"\n\
+         [sources.appended]\nkind = \"redis-aof\"\npath = \"/etc\"\n\
          [sources.gone]\nkind = \"sqlite\"\npath = \"/nowhere/app.db\"\n\
          [sources.missing]\nkind = \"command\"\ncommand = [\"no-such-program\"]\nenv = {{ TOKEN = \"${{TOKEN}}\" }}\n\
          [sources.media]\nkind = \"files\"\npaths = [\"/nowhere/media\", \"/etc\"]\n"
@@ -105,14 +106,15 @@ fn everything_that_is_wrong_is_told_in_time_and_without_secrets() {
         "there is no program no-such-program",
         "root /nowhere/media does not exist",
         "/etc: may be read",
+        "append-only file in /etc: it has no manifest",
         "next: ",
     ] {
         assert!(ran.text().contains(line), "{line}: {ran}");
     }
     assert!(!ran.text().contains("hunter2") && !ran.stderr.contains("hunter2"), "{ran}");
-    assert!(ran.stderr.contains("7 problems"), "{ran}");
+    assert!(ran.stderr.contains("8 problems"), "{ran}");
     let offline = check(&host, &["--offline", "--json"]).expect_code(1).json();
-    assert_eq!(offline["problems"].as_array().map(Vec::len), Some(3), "{offline}");
+    assert_eq!(offline["problems"].as_array().map(Vec::len), Some(4), "{offline}");
     check(&host, &["--timeout", "soon"]).expect_code(2);
 }
 

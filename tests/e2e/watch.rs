@@ -3,6 +3,7 @@
 //! Invariant: each change is in a snapshot in the end, and nothing but a change makes one.
 
 use std::fs;
+use std::time::Duration;
 
 use harness::binary::{Host, Run as _};
 use harness::running::Running;
@@ -25,8 +26,11 @@ fn configure(host: &Host, paths: &str) {
     host.write("backstay.toml", config);
 }
 
+/// How long nothing may change before a run, which is longer than a busy machine needs for a test's next line.
+const QUIET_FOR: Duration = Duration::from_secs(2);
+
 fn watch(host: &Host, more: &[&str]) -> Running {
-    let mut command = host.backstay(["watch", "--quiet-for", "1s", "--config"]);
+    let mut command = host.backstay(["watch", "--quiet-for", "2s", "--config"]);
     command.arg(host.path("backstay.toml")).args(more).env_remove("BACKSTAY_REPOSITORY");
     Running::start(command, false)
 }
@@ -39,6 +43,18 @@ fn snapshot_count(host: &Host) -> usize {
 fn has(host: &Host, path: &std::path::Path) -> bool {
     let listed = host.backstay(["ls", "latest"]).run();
     listed.code == Some(0) && listed.text().lines().any(|line| line.ends_with(&path.display().to_string()[1..]))
+}
+
+/// Moves something to its place at one stroke, so that it is one change however busy the machine is.
+fn bring(host: &Host, from: &str, to: &str) {
+    fs::rename(host.path(from), host.path(to)).unwrap_or_else(|error| panic!("{from} to {to}: {error}"));
+}
+
+/// Waits until there are `count` snapshots at least and the newest has a file. A slow machine may make more of them.
+#[track_caller]
+fn wait_for(running: &mut Running, host: &Host, count: usize, name: &str) {
+    let holds = || snapshot_count(host) >= count && has(host, &host.path(name));
+    running.wait_until(&format!("{name} in snapshot {count}"), holds);
 }
 
 fn end(running: Running) {
@@ -57,16 +73,17 @@ fn each_change_is_followed_by_one_run_and_a_signal_ends_the_watch() {
     // What is left out and what is only read makes no snapshot.
     host.write("tree/noise.log", "1");
     fs::read(host.path("tree/first")).expect("a file");
-    std::thread::sleep(std::time::Duration::from_secs(3));
+    std::thread::sleep(QUIET_FOR * 2);
     assert_eq!(snapshot_count(&host), 1);
-    host.write("tree/new/second", "2");
-    running.wait_until("the run after a change", || snapshot_count(&host) == 2);
-    running.wait_until("the file", || has(&host, &host.path("tree/new/second")));
-    for number in 0..20 {
-        host.write(&format!("tree/many/{number}"), "3");
-    }
-    running.wait_until("the run after many changes", || snapshot_count(&host) == 3);
-    std::thread::sleep(std::time::Duration::from_secs(3));
+    host.write("beside/second", "2");
+    bring(&host, "beside", "tree/new");
+    wait_for(&mut running, &host, 2, "tree/new/second");
+    // As fast as they can come.
+    (0..20).for_each(|number| _ = host.write(&format!("beside/{number}"), "3"));
+    fs::create_dir(host.path("tree/many")).expect("a folder");
+    (0..20).for_each(|number| bring(&host, &format!("beside/{number}"), &format!("tree/many/{number}")));
+    wait_for(&mut running, &host, 3, "tree/many/19");
+    std::thread::sleep(QUIET_FOR * 2);
     assert_eq!(snapshot_count(&host), 3, "many changes at once are one run");
     end(running);
 }
@@ -78,16 +95,15 @@ fn a_folder_with_the_repository_in_it_is_run_once_and_one_that_is_replaced_is_se
     configure(&host, &format!("\"{folder}\""));
     let mut running = watch(&host, &[]);
     running.wait_until("the run at the start", || snapshot_count(&host) == 1);
-    std::thread::sleep(std::time::Duration::from_secs(4));
+    std::thread::sleep(QUIET_FOR * 3);
     assert_eq!(snapshot_count(&host), 1, "a run must not be followed by the next for what it writes itself");
     host.write("tree/a", "1");
-    running.wait_until("a second snapshot", || snapshot_count(&host) == 2);
-    fs::rename(host.path("tree"), host.path("old")).expect("the folder can be renamed");
+    wait_for(&mut running, &host, 2, "tree/a");
+    bring(&host, "tree", "old");
     host.write("tree/b", "1");
-    running.wait_until("a third snapshot", || snapshot_count(&host) == 3);
+    wait_for(&mut running, &host, 3, "tree/b");
     host.write("tree/c", "1");
-    running.wait_until("a fourth snapshot", || snapshot_count(&host) == 4);
-    running.wait_until("the file", || has(&host, &host.path("tree/c")));
+    wait_for(&mut running, &host, 4, "tree/c");
     end(running);
 }
 
@@ -95,24 +111,60 @@ fn a_folder_with_the_repository_in_it_is_run_once_and_one_that_is_replaced_is_se
 fn a_run_that_fails_is_told_and_tried_again_until_it_succeeds() {
     let host = host("\"tree\"");
     configure(&host, &format!("\"{}\"", host.path("later/tree").display()));
-    let mut running = watch(&host, &["--within", "2s"]);
-    std::thread::sleep(std::time::Duration::from_secs(2));
+    let mut running = watch(&host, &["--within", "4s"]);
+    std::thread::sleep(QUIET_FOR);
     assert_eq!(snapshot_count(&host), 0);
-    host.write("later/tree/file", "1");
-    running.wait_until("the first snapshot", || snapshot_count(&host) == 1);
+    host.write("beside/tree/file", "1");
+    bring(&host, "beside", "later");
+    wait_for(&mut running, &host, 1, "later/tree/file");
     host.write("later/tree/sub/file", "1");
-    running.wait_until("the second snapshot", || snapshot_count(&host) == 2);
+    wait_for(&mut running, &host, 2, "later/tree/sub/file");
     let (password, away) = (host.path("password"), host.path("away"));
     fs::rename(&password, &away).expect("the password can be moved");
     host.write("later/tree/sub/more", "1");
-    std::thread::sleep(std::time::Duration::from_secs(4));
+    std::thread::sleep(QUIET_FOR * 3);
     fs::rename(&away, &password).expect("the password can be moved back");
-    running.wait_until("a snapshot without a further change", || snapshot_count(&host) == 3);
-    running.wait_until("the file", || has(&host, &host.path("later/tree/sub/more")));
+    wait_for(&mut running, &host, 3, "later/tree/sub/more");
     running.signal(Signal::INT);
     let (ran, _) = running.finish();
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
     assert!(ran.stderr.contains("does not exist") && ran.stderr.contains("runs again"), "{}", ran.stderr);
+}
+
+#[test]
+fn hooks_that_write_below_the_files_do_not_keep_the_job_running_for_ever() {
+    let host = host("\"tree\"");
+    host.write("tree/file", "1");
+    configure(&host, &format!("\"{}\"", host.path("tree").display()));
+    let config = fs::read_to_string(host.path("backstay.toml")).expect("the configuration");
+    let writes = |name: &str| format!("[\"sh\", \"-c\", \"date +%N >> {}\"]", host.path(name).display());
+    let with_hooks = |hooks: String| host.write("backstay.toml", format!("{config}[jobs.documents.hooks]\n{hooks}\n"));
+    // A dump beside the files: it is in the snapshot of its own run.
+    with_hooks(format!("before = {}", writes("tree/dump")));
+    let mut running = watch(&host, &[]);
+    running.wait_until("the run at the start", || snapshot_count(&host) == 1);
+    std::thread::sleep(QUIET_FOR * 4);
+    assert_eq!(snapshot_count(&host), 1, "{}", running.stderr_so_far());
+    assert!(has(&host, &host.path("tree/dump")));
+    end(running);
+    // A log beside the files: one further run, in case that it was somebody else.
+    with_hooks(format!("after = {}", writes("tree/log")));
+    let mut running = watch(&host, &[]);
+    running.wait_until("the run at the start, and the further one", || snapshot_count(&host) == 3);
+    std::thread::sleep(QUIET_FOR * 4);
+    assert_eq!(snapshot_count(&host), 3, "{}", running.stderr_so_far());
+    host.write("tree/second", "2");
+    running
+        .wait_until("the run after a change", || snapshot_count(&host) >= 4 && has(&host, &host.path("tree/second")));
+    end(running);
+    // What fails is tried again after the longest wait, whatever its hooks write.
+    with_hooks(format!("before = {}\non_failure = {}", writes("tree/dump"), writes("tree/failures")));
+    fs::remove_file(host.path("password")).expect("the password");
+    let mut running = watch(&host, &["--within", "2m"]);
+    running.wait_until("the failure", || host.path("tree/failures").exists());
+    std::thread::sleep(QUIET_FOR * 4);
+    assert_eq!(running.stderr_so_far().matches("runs again").count(), 1, "{}", running.stderr_so_far());
+    end(running);
 }
 
 #[test]

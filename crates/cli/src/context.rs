@@ -67,6 +67,21 @@ impl Context {
         }
     }
 
+    /// The folders of all repositories that lie in one: those of the configuration, and the one that an option names.
+    /// No repository has to be meant.
+    pub(crate) fn repository_folders(&self) -> Result<Vec<PathBuf>, CommandError> {
+        let folder = |location| if let Location::Directory(folder) = location { Some(folder) } else { None };
+        let configured = self.config()?.map(|found| found.config.repositories.values());
+        let configured = configured.into_iter().flatten().filter_map(|repository| repository.url.parse().ok());
+        let mut folders: Vec<PathBuf> = configured.filter_map(folder).collect();
+        match self.location() {
+            Ok(location) => folders.extend(folder(location)),
+            Err(CommandError::RepositoryUnnamed) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(folders)
+    }
+
     /// The configuration that is named, or found at the usual places.
     pub(crate) fn config(&self) -> Result<Option<&Found>, CommandError> {
         if self.found.get().is_none() {

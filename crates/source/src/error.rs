@@ -304,6 +304,13 @@ impl SourceError {
     }
 }
 
+/// An error and what is behind it, for whom one line is all there is: `what: cause: cause of that`.
+#[must_use]
+pub fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
 /// Tells what passes (the machine is short of something) from what stays.
 fn kind_of_io(error: &io::Error) -> ErrorKind {
     match Errno::from_io_error(error) {

@@ -36,7 +36,7 @@ pub mod stdin;
 mod tls;
 mod xattrs;
 
-pub use error::{ErrorKind, Fault, ProblemKind, SourceError, SourceProblem};
+pub use error::{ErrorKind, Fault, ProblemKind, SourceError, SourceProblem, with_causes};
 pub use preflight::{Finding, Preflight, Verdict};
 pub use secret::Secret;
 pub use tls::Tls;

@@ -10,7 +10,7 @@
 //! Invariant: a finding never holds a secret, and every problem has a next step.
 //! Never here: which sources there are, and how findings are shown.
 
-use crate::error::{Fault, SourceError};
+use crate::error::{Fault, SourceError, with_causes};
 
 /// How grave a finding is; the gravest last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -108,16 +108,6 @@ pub(crate) fn size(len: u64) -> String {
 pub(crate) fn free_len(path: &std::path::Path) -> Option<u64> {
     let stat = rustix::fs::statvfs(path).ok()?;
     Some(stat.f_bavail.saturating_mul(stat.f_frsize))
-}
-
-fn with_causes(error: &SourceError) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(next) = cause {
-        text = format!("{text}: {next}");
-        cause = next.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -120,42 +120,66 @@ pub(crate) async fn run(args: &RunArgs, ctx: &Context) -> Result<Outcome, Comman
 }
 
 /// Runs one job, and tells what came of it.
-pub(super) async fn run_job(
-    name: &str,
-    job: &JobConfig,
-    args: &RunArgs,
-    ctx: &Context,
-) -> Result<Outcome, CommandError> {
-    if let Some(before) = job.hooks.before.as_ref().filter(|_| !args.dry_run) {
-        ctx.unless_interrupted(jobs::run_hook("before", before, name, None)).await?;
-    }
-    let ended = back_up(name, job, args, ctx).await;
-    let is_whole = matches!(ended, Ok((_, Outcome::Done)));
-    let word = match &ended {
-        Ok((_, Outcome::Done)) => "complete",
-        Ok((_, Outcome::Partly | Outcome::Unclear)) => "partial",
-        Err(_) => "failed",
-    };
-    for (what, hook, is_due) in
-        [("after", &job.hooks.after, ended.is_ok()), ("on_failure", &job.hooks.on_failure, !is_whole)]
-    {
-        if let Some(hook) = hook.as_ref().filter(|_| is_due && !args.dry_run)
-            && let Err(error) = jobs::run_hook(what, hook, name, Some(word)).await
-        {
-            ctx.ui.warn(error); // what was committed stays committed
-        }
-    }
-    let (report, outcome) = ended?;
-    tell(name, &report, args.dry_run, ctx)?;
-    Ok(outcome)
+async fn run_job(name: &str, job: &JobConfig, args: &RunArgs, ctx: &Context) -> Result<Outcome, CommandError> {
+    let run = JobRun { name, job, args, ctx };
+    run.before().await?;
+    let ended = run.back_up().await;
+    run.after(&ended).await;
+    run.tell(ended)
 }
 
-async fn back_up(
-    name: &str,
-    job: &JobConfig,
-    args: &RunArgs,
-    ctx: &Context,
-) -> Result<(BackupReport, Outcome), CommandError> {
+/// A run of a job, step by step, for whom it matters when each of them ends.
+pub(super) struct JobRun<'a> {
+    pub(super) name: &'a str,
+    pub(super) job: &'a JobConfig,
+    pub(super) args: &'a RunArgs,
+    pub(super) ctx: &'a Context,
+}
+
+/// How the reading and storing ended.
+pub(super) type Ended = Result<(BackupReport, Outcome), CommandError>;
+
+impl JobRun<'_> {
+    /// What comes before anything is read.
+    pub(super) async fn before(&self) -> Result<(), CommandError> {
+        let Some(before) = self.job.hooks.before.as_ref().filter(|_| !self.args.dry_run) else { return Ok(()) };
+        self.ctx.unless_interrupted(jobs::run_hook("before", before, self.name, None)).await
+    }
+
+    /// Reads and stores.
+    pub(super) async fn back_up(&self) -> Ended {
+        back_up(self.name, self.job, self.args, self.ctx).await
+    }
+
+    /// The hooks for how it ended. One that fails is told: what was committed stays committed.
+    pub(super) async fn after(&self, ended: &Ended) {
+        let is_whole = matches!(ended, Ok((_, Outcome::Done)));
+        let word = match ended {
+            Ok((_, Outcome::Done)) => "complete",
+            Ok((_, Outcome::Partly | Outcome::Unclear)) => "partial",
+            Err(_) => "failed",
+        };
+        let hooks = &self.job.hooks;
+        for (what, hook, is_due) in
+            [("after", &hooks.after, ended.is_ok()), ("on_failure", &hooks.on_failure, !is_whole)]
+        {
+            if let Some(hook) = hook.as_ref().filter(|_| is_due && !self.args.dry_run)
+                && let Err(error) = jobs::run_hook(what, hook, self.name, Some(word)).await
+            {
+                self.ctx.ui.warn(error);
+            }
+        }
+    }
+
+    /// Tells what came of it.
+    pub(super) fn tell(&self, ended: Ended) -> Result<Outcome, CommandError> {
+        let (report, outcome) = ended?;
+        tell(self.name, &report, self.args.dry_run, self.ctx)?;
+        Ok(outcome)
+    }
+}
+
+async fn back_up(name: &str, job: &JobConfig, args: &RunArgs, ctx: &Context) -> Ended {
     let found = ctx.config()?.ok_or(CommandError::ConfigMissing)?;
     let mut components = Vec::new();
     for source in &job.sources {

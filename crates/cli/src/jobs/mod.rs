@@ -19,7 +19,6 @@ use engine::{ComponentRequest, ShrinkLimit};
 use source::command::{CommandLine, Patience};
 use source::files::FilesOptions;
 use source::{dump, etcd, kubernetes, redis, sqlite};
-use store::Location;
 
 pub(crate) use hooks::run_hook;
 pub(crate) use request::Request;
@@ -28,7 +27,7 @@ use crate::config::{
     CommandConfig, EtcdConfig, FilesConfig, KubernetesConfig, PostgresConfig, PostgresPhysicalConfig, RedisConfig,
     Shrink, ShrinkThen, SourceConfig, SqliteConfig,
 };
-use crate::context::Context;
+use crate::context::{Context, temporary_cache_folders};
 use crate::error::CommandError;
 
 /// How long a dump waits for a table's lock, and a SQLite file may stay locked, unless the configuration says otherwise.
@@ -40,13 +39,19 @@ const REDIS_PORT: u16 = 6379;
 /// Variables of our own environment that no program gets.
 pub(crate) const HIDDEN: &str = "BACKSTAY_PASSWORD";
 
-/// What the engine is to do for a source.
+/// What the engine is to do for a source. One whose password or settings cannot be used is a component that fails, so
+/// that the others are backed up all the same.
 pub(crate) async fn component(
     name: &str,
     source: &SourceConfig,
     ctx: &Context,
 ) -> Result<ComponentRequest, CommandError> {
-    let input = request(name, source, ctx).await?.input();
+    let input = match request(name, source, ctx).await {
+        Ok(request) => request.input(),
+        // Which folders are left out is a question to us, not to the source.
+        Err(error) if matches!(source, SourceConfig::Files(_)) => return Err(error),
+        Err(error) => request::refused(source.kind(), &error),
+    };
     let shrink = shrink(source)
         .map(|Shrink { percent_max, then }| ShrinkLimit { percent_max, refuses: then == ShrinkThen::Refuse });
     Ok(ComponentRequest { input, name: Some(name.to_owned()), cutter: None, force: false, allow_empty: false, shrink })
@@ -216,12 +221,12 @@ fn files(config: &FilesConfig, ctx: &Context) -> Result<Request, CommandError> {
     Ok(Request::Files { roots: config.paths.clone(), options: files_options(config, ctx)? })
 }
 
-/// What a source of files leaves out.
+/// What a source of files leaves out: also the caches, and the folder of each repository, whichever the job is for, so
+/// that two jobs that are watched never wake each other by what they store.
 pub(crate) fn files_options(config: &FilesConfig, ctx: &Context) -> Result<FilesOptions, CommandError> {
     let mut forbidden = vec![ctx.cache_folder()?];
-    if let Location::Directory(folder) = ctx.location()? {
-        forbidden.push(folder);
-    }
+    forbidden.extend(temporary_cache_folders());
+    forbidden.extend(ctx.repository_folders()?);
     Ok(FilesOptions {
         cwd: std::env::current_dir().map_err(|source| CommandError::CurrentDirectory { source })?,
         exclude: config.exclude.clone(),

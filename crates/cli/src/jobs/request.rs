@@ -6,9 +6,14 @@
 use std::path::PathBuf;
 
 use engine::{EventSource, Input};
+use futures::StreamExt as _;
 use source::command::CommandLine;
 use source::files::FilesOptions;
-use source::{Preflight, command, dump, etcd, files, kubernetes, postgres, redis, sqlite};
+use source::{Fault, Preflight, SourceError, with_causes};
+use source::{command, dump, etcd, files, kubernetes, postgres, redis, sqlite};
+
+use crate::error::CommandError;
+use crate::hints::hint;
 
 /// What a source is asked for.
 #[derive(Debug)]
@@ -54,7 +59,7 @@ impl Request {
             Self::Dump(request) => dump::preflight(request).await,
             Self::BaseBackup { server, is_incremental } => postgres::preflight(server, *is_incremental).await,
             Self::Redis(request) => redis::preflight(request).await,
-            Self::AppendOnly(folder) => files::preflight(std::slice::from_ref(folder), &FilesOptions::default()).await,
+            Self::AppendOnly(folder) => redis::append_only_preflight(folder.clone()).await,
             Self::Etcd(request) => etcd::preflight(request).await,
             Self::Sqlite(request) => sqlite::preflight(request).await,
             Self::Kubernetes(cluster) => kubernetes::preflight(cluster).await,
@@ -62,6 +67,16 @@ impl Request {
             Self::Files { roots, options } => files::preflight(roots, options).await,
         }
     }
+}
+
+/// What cannot even be asked for: it fails as soon as it is read.
+pub(super) fn refused(kind: &'static str, error: &CommandError) -> Input {
+    let what = match hint(error) {
+        Some(hint) => format!("{}: {hint}", with_causes(error)),
+        None => with_causes(error),
+    };
+    let failure = move || SourceError::Server { place: kind.to_owned(), what: what.clone(), fault: Fault::Setting };
+    events(kind, move || futures::stream::iter([Err(failure())]).boxed())
 }
 
 fn events(kind: &'static str, open: impl Fn() -> source::events::Events + Send + Sync + 'static) -> Input {

@@ -14,7 +14,7 @@ use super::messages::{Member, StatusResponse};
 use super::trailer::SnapshotEnd;
 use crate::blocking;
 use crate::entry::{Entry, EntryKind, EntryPath, Metadata, escaped};
-use crate::error::{Fault, SourceError};
+use crate::error::{Fault, SourceError, with_causes};
 use crate::events::{Event, Events, Layout, SourceEntry};
 use crate::secret::Secret;
 use crate::tls::Tls;
@@ -148,14 +148,14 @@ pub(super) async fn choose(request: &EtcdSnapshot) -> Result<(Candidate, Vec<Str
 
 async fn enter(request: &EtcdSnapshot, url: &str) -> Result<Candidate, SourceError> {
     let place = format!("etcd at {}", without_credentials(url));
-    let wrong = |error: tonic::transport::Error| SourceError::server(&place, Fault::Setting, in_full(&error));
+    let wrong = |error: tonic::transport::Error| SourceError::server(&place, Fault::Setting, with_causes(&error));
     let mut endpoint =
         Endpoint::from_shared(url.to_owned()).map_err(wrong)?.connect_timeout(request.idle_for.min(CONNECT_FOR));
     if url.starts_with("https:") {
         endpoint = endpoint.tls_config(tls_config(&place, &request.tls).await?).map_err(wrong)?;
     }
     let entered = timeout(request.idle_for, async {
-        let unreachable = |error| SourceError::server(&place, Fault::Unreachable, in_full(&error));
+        let unreachable = |error| SourceError::server(&place, Fault::Unreachable, with_causes(&error));
         let channel: Channel = endpoint.connect().await.map_err(unreachable)?;
         let mut member = Member::new(channel);
         if let Some((name, password)) = &request.user {
@@ -198,17 +198,6 @@ fn without_credentials(url: &str) -> String {
         Some((scheme, rest)) => format!("{scheme}://{}", rest.rsplit_once('@').map_or(rest, |(_, host)| host)),
         None => url.to_owned(),
     }
-}
-
-/// An error with what caused it, since tonic's own says only "transport error".
-fn in_full(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 pub(super) fn silent(place: &str, idle_for: Duration) -> SourceError {

@@ -9,7 +9,7 @@ use rustix::fs::{Access, AtFlags, CWD, accessat};
 
 use super::{FilesOptions, FilesSource};
 use crate::blocking;
-use crate::error::SourceError;
+use crate::error::{SourceError, with_causes};
 use crate::preflight::Preflight;
 
 /// Looks at each root, at the patterns and at the files of patterns. Blocks, on a thread of its own.
@@ -29,7 +29,7 @@ fn look(roots: &[PathBuf], options: &FilesOptions) -> Preflight {
         match FilesSource::new(vec![root.clone()], options.clone()) {
             Ok(source) => source.roots().iter().for_each(|root| readable(root, &mut told)),
             Err(error) => {
-                told.problem(with_cause(&error), advice(&error));
+                told.problem(with_causes(&error), advice(&error));
                 if !is_about_a_root(&error) {
                     break; // the options are the same for every root
                 }
@@ -68,13 +68,6 @@ fn advice(error: &SourceError) -> &'static str {
         SourceError::RootAmbiguous { .. } => "write the path without '..'",
         SourceError::RootUnreadable { .. } => "let the user that backs up read the folders that lead there",
         _ => "correct it; patterns are written as in .gitignore",
-    }
-}
-
-fn with_cause(error: &SourceError) -> String {
-    match std::error::Error::source(error) {
-        Some(cause) => format!("{error}: {cause}"),
-        None => error.to_string(),
     }
 }
 

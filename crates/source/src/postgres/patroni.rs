@@ -15,7 +15,7 @@ use futures::StreamExt as _;
 use serde::Deserialize;
 
 use super::address::Host;
-use crate::error::{Fault, SourceError};
+use crate::error::{Fault, SourceError, with_causes};
 use crate::tls::Tls;
 
 /// How long one member may take to answer.
@@ -73,7 +73,7 @@ impl Patroni {
 
     async fn cluster(&self, place: &str, endpoint: &str) -> Result<Cluster, SourceError> {
         let failed = |fault, what: String| SourceError::server(place, fault, what);
-        let unreachable = |error: reqwest::Error| failed(Fault::Unreachable, in_full(&error.without_url()));
+        let unreachable = |error: reqwest::Error| failed(Fault::Unreachable, with_causes(&error.without_url()));
         let config = match endpoint.starts_with("https:") {
             true => self.tls.client(place).await?,
             false => Tls::of_nobody(place)?,
@@ -125,17 +125,6 @@ fn ranked(place: &str, cluster: Cluster) -> Result<Vec<Host>, SourceError> {
         true => Err(SourceError::server(place, Fault::Missing, "none of the cluster's servers runs")),
         false => Ok(found.into_iter().map(|(_, host)| host).collect()),
     }
-}
-
-/// An error with what caused it: the outermost says only that something failed.
-fn in_full(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(next) = cause {
-        text = format!("{text}: {next}");
-        cause = next.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ mod rdb;
 mod read;
 mod restore;
 
-pub use aof::append_only;
+pub use aof::{append_only, append_only_preflight};
 pub use crc::Crc64;
 pub use preflight::preflight;
 pub use rdb::{Checksum, RdbEnd};

@@ -129,19 +129,29 @@ pub(super) struct Candidate {
 }
 
 /// Asks all servers, and takes a replica that is in step, else a primary, else whatever answers.
+///
+/// Beside it, what the others lack; but where one address of a name answers, nobody has to listen at its others, such as
+/// `::1` of `localhost`.
 pub(super) async fn choose(request: &RedisDump) -> Result<(Candidate, Vec<String>), SourceError> {
     let mut best: Option<Candidate> = None;
     let mut failures = Vec::new();
     for address in &request.addresses {
         // A service's name may stand for a primary and its replicas.
         let each: Vec<_> = addresses(address).await.into_iter().map(Some).collect();
+        let (mut has_answered, mut failed) = (false, Vec::new());
         for only in if each.is_empty() { vec![None] } else { each } {
             match enter(request, address, only).await {
-                Ok(found) if best.as_ref().is_none_or(|best| found.rank < best.rank) => best = Some(found),
-                Ok(_) => {}
-                Err(error) => failures.push(error),
+                Ok(found) => {
+                    has_answered = true;
+                    if best.as_ref().is_none_or(|best| found.rank < best.rank) {
+                        best = Some(found);
+                    }
+                }
+                Err(error) => failed.push(error),
             }
         }
+        let is_nobody = |error: &SourceError| matches!(error, SourceError::Server { fault: Fault::Unreachable, .. });
+        failures.extend(failed.into_iter().filter(|error| !(has_answered && is_nobody(error))));
     }
     match best {
         Some(best) => Ok((best, failures.iter().map(ToString::to_string).collect())),

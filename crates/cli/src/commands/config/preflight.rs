@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
 use serde::Serialize;
-use source::{Preflight, Verdict};
+use source::{Preflight, Verdict, with_causes};
 use store::Location;
 
 use crate::config::{Config, RepositoryConfig, SourceConfig};
@@ -81,7 +81,8 @@ pub(super) async fn look(config: &Config, is_offline: bool, limit: Duration, ctx
 
 /// Whether a source is of this machine, so that nobody has to be asked.
 const fn is_here(source: &SourceConfig) -> bool {
-    matches!(source, SourceConfig::Files(_) | SourceConfig::Sqlite(_) | SourceConfig::Command(_))
+    use SourceConfig::{Command, Files, RedisAof, Sqlite};
+    matches!(source, Files(_) | Sqlite(_) | Command(_) | RedisAof(_))
 }
 
 async fn within(limit: Duration, work: impl Future<Output = Preflight>) -> Preflight {
@@ -130,13 +131,7 @@ async fn source_of(name: &str, source: &SourceConfig, ctx: &Context) -> Prefligh
 }
 
 fn failed(error: &CommandError, told: &mut Preflight) {
-    let mut what = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(next) = cause {
-        what = format!("{what}: {next}");
-        cause = next.source();
-    }
-    told.problem(what, hint(error).unwrap_or_else(|| "correct what is named".to_owned()));
+    told.problem(with_causes(error), hint(error).unwrap_or_else(|| "correct what is named".to_owned()));
 }
 
 fn kind_of(url: &str) -> &'static str {

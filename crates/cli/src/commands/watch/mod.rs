@@ -5,7 +5,15 @@
 //!               ▲ watches anew what is there by now ─────────────────────────────────────────┘
 //! ```
 //!
-//! Invariant: what changes while a job runs is followed by another run.
+//! ```text
+//! before hook ─► reading: changes ask for another run ─► after and on_failure hooks: changes ask for one further run
+//! ```
+//!
+//! What a `before` hook changes is read by its own run. What changes while a later hook runs is perhaps its own work, so
+//! it asks for one further run, and that one's hooks for none: then it is read with the next change.
+//!
+//! Invariant: what changes while a job reads is followed by another run.
+//! Invariant: a hook that writes below the watched files never keeps its job running for ever.
 //! Invariant: however much changes, what waits is one flag for each source.
 //! Never here: what a run does.
 
@@ -21,7 +29,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use self::pace::Pace;
-use crate::commands::run::{RunArgs, run_job};
+use crate::commands::run::{JobRun, RunArgs};
 use crate::config::{JobConfig, SourceConfig, Span};
 use crate::context::Context;
 use crate::error::{CommandError, Outcome};
@@ -37,12 +45,14 @@ Examples:
 
 /// How long we look away after a change, so that a storm of them costs nothing.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How long after a hook we wait for what the kernel has to say of its changes.
+const SETTLE_FOR: Duration = Duration::from_millis(500);
 
 /// Run a job each time that something below its files changed
 ///
 /// A job runs once at the start, since nobody knows what changed before, and then after each change, once there was no
-/// other for a while. One job runs at a time; what changes meanwhile is followed by another run. A run that fails is
-/// told and tried again. Ctrl-C or SIGTERM ends it, with exit code 0 if nothing was running.
+/// other for a while. One job runs at a time; what changes meanwhile is followed by another run, though what its own
+/// hooks write by one further run at most. A run that fails is told and tried again. Ctrl-C or SIGTERM ends it, with exit code 0 if nothing was running.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct WatchArgs {
@@ -73,6 +83,8 @@ struct Watched<'a> {
     job: &'a JobConfig,
     sources: Vec<Changes>,
     pace: Pace,
+    /// Nothing but what changed beside the last run's hooks asks for a run.
+    is_further: bool,
 }
 
 /// Watches until an interrupt.
@@ -142,7 +154,7 @@ async fn begin<'a>(args: &WatchArgs, ctx: &'a Context, woken: &Arc<Notify>) -> R
         let mut pace = Pace::new(args.quiet_for.0, args.within.0);
         // Nobody knows what changed before.
         pace.change(Instant::now().checked_sub(args.quiet_for.0).unwrap_or_else(Instant::now));
-        watched.push(Watched { name, job, sources, pace });
+        watched.push(Watched { name, job, sources, pace, is_further: false });
     }
     if watched.is_empty() {
         let what = "no job has a source of kind \"files\"".to_owned();
@@ -157,30 +169,60 @@ impl Watched<'_> {
     fn look(&mut self, now: Instant) {
         for source in &self.sources {
             match source.take() {
-                Seeing::Nothing => {}
+                Seeing::Nothing => continue,
                 Seeing::Change => self.pace.change(now),
                 // Our own reading may have done it: never at once.
                 Seeing::Lost => self.pace.postpone(now),
             }
+            self.is_further = false;
         }
     }
 
-    /// Watches what is there by now, and runs the job. A failure is told, and the job is due again later.
+    /// Takes what changed beside a hook. Whether something did.
+    async fn settle(&self) -> bool {
+        sleep(SETTLE_FOR).await;
+        self.sources.iter().filter(|source| source.take() != Seeing::Nothing).count() > 0
+    }
+
+    /// Runs the job. A failure is told, and the job is due again later.
     async fn run(&mut self, args: &RunArgs, ctx: &Context) -> Result<(), CommandError> {
-        self.pace.begin();
-        let mut failure = self.renew().await.err();
-        match run_job(self.name, self.job, args, ctx).await {
+        match self.steps(&JobRun { name: self.name, job: self.job, args, ctx }).await {
             // Also in part: what could not be read is named, and is read again when something changes.
-            Ok(_) => {}
+            Ok(()) => {}
             Err(error) if ctx.interrupts.token.is_cancelled() => return Err(error),
-            Err(error) => failure = Some(error),
-        }
-        if let Some(error) = failure {
-            report(&error, ctx.interrupts.exit_code(), &ctx.ui);
-            self.pace.postpone(Instant::now());
-            ctx.ui.note(format_args!("job {} runs again after the next change, or by itself later", self.name));
+            Err(error) => {
+                report(&error, ctx.interrupts.exit_code(), &ctx.ui);
+                if self.pace.due_at().is_none() {
+                    self.pace.postpone(Instant::now());
+                }
+                ctx.ui.note(format_args!("job {} runs again after the next change, or by itself later", self.name));
+            }
         }
         Ok(())
+    }
+
+    /// Watches what is there once the `before` hook has ended, reads, and looks what changed meanwhile.
+    async fn steps(&mut self, run: &JobRun<'_>) -> Result<(), CommandError> {
+        let was_further = std::mem::take(&mut self.is_further);
+        self.pace.begin();
+        let hooks = &run.job.hooks;
+        let begun = run.before().await;
+        if hooks.before.is_some() {
+            self.settle().await;
+        }
+        begun?;
+        let renewed = self.renew().await;
+        let ended = run.back_up().await;
+        self.look(Instant::now());
+        run.after(&ended).await;
+        // After a failure the job runs again anyway.
+        if (hooks.after.is_some() || hooks.on_failure.is_some()) && self.settle().await && !was_further && ended.is_ok()
+        {
+            self.is_further = self.pace.due_at().is_none();
+            self.pace.change(Instant::now());
+        }
+        run.tell(ended)?;
+        renewed
     }
 
     async fn renew(&mut self) -> Result<(), CommandError> {

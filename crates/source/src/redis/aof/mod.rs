@@ -13,6 +13,9 @@
 
 mod commands;
 mod manifest;
+mod preflight;
+
+pub use preflight::append_only_preflight;
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
@@ -86,9 +89,7 @@ struct Set {
 }
 
 fn run(folder: &Path, emitter: &EventEmitter) -> Result<(), Stop> {
-    let place = format!("append-only file in {}", escaped(folder.as_os_str().as_encoded_bytes()));
-    let own_name = folder.file_name().map(|name| name.to_string_lossy().into_owned());
-    let own_name = own_name.ok_or_else(|| SourceError::server(&place, Fault::Setting, "the folder has no name"))?;
+    let (place, own_name) = place_of(folder)?;
     let Set { manifest, manifest_name, files } = open(&place, folder)?;
     let metadata = folder.metadata().map_err(|error| unreadable(&place, &own_name, &error))?;
     begin(emitter, &own_name, EntryKind::Directory, metadata_of(&metadata), Layout::Unknown)?;
@@ -133,6 +134,15 @@ fn run(folder: &Path, emitter: &EventEmitter) -> Result<(), Stop> {
         emitter.emit(Ok(Event::Fact { name: name.to_owned(), value }))?;
     }
     Ok(())
+}
+
+/// What messages call it, and its folder's own name.
+fn place_of(folder: &Path) -> Result<(String, String), SourceError> {
+    let place = format!("append-only file in {}", escaped(folder.as_os_str().as_encoded_bytes()));
+    match folder.file_name() {
+        Some(name) => Ok((place, name.to_string_lossy().into_owned())),
+        None => Err(SourceError::server(place, Fault::Setting, "the folder has no name")),
+    }
 }
 
 /// Opens all files of the manifest. They belong together if it still says the same afterwards.

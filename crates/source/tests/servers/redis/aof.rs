@@ -4,9 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use source::redis::append_only;
+use source::redis::{append_only, append_only_preflight};
 
 use super::*;
+use source::Verdict;
+
+use crate::preflight::finds;
 use crate::running::Read;
 
 const APPENDS: [&str; 2] = ["--appendonly", "yes"];
@@ -138,4 +141,23 @@ async fn newer_servers_write_the_same_form() {
         assert!(read.fact("command_count").parse::<u64>().unwrap() >= 1);
         assert_eq!(read.fact("increment_count"), "1");
     }
+}
+
+#[tokio::test]
+async fn a_preflight_opens_what_a_backup_opens_and_says_what_is_missing() {
+    let server = Redis::start(&APPENDS);
+    server.fill(100, 20);
+    let preflight = append_only_preflight;
+    finds(&preflight(folder_of(&server)).await, Verdict::Fine, "in 2 files, all of which open", "");
+    let folder = TempDir::new().unwrap();
+    let copied = folder.path().join("aof");
+    printed(Command::new("cp").arg("-r").arg(folder_of(&server)).arg(&copied));
+    std::fs::remove_file(copied.join("appendonly.aof.1.incr.aof")).unwrap();
+    finds(&preflight(copied.clone()).await, Verdict::Problem, "1.incr.aof cannot be read", "redis-check-aof");
+    std::fs::write(copied.join("appendonly.aof.manifest"), "file ../x seq 1 type b\n").unwrap();
+    finds(&preflight(copied.clone()).await, Verdict::Problem, "is not a manifest", "see that the folder");
+    std::fs::remove_file(copied.join("appendonly.aof.manifest")).unwrap();
+    finds(&preflight(copied).await, Verdict::Problem, "it has no manifest", "turn appendonly on");
+    let elsewhere = folder.path().join("none");
+    finds(&preflight(elsewhere).await, Verdict::Problem, "the folder cannot be read", "correct the path");
 }
