@@ -47,7 +47,8 @@ fn backup_with_a_removed_key_is_told_that_the_key_was_removed() {
 fn check_advises_a_backup_only_for_what_a_backup_makes_again() {
     let again = "back up what is affected again";
     let lost = "is not made again by a backup";
-    for (folder, says, says_not) in [("packs", again, lost), ("snapshots", lost, again)] {
+    let cases = [("packs", again, lost), ("snapshots", lost, again), ("index", "loses nothing while its packs", lost)];
+    for (folder, says, says_not) in cases {
         let host = Host::with_repository();
         let file = host.write("tree/file", noise("content", 100_000));
         host.back_up(&[&file]);

@@ -21,8 +21,12 @@ pub(crate) const AFTER_DAMAGE: &str =
     "back up what is affected again from this host: what is still at its source heals the repository";
 
 /// After a check that found objects damaged which no backup makes again.
-pub(crate) const AFTER_LOSS: &str =
-    "what is damaged besides packs and index is not made again by a backup: bring those objects back from a copy";
+pub(crate) const AFTER_LOSS: &str = "what is damaged besides packs and index is not made again by a backup: bring those objects back from a copy; config, keys \
+     and epochs have one in the repository, in config-copy, keys-copy and epochs-copy";
+
+/// After a check that found damaged index segments.
+pub(crate) const AFTER_DAMAGED_INDEX: &str = "a damaged index segment loses nothing while its packs are there: restores read the packs' own tables. Move the \
+     segment out of the repository, check again, and back up what is affected then";
 
 /// After a check that found damaged packs which nothing needs.
 pub(crate) const UNNEEDED: &str = "delete the damaged packs that no snapshot needs from the store while no backup runs: hosts \

@@ -107,7 +107,11 @@ fn tell(report: &CheckReport, ui: &Ui) -> Result<(), CommandError> {
         }
     }
     ui.note(summary(report));
-    let (healing, lost): (Vec<_>, Vec<_>) = report.damages.iter().partition(|damage| is_made_again(&damage.object));
+    let (of_index, others): (Vec<_>, Vec<_>) = report.damages.iter().partition(|damage| is_of_index(&damage.object));
+    let (healing, lost): (Vec<_>, Vec<_>) = others.into_iter().partition(|damage| is_made_again(&damage.object));
+    if !of_index.is_empty() {
+        ui.hint(hints::AFTER_DAMAGED_INDEX);
+    }
     if !healing.is_empty() {
         ui.hint(hints::AFTER_DAMAGE);
     }
@@ -120,6 +124,10 @@ fn tell(report: &CheckReport, ui: &Ui) -> Result<(), CommandError> {
         ui.hint(hints::AFTER_UNCLEAR);
     }
     Ok(())
+}
+
+fn is_of_index(object: &str) -> bool {
+    object.split('/').next() == Some(pack::names::INDEX)
 }
 
 /// Whether a backup makes an object again: those that hold content and the way to it, not keys, snapshots and settings.

@@ -29,9 +29,9 @@ const COLUMNS: [(&str, Align); 4] =
 
 /// Hide snapshots that a policy does not keep, or those that are named
 ///
-/// Each snapshot is kept that any rule keeps; of each group of one key, host and source by itself. Without a rule nothing is
-/// forgotten. Snapshots that lack a component, are held, or whose time cannot be true push no others out. Nothing
-/// is deleted from the store.
+/// Each snapshot is kept that any rule keeps; of each group of one key, host and source by itself. A rule that has periods
+/// left keeps the oldest snapshot too. Without a rule nothing is forgotten. Snapshots that lack a component, are held, or
+/// whose time cannot be true push no others out. Nothing is deleted from the store.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct ForgetArgs {

@@ -156,8 +156,10 @@ impl Policy {
         let mut rules = self.rules(newest.unwrap_or(now));
         let last = group.len().saturating_sub(1);
         let reasons = group.iter().enumerate().map(|(place, member)| {
-            let kept =
-                rules.iter_mut().filter_map(|rule| rule.keeps(member, place == last).then(|| rule.reason.clone()));
+            let lacks = if member.is_whole { "" } else { ", which lacks a component" };
+            let kept = rules
+                .iter_mut()
+                .filter_map(|rule| rule.keeps(member, place == last).then(|| format!("{}{lacks}", rule.reason)));
             kept.chain(self.tags.iter().filter_map(|wanted| tagged(wanted, member.tags))).collect()
         });
         reasons.collect()
