@@ -83,6 +83,28 @@ fn info(address: &str, port: u16) -> String {
     String::from_utf8_lossy(&output.expect("redis-cli runs").stdout).into_owned()
 }
 
+/// Hands on what comes to a port of an address to the same machine's port `to`.
+fn forward(address: &str, port: u16, to: u16) {
+    let listener = std::net::TcpListener::bind((address, port)).expect("the port is free now");
+    std::thread::Builder::new()
+        .spawn(move || {
+            for client in listener.incoming().flatten() {
+                let server = std::net::TcpStream::connect(("127.0.0.1", to)).expect("the server answers");
+                for (mut from, mut to) in
+                    [(client.try_clone().expect("clones"), server.try_clone().expect("clones")), (server, client)]
+                {
+                    std::thread::Builder::new()
+                        .spawn(move || {
+                            let _ = std::io::copy(&mut from, &mut to);
+                            let _ = to.shutdown(std::net::Shutdown::Both);
+                        })
+                        .expect("a thread");
+                }
+            }
+        })
+        .expect("a thread");
+}
+
 #[test]
 fn every_address_of_a_name_is_tried_and_the_one_that_is_wanted_is_read() {
     assert!(is_root(), "a name of our own takes root");
@@ -139,28 +161,8 @@ fn every_address_of_a_name_is_tried_and_the_one_that_is_wanted_is_read() {
 
     // The same for Postgres: both servers behind one name and port, of which only one is a standby.
     drop((_primary, _replica));
-    let forward = |address: &str, to: u16| {
-        let listener = std::net::TcpListener::bind((address, port)).expect("the port is free now");
-        std::thread::Builder::new()
-            .spawn(move || {
-                for client in listener.incoming().flatten() {
-                    let server = std::net::TcpStream::connect(("127.0.0.1", to)).expect("the server answers");
-                    for (mut from, mut to) in
-                        [(client.try_clone().expect("clones"), server.try_clone().expect("clones")), (server, client)]
-                    {
-                        std::thread::Builder::new()
-                            .spawn(move || {
-                                let _ = std::io::copy(&mut from, &mut to);
-                                let _ = to.shutdown(std::net::Shutdown::Both);
-                            })
-                            .expect("a thread");
-                    }
-                }
-            })
-            .expect("a thread");
-    };
-    forward("127.0.0.4", cluster.ports[leader]);
-    forward("127.0.0.5", cluster.ports[follower]);
+    forward("127.0.0.4", port, cluster.ports[leader]);
+    forward("127.0.0.5", port, cluster.ports[follower]);
     let check = named(&["config", "check"]).run().expect_code(1); // Redis is gone
     assert!(check.text().contains(&format!("many.example:{port} (127.0.0.5): standby")), "{check}");
 }

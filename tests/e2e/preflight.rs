@@ -128,3 +128,15 @@ fn repository_that_does_not_open_is_told_beside_the_sources() {
     assert_eq!((&of(&document, "main")["state"], &of(&document, "etc")["state"]), (&"problem".into(), &"ok".into()));
     assert!(of(&document, "main")["findings"][0]["advice"].is_string(), "{document}");
 }
+
+#[test]
+fn time_that_a_password_takes_is_not_the_repositorys() {
+    let host = host_with("[sources.etc]\nkind = \"files\"\npaths = [\"/etc\"]\n");
+    let text = std::fs::read_to_string(host.path("backstay.toml")).expect("was written");
+    let file = format!("password_file = \"{}\"", host.path("password").display());
+    let slow = format!("password_command = \"sleep 5; cat '{}'\"", host.path("password").display());
+    assert!(text.contains(&file), "{text}");
+    host.write("backstay.toml", text.replace(&file, &slow));
+    let ran = check(&host, &["--timeout", "4s"]).expect_code(0);
+    assert!(ran.text().contains("opens") && ran.text().contains("free"), "{ran}");
+}

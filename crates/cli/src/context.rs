@@ -40,10 +40,17 @@ pub(crate) struct Context {
 impl Context {
     /// The repository that a job names, unless an option names another.
     pub(crate) async fn open_repository_of(&self, name: Option<&str>) -> Result<Repository, CommandError> {
-        if let (Some(name), None) = (name, self.globals.repository.repository.as_deref()) {
-            *self.job_repository.lock().unwrap_or_else(PoisonError::into_inner) = Some(name.to_owned());
+        if let Some(name) = name {
+            self.mean(name);
         }
         self.open_repository().await
+    }
+
+    /// From here on this repository is meant, unless an option names another.
+    pub(crate) fn mean(&self, name: &str) {
+        if self.globals.repository.repository.is_none() {
+            *self.job_repository.lock().unwrap_or_else(PoisonError::into_inner) = Some(name.to_owned());
+        }
     }
 
     /// The repository, opened with the credential that was given or asked for.

@@ -9,6 +9,7 @@ mod cat;
 mod cat_object;
 mod check;
 mod completions;
+mod component_table;
 mod config;
 mod forget;
 mod init;

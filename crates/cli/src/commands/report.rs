@@ -8,12 +8,13 @@ use engine::SnapshotInfo;
 use pack::{Component, ComponentState, SnapshotState};
 
 use crate::classes::classes;
+use crate::commands::component_table::{ComponentRow, component_table};
 use crate::commands::selection::SelectionArgs;
-use crate::commands::snapshot_document::{SnapshotDocument, component_word, seconds_between};
+use crate::commands::snapshot_document::{SnapshotDocument, seconds_between};
 use crate::context::Context;
 use crate::error::{CommandError, Outcome};
 use crate::human::{self, escaped};
-use crate::table::{Align, Table};
+use crate::table::Table;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -66,27 +67,15 @@ fn headline(info: &SnapshotInfo) -> String {
 }
 
 fn table(components: &[Component]) -> Table {
-    let mut table = Table::new(&[
-        ("Component", Align::Left),
-        ("Kind", Align::Left),
-        ("State", Align::Left),
-        ("Protected", Align::Right),
-        ("New", Align::Right),
-        ("Stored", Align::Right),
-        ("Time", Align::Right),
-    ]);
-    for component in components {
-        table.row([
-            component.name.clone(),
-            component.kind.clone(),
-            component_word(component.state).to_owned(),
-            human::size(component.content_len),
-            human::size(component.new_len),
-            human::size(component.stored_len),
-            human::duration(seconds_between(component.started_at, component.ended_at)),
-        ]);
-    }
-    table
+    component_table(components.iter().map(|component| ComponentRow {
+        name: &component.name,
+        kind: &component.kind,
+        state: component.state,
+        content_len: component.content_len,
+        new_len: component.new_len,
+        stored_len: component.stored_len,
+        seconds: seconds_between(component.started_at, component.ended_at),
+    }))
 }
 
 /// `cache failed: redis at …`, and of the others what was told.

@@ -15,6 +15,7 @@ use pack::{ComponentState, SnapshotState};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
+use crate::commands::component_table::{ComponentRow, component_table};
 use crate::commands::snapshot_document::{component_word, state_word};
 use crate::config::JobConfig;
 use crate::context::Context;
@@ -22,7 +23,7 @@ use crate::error::{CommandError, Outcome};
 use crate::human;
 use crate::jobs;
 use crate::problems::{ProblemDocument, documents, tell_problems};
-use crate::table::{Align, Table};
+use crate::table::Table;
 use crate::watch::Watch;
 
 const EXAMPLES: &str = "\
@@ -255,27 +256,15 @@ fn tell(job: &str, report: &BackupReport, is_dry_run: bool, ctx: &Context) -> Re
 }
 
 fn table(report: &BackupReport) -> Table {
-    let mut table = Table::new(&[
-        ("Component", Align::Left),
-        ("Kind", Align::Left),
-        ("State", Align::Left),
-        ("Protected", Align::Right),
-        ("New", Align::Right),
-        ("Stored", Align::Right),
-        ("Time", Align::Right),
-    ]);
-    for component in &report.components {
-        table.row([
-            component.name.clone(),
-            component.kind.clone(),
-            component_word(component.state).to_owned(),
-            human::size(component.content_len),
-            human::size(component.new_len),
-            human::size(component.stored_len),
-            human::duration(component.seconds),
-        ]);
-    }
-    table
+    component_table(report.components.iter().map(|component| ComponentRow {
+        name: &component.name,
+        kind: &component.kind,
+        state: component.state,
+        content_len: component.content_len,
+        new_len: component.new_len,
+        stored_len: component.stored_len,
+        seconds: component.seconds,
+    }))
 }
 
 /// `job nightly: snapshot 1a2b3c4d committed, 687 MiB protected, 3.1 MiB stored in 4.2 s`.

@@ -63,7 +63,7 @@ pub(super) async fn look(config: &Config, is_offline: bool, limit: Duration, ctx
     if !is_offline {
         for (name, repository) in &config.repositories {
             let began = Instant::now();
-            let told = within(limit, repository_of(name, repository, ctx)).await;
+            let told = repository_of(name, repository, limit, ctx).await;
             let (kind, seconds) = (kind_of(&repository.url), began.elapsed().as_secs_f64());
             looked.push(Looked { name: name.clone(), kind, is_repository: true, told, seconds });
         }
@@ -71,7 +71,7 @@ pub(super) async fn look(config: &Config, is_offline: bool, limit: Duration, ctx
     let wanted = config.sources.iter().filter(|(_, source)| !is_offline || is_here(source));
     let sources = wanted.map(|(name, source)| async move {
         let began = Instant::now();
-        let told = within(limit, source_of(name, source, ctx)).await;
+        let told = within(limit, source_of(name, source, ctx)).await.unwrap_or_else(|silent| silent);
         let seconds = began.elapsed().as_secs_f64();
         Looked { name: name.clone(), kind: source.kind(), is_repository: false, told, seconds }
     });
@@ -85,8 +85,9 @@ const fn is_here(source: &SourceConfig) -> bool {
     matches!(source, Files(_) | Sqlite(_) | Command(_) | RedisAof(_))
 }
 
-async fn within(limit: Duration, work: impl Future<Output = Preflight>) -> Preflight {
-    tokio::time::timeout(limit, work).await.unwrap_or_else(|_| {
+/// What the work gives, or the finding that it took too long.
+async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Result<T, Preflight> {
+    tokio::time::timeout(limit, work).await.map_err(|_| {
         let mut told = Preflight::default();
         let what = format!("no answer within {limit:?}");
         told.problem(what, "see that it runs and that no firewall stands between, or give it longer by --timeout");
@@ -94,16 +95,40 @@ async fn within(limit: Duration, work: impl Future<Output = Preflight>) -> Prefl
     })
 }
 
-async fn repository_of(name: &str, repository: &RepositoryConfig, ctx: &Context) -> Preflight {
-    let mut told = Preflight::default();
-    match ctx.open_repository_of(Some(name)).await {
-        Ok(_) => told.fine(format!("{}: opens", repository.url)),
-        Err(error) => failed(&error, &mut told),
-    }
+async fn repository_of(name: &str, repository: &RepositoryConfig, limit: Duration, ctx: &Context) -> Preflight {
+    let mut told = match opens(name, limit, ctx).await {
+        Ok(Ok(())) => {
+            let mut told = Preflight::default();
+            told.fine(format!("{}: opens", repository.url));
+            told
+        }
+        Ok(Err(error)) => {
+            let mut told = Preflight::default();
+            failed(&error, &mut told);
+            told
+        }
+        Err(silent) => silent,
+    };
     if let Ok(Location::Directory(folder)) = repository.url.parse() {
         room(&folder, &mut told);
     }
     told
+}
+
+/// Opens a repository. The store has to answer in time, twice; whoever types the password has all the time in the world.
+async fn opens(name: &str, limit: Duration, ctx: &Context) -> Result<Result<(), CommandError>, Preflight> {
+    ctx.mean(name);
+    let store = match within(limit, ctx.open_store()).await? {
+        Ok(store) => store,
+        Err(error) => return Ok(Err(error)),
+    };
+    let given = async { Ok((ctx.credential(&["password: "]).await?, ctx.open_options()?)) };
+    let (credential, options) = match ctx.unless_interrupted(given).await {
+        Ok(given) => given,
+        Err(error) => return Ok(Err(error)),
+    };
+    let opened = within(limit, engine::Repository::open(store, ctx.env.clone(), credential, options)).await?;
+    Ok(opened.map(drop).map_err(CommandError::from))
 }
 
 /// Room in the file system of a repository in a folder.
