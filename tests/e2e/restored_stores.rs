@@ -165,3 +165,42 @@ fn sqlite_replaces_nothing_unless_told_and_never_keeps_a_stale_log() {
     let listed = command(&host, &["restore", "latest", "app", "--list"]).run().expect_code(0);
     assert!(listed.text().contains("app.db") && listed.text().contains("journal_mode"), "{listed}");
 }
+
+/// A host with two snapshots by the job `all` of a file and a command, which failed in the newer one; and the ids of both.
+fn host_with_a_failure() -> (Host, [String; 2]) {
+    let host = host(
+        "[sources.tree]\nkind = \"files\"\npaths = [\"tree\"]\n[sources.log]\nkind = \"command\"\ncommand = [\"cat\", \"log\"]",
+    );
+    host.write("tree/file", b"kept");
+    host.write("log", b"what was logged");
+    run(&host);
+    std::fs::remove_file(host.path("log")).expect("removes");
+    command(&host, &["run", "all"]).run().expect_code(1);
+    let id = |snapshot: &Value| snapshot["id"].as_str().expect("an id").to_owned();
+    let ids = host.snapshots().iter().map(id).collect::<Vec<_>>();
+    (host, ids.try_into().expect("two snapshots"))
+}
+
+#[test]
+fn a_component_that_failed_is_taken_from_the_newest_snapshot_that_has_it_or_refused_where_one_is_named() {
+    let (host, [whole, failed]) = host_with_a_failure();
+    let read = |name: &str| std::fs::read_to_string(host.path(name)).unwrap_or_default();
+    let told = command(&host, &["restore", "latest", "log", "--to", "a"]).run().expect_code(0);
+    told.says(&["log failed in the newest snapshot", &failed[..8], "taking", &whole[..8]]);
+    command(&host, &["restore", "--at", "now", ":/", "log", "--target", "b"]).run().expect_code(0);
+    assert_eq!(read("a"), "what was logged");
+    assert_eq!(std::fs::read_dir(host.path("b")).expect("a folder").count(), 1);
+    command(&host, &["restore", "latest", "log", "--list"]).run().expect_code(0).says(&["taking"]);
+    for more in [&["--to", "c"][..], &["--target", "c"], &["--target", "c", "--verify"], &["--list"]] {
+        let words = [&["restore", &failed[..8], "log"], more].concat();
+        let refused = command(&host, &words).run().expect_code(2);
+        refused.says(&[
+            &format!("log failed in snapshot {}: ", &failed[..8]),
+            "exit status 1",
+            "the newest",
+            &whole[..8],
+        ]);
+    }
+    assert!(!host.path("c").exists());
+    command(&host, &["restore", &failed[..8], "tree", "--target", "d"]).run().expect_code(0);
+}

@@ -91,6 +91,8 @@ pub(crate) enum CommandError {
     Hook { what: &'static str, program: String, end: String },
     #[error("the snapshot has no component {name}")]
     ComponentUnknown { name: String, known: String },
+    #[error("{name} failed in snapshot {snapshot}: {reason}")]
+    ComponentFailed { name: String, snapshot: String, reason: String, newest: Option<String> },
     #[error("a component of kind {kind} cannot be restored to {place}")]
     PlaceUnfit { kind: String, place: String },
     #[error("the component holds {count} dumps, and only one goes into one database")]

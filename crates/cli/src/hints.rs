@@ -51,9 +51,18 @@ pub(crate) fn hint(error: &CommandError) -> Option<String> {
         CommandError::Engine(error) => of_engine(error),
         CommandError::Store(error) => of_store(error),
         CommandError::Source(error) => of_source(error),
-        own => of_own(own),
+        own => of_failed_component(own).or_else(|| of_own(own)),
     };
     specific.or_else(|| (error.kind() == Kind::Bug).then(|| REPORT.to_owned()))
+}
+
+/// What there is in place of a component that failed.
+fn of_failed_component(error: &CommandError) -> Option<String> {
+    let CommandError::ComponentFailed { name, newest, .. } = error else { return None };
+    Some(match newest {
+        Some(newest) => format!("the newest snapshot that has {name} is {newest}"),
+        None => format!("no snapshot of this host and source has {name}: see backstay snapshots --long"),
+    })
 }
 
 fn of_own(error: &CommandError) -> Option<String> {

@@ -177,7 +177,8 @@ struct Document {
 /// Restores, and tells what came of it.
 pub(crate) async fn run(args: &RestoreArgs, ctx: &Context) -> Result<Outcome, CommandError> {
     let repository = ctx.open_repository().await?;
-    let snapshot = ctx.unless_interrupted(args.selection.select(&repository, ctx)).await?;
+    let snapshot =
+        ctx.unless_interrupted(args.selection.select_with(&repository, ctx, args.component.as_deref())).await?;
     let is_of_component = args.of_component.to.is_some() || args.of_component.list;
     let snapshot = match &args.component {
         None if !is_of_component => snapshot,

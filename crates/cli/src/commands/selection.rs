@@ -4,8 +4,9 @@
 //! Never here: listing.
 
 use clap::Args;
-use engine::{Repository, Selector, SnapshotFilter, SnapshotInfo};
+use engine::{Chosen, Part, Repository, Selector, SnapshotFilter, SnapshotInfo};
 
+use crate::commands::snapshot_document::{UNREADABLE, lacking};
 use crate::context::Context;
 use crate::error::CommandError;
 use crate::human::{self, escaped};
@@ -52,6 +53,18 @@ fn shown(info: &SnapshotInfo) -> String {
     format!("{} ({source} of {host}, {})", human::short(&info.id), human::local_time(structure.started_at))
 }
 
+/// What is said of a component that failed in the snapshot that was meant.
+async fn failed(repository: &Repository, snapshot: &SnapshotInfo, name: &str) -> Result<CommandError, CommandError> {
+    let newest = repository.newest_with(snapshot, name).await?;
+    let lacking = lacking(snapshot).into_iter().find(|lacking| lacking.component == name);
+    Ok(CommandError::ComponentFailed {
+        name: name.to_owned(),
+        snapshot: human::short(&snapshot.id),
+        reason: lacking.and_then(|lacking| lacking.reason).unwrap_or_else(|| UNREADABLE.to_owned()),
+        newest: newest.map(|info| shown(&info)),
+    })
+}
+
 impl FilterArgs {
     /// All of the hosts and sources that are meant, whatever their tags.
     pub(crate) fn any_tags(&self) -> SnapshotFilter {
@@ -77,14 +90,32 @@ impl SelectionArgs {
 
     /// Looks the snapshot up, and says so if it is not the newest, as that has nothing at the path.
     pub(crate) async fn select(&self, repository: &Repository, ctx: &Context) -> Result<SnapshotInfo, CommandError> {
+        self.select_with(repository, ctx, None).await
+    }
+
+    /// The same, where a component is wanted: one that failed in the snapshot is an error.
+    pub(crate) async fn select_with(
+        &self,
+        repository: &Repository,
+        ctx: &Context,
+        component: Option<&str>,
+    ) -> Result<SnapshotInfo, CommandError> {
         let (selector, filter) = (self.selector(ctx)?, self.filter.filter());
-        let chosen = repository.select_holding(&selector, &filter, self.path()).await?;
-        if let Some(newest) = &chosen.passed_over {
-            let path = escaped(self.path());
-            let (taken, newest) = (shown(&chosen.snapshot), shown(newest));
-            ctx.ui.note(format_args!("/{path} is not in the newest snapshot, {newest}; taking {taken}"));
+        let part = Part { path: self.path(), component };
+        let Chosen { snapshot, passed_over } = repository.select_holding(&selector, &filter, part).await?;
+        if let Some(newest) = &passed_over {
+            let what = match component {
+                Some(name) if newest.has_failed(name) => format!("{} failed", escaped(name.as_bytes())),
+                Some(name) if self.path().is_empty() => format!("{} is not", escaped(name.as_bytes())),
+                _ => format!("/{} is not", escaped(self.path())),
+            };
+            let (taken, newest) = (shown(&snapshot), shown(newest));
+            ctx.ui.note(format_args!("{what} in the newest snapshot, {newest}; taking {taken}"));
         }
-        Ok(chosen.snapshot)
+        match component.filter(|name| snapshot.has_failed(name)) {
+            Some(name) => Err(failed(repository, &snapshot, name).await?),
+            None => Ok(snapshot),
+        }
     }
 
     fn selector(&self, ctx: &Context) -> Result<Selector, CommandError> {
