@@ -204,3 +204,19 @@ fn a_component_that_failed_is_taken_from_the_newest_snapshot_that_has_it_or_refu
     assert!(!host.path("c").exists());
     command(&host, &["restore", &failed[..8], "tree", "--target", "d"]).run().expect_code(0);
 }
+
+#[test]
+fn a_whole_snapshot_that_is_partial_is_restored_with_a_warning_of_what_failed() {
+    let (host, [whole, failed]) = host_with_a_failure();
+    let restore =
+        |words: &[&str]| command(&host, &[&["restore", "--target", "out"], words].concat()).run().expect_code(0);
+    let told = restore(&["latest"]);
+    told.says(&[&format!("snapshot {} is partial: log is failed: ", &failed[..8]), "exit status 1"]);
+    let document = restore(&["--json", "latest"]).json();
+    let lacking = &document["lacking"][0];
+    assert_eq!((&lacking["component"], &lacking["state"]), (&"log".into(), &"failed".into()), "{document}");
+    for words in [&[&*whole][..], &[&failed, "tree"], &[&format!("{failed}:{}", host.path("tree").display())]] {
+        let told = restore(words);
+        assert!(!told.stderr.contains("partial"), "{told}");
+    }
+}

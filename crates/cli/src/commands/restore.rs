@@ -16,6 +16,7 @@ use tokio::time::sleep;
 
 use crate::commands::restore_to::{self, ComponentArgs};
 use crate::commands::selection::SelectionArgs;
+use crate::commands::snapshot_document::{Lacking, UNREADABLE, lacking};
 use crate::context::Context;
 use crate::error::{CommandError, Outcome};
 use crate::hints;
@@ -172,6 +173,8 @@ struct Document {
     seconds: f64,
     problem_count: u64,
     problems: Vec<ProblemDocument>,
+    /// Components of which the snapshot itself has nothing, or not everything.
+    lacking: Vec<Lacking>,
 }
 
 /// Restores, and tells what came of it.
@@ -184,6 +187,7 @@ pub(crate) async fn run(args: &RestoreArgs, ctx: &Context) -> Result<Outcome, Co
         None if !is_of_component => snapshot,
         component => restore_to::only(&snapshot, component.as_deref())?,
     };
+    tell_lacking(&snapshot, args, ctx);
     if is_of_component {
         return restore_to::run(&repository, &snapshot, args, ctx).await;
     }
@@ -194,6 +198,17 @@ pub(crate) async fn run(args: &RestoreArgs, ctx: &Context) -> Result<Outcome, Co
     }
     let report = carry_out(args.request(args.dry_run), ctx, &repository, &snapshot).await?;
     tell(args, ctx, &snapshot, &report, args.dry_run)
+}
+
+/// Warns of what a snapshot itself lacks. A path is there, or it is not: nothing is said with one.
+fn tell_lacking(snapshot: &SnapshotInfo, args: &RestoreArgs, ctx: &Context) {
+    let lacking = if args.path().is_empty() { lacking(snapshot) } else { Vec::new() };
+    let id = human::short(&snapshot.id);
+    for Lacking { component, state, reason } in &lacking {
+        let reason = reason.as_deref().unwrap_or(UNREADABLE);
+        let component = human::escaped(component.as_bytes());
+        ctx.ui.warn(format_args!("snapshot {id} is partial: {component} is {state}: {reason}"));
+    }
 }
 
 /// Restores files, until some time after an interrupt.
@@ -351,5 +366,6 @@ fn document(args: &RestoreArgs, snapshot: &SnapshotInfo, report: &RestoreReport,
         seconds: report.seconds,
         problem_count: report.problem_count,
         problems: documents(&report.problems),
+        lacking: lacking(snapshot),
     }
 }
