@@ -220,3 +220,21 @@ fn a_whole_snapshot_that_is_partial_is_restored_with_a_warning_of_what_failed() 
         assert!(!told.stderr.contains("partial"), "{told}");
     }
 }
+
+#[test]
+fn a_component_beside_a_time_is_no_snapshot() {
+    let (host, [whole, _]) = host_with_a_failure();
+    let restore = |words: &[&str]| command(&host, &[&["restore"], words].concat()).run();
+    let read = |name: &str| std::fs::read_to_string(host.path(name)).unwrap_or_default();
+    restore(&["--at", "now", "log", "--to", "a"]).expect_code(0).says(&["taking", &whole[..8]]);
+    restore(&["--at", "now", ":", "log", "--to", "b"]).expect_code(0);
+    assert_eq!((read("a").as_str(), read("b").as_str()), ("what was logged", "what was logged"));
+    restore(&["tree", "--at", "now", "--target", "c"]).expect_code(0);
+    restore(&["--at", "now", "cafe", "--target", "d"]).expect_code(2).says(&["no component cafe", "it has: "]);
+    for twice in [&["latest"][..], &["latest:/etc"], &[&whole, "log"]] {
+        let words = [&["--at", "now", "--target", "d"], twice].concat();
+        restore(&words).expect_code(2).says(&["both by --at and by its id"]);
+    }
+    restore(&["newest", "--target", "d"]).expect_code(2).says(&["newest names no snapshot", "`latest` or the start"]);
+    assert!(!host.path("d").exists());
+}

@@ -51,6 +51,8 @@ pub(crate) enum CommandError {
     Moment(#[from] UnknownMoment),
     #[error("a snapshot is named both by --at and by its id")]
     SnapshotTwice,
+    #[error("{name} names no snapshot")]
+    NoSnapshotName { name: String },
     #[error("no snapshot is named")]
     SnapshotUnnamed,
     #[error("no file in the snapshot is named")]

@@ -13,6 +13,7 @@ use store::index_cache::CacheError;
 use store::{Obstacle, StoreError};
 
 use crate::error::CommandError;
+use crate::words::NAMES;
 
 const REPORT: &str = "this is a bug; please report it with the output of the same command with -vv";
 
@@ -51,13 +52,16 @@ pub(crate) fn hint(error: &CommandError) -> Option<String> {
         CommandError::Engine(error) => of_engine(error),
         CommandError::Store(error) => of_store(error),
         CommandError::Source(error) => of_source(error),
-        own => of_failed_component(own).or_else(|| of_own(own)),
+        own => of_naming(own).or_else(|| of_own(own)),
     };
     specific.or_else(|| (error.kind() == Kind::Bug).then(|| REPORT.to_owned()))
 }
 
-/// What there is in place of a component that failed.
-fn of_failed_component(error: &CommandError) -> Option<String> {
+/// How a snapshot is named, and what there is in place of a component that failed.
+fn of_naming(error: &CommandError) -> Option<String> {
+    if let CommandError::NoSnapshotName { .. } = error {
+        return Some(format!("{NAMES}; only beside --at a component may come first"));
+    }
     let CommandError::ComponentFailed { name, newest, .. } = error else { return None };
     Some(match newest {
         Some(newest) => format!("the newest snapshot that has {name} is {newest}"),

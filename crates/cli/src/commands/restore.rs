@@ -27,8 +27,9 @@ use crate::watch::Watch;
 /// Written out: clap would show options that come from the environment as if they were required.
 const USAGE: &str = "\
 backstay restore [OPTIONS] --target <DIR> SNAPSHOT[:PATH] [COMPONENT]
-       backstay restore [OPTIONS] --target <DIR> --at TIME [:PATH]
+       backstay restore [OPTIONS] --target <DIR> --at TIME [:PATH] [COMPONENT]
        backstay restore [OPTIONS] --to <PLACE> SNAPSHOT [COMPONENT]
+       backstay restore [OPTIONS] --to <PLACE> --at TIME [COMPONENT]
        backstay restore --list SNAPSHOT [COMPONENT]";
 
 const EXAMPLES: &str = "\
@@ -59,7 +60,7 @@ pub(crate) struct RestoreArgs {
 
     /// Only this component of a snapshot of several
     #[arg(value_name = "COMPONENT")]
-    component: Option<String>,
+    named: Option<String>,
 
     /// Where to: a directory, made if it is missing, then for its owner only
     #[arg(short, long, value_name = "DIR", required_unless_present_any = ["to", "list"])]
@@ -105,6 +106,11 @@ impl RestoreArgs {
     /// The path within the snapshot; empty for all of it.
     pub(super) fn path(&self) -> &[u8] {
         self.selection.path()
+    }
+
+    /// The component that is wanted. It comes after the snapshot; beside --at it comes alone, or after a path.
+    fn component(&self) -> Option<&str> {
+        self.named.as_deref().or_else(|| self.selection.component())
     }
 
     pub(super) const fn is_dry_run(&self) -> bool {
@@ -180,12 +186,11 @@ struct Document {
 /// Restores, and tells what came of it.
 pub(crate) async fn run(args: &RestoreArgs, ctx: &Context) -> Result<Outcome, CommandError> {
     let repository = ctx.open_repository().await?;
-    let snapshot =
-        ctx.unless_interrupted(args.selection.select_with(&repository, ctx, args.component.as_deref())).await?;
+    let snapshot = ctx.unless_interrupted(args.selection.select_with(&repository, ctx, args.component())).await?;
     let is_of_component = args.of_component.to.is_some() || args.of_component.list;
-    let snapshot = match &args.component {
+    let snapshot = match args.component() {
         None if !is_of_component => snapshot,
-        component => restore_to::only(&snapshot, component.as_deref())?,
+        component => restore_to::only(&snapshot, component)?,
     };
     tell_lacking(&snapshot, args, ctx);
     if is_of_component {

@@ -34,7 +34,7 @@ pub(crate) struct FilterArgs {
 pub(crate) struct SelectionArgs {
     /// A snapshot, by `latest` or the start of its id, and a path within it
     ///
-    /// Beside --at only the path is given, as `:PATH`. With a path, `latest` and --at mean the newest snapshot that has it.
+    /// Beside --at only the path is given, as `:PATH`, if any. With a path, `latest` and --at mean the newest snapshot that has it.
     #[arg(value_name = "SNAPSHOT[:PATH]", value_parser = Reference::parser(), required_unless_present = "at")]
     reference: Option<Reference>,
 
@@ -88,6 +88,12 @@ impl SelectionArgs {
         self.reference.as_ref().map_or(&[], |reference| reference.path.as_slice())
     }
 
+    /// What is named beside --at where a snapshot would be: a component.
+    pub(crate) fn component(&self) -> Option<&str> {
+        let reference = self.reference.as_ref().filter(|_| self.at.is_some())?;
+        (!reference.has_path && reference.name != "latest").then_some(reference.name.as_str())
+    }
+
     /// Looks the snapshot up, and says so if it is not the newest, as that has nothing at the path.
     pub(crate) async fn select(&self, repository: &Repository, ctx: &Context) -> Result<SnapshotInfo, CommandError> {
         self.select_with(repository, ctx, None).await
@@ -100,7 +106,7 @@ impl SelectionArgs {
         ctx: &Context,
         component: Option<&str>,
     ) -> Result<SnapshotInfo, CommandError> {
-        let (selector, filter) = (self.selector(ctx)?, self.filter.filter());
+        let (selector, filter) = (self.selector(ctx, component)?, self.filter.filter());
         let part = Part { path: self.path(), component };
         let Chosen { snapshot, passed_over } = repository.select_holding(&selector, &filter, part).await?;
         if let Some(newest) = &passed_over {
@@ -118,17 +124,21 @@ impl SelectionArgs {
         }
     }
 
-    fn selector(&self, ctx: &Context) -> Result<Selector, CommandError> {
-        let name = self.reference.as_ref().map_or("", |reference| reference.snapshot.as_str());
-        match (&self.at, name) {
-            (Some(at), "") => {
+    fn selector(&self, ctx: &Context, component: Option<&str>) -> Result<Selector, CommandError> {
+        let reference = self.reference.as_ref().filter(|reference| !reference.name.is_empty());
+        let is_component = component.is_some() && component == self.component();
+        let reference = reference.filter(|_| !is_component);
+        let name = reference.map(|found| found.snapshot().ok_or_else(|| found.name.clone())).transpose();
+        match (&self.at, name.as_ref().map(Option::as_deref)) {
+            (Some(at), Ok(None)) => {
                 let at = moment(at, &ctx.now())?;
                 Ok(Selector::At(i64::try_from(at.as_nanosecond()).unwrap_or(i64::MAX)))
             }
             (Some(_), _) => Err(CommandError::SnapshotTwice),
-            (None, "") => Err(CommandError::SnapshotUnnamed),
-            (None, "latest") => Ok(Selector::Latest),
-            (None, id) => Ok(Selector::Prefix(id.to_owned())),
+            (None, Ok(None)) => Err(CommandError::SnapshotUnnamed),
+            (None, Ok(Some("latest"))) => Ok(Selector::Latest),
+            (None, Ok(Some(id))) => Ok(Selector::Prefix(id.to_owned())),
+            (None, Err(name)) => Err(CommandError::NoSnapshotName { name: (*name).clone() }),
         }
     }
 }
