@@ -121,6 +121,10 @@ pub(crate) enum CommandError {
     TablespaceUnknown { path: PathBuf, known: String },
     #[error("data directory {} is not whole and lacks global/pg_control, so that no server starts on it", .path.display())]
     DataDirectoryPartly { path: PathBuf },
+    #[error(
+        "{source}; what was restored until then stays in database {databases} of {place}, where tables may be without rows"
+    )]
+    DumpPartly { databases: String, place: String, source: Box<CommandError> },
     #[error("{place} lacks {what}; nothing was restored")]
     TargetLacks { place: String, what: String },
     #[error("there is no configuration")]
@@ -201,6 +205,7 @@ impl CommandError {
                 source::ErrorKind::Bug => Kind::Bug,
                 _ => Kind::Invalid,
             },
+            Self::DumpPartly { source, .. } => source.kind(),
             Self::Interrupted | Self::RestoreInterrupted => Kind::Interrupted,
             _ => Kind::Invalid,
         }

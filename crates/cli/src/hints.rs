@@ -57,10 +57,17 @@ pub(crate) fn hint(error: &CommandError) -> Option<String> {
     specific.or_else(|| (error.kind() == Kind::Bug).then(|| REPORT.to_owned()))
 }
 
-/// How a snapshot is named, and what there is in place of a component that failed.
+/// How a snapshot is named, what there is in place of a component that failed, and how one goes on that came in part.
 fn of_naming(error: &CommandError) -> Option<String> {
     if let CommandError::NoSnapshotName { .. } = error {
         return Some(format!("{NAMES}; only beside --at a component may come first"));
+    }
+    if let CommandError::DumpPartly { databases, source, .. } = error {
+        let first = hint(source).filter(|_| source.kind() != Kind::Interrupted).map(|first| format!("{first}; then "));
+        let first = first.unwrap_or_default();
+        return Some(format!(
+            "{first}run the same command again with --replace, or drop what is left ({databases}) before, with dropdb"
+        ));
     }
     let CommandError::ComponentFailed { name, newest, .. } = error else { return None };
     Some(match newest {
