@@ -222,6 +222,19 @@ fn a_whole_snapshot_that_is_partial_is_restored_with_a_warning_of_what_failed() 
 }
 
 #[test]
+fn what_is_in_the_way_of_data_of_a_server_is_told_without_an_option_that_it_refuses() {
+    let port = free_port();
+    let host = host(&format!("[sources.cache]\nkind = \"redis\"\nurls = [\"redis://127.0.0.1:{port}\"]"));
+    std::fs::create_dir(host.path("redis")).expect("a new folder");
+    let _running = redis(&host.path("redis"), port, &[]);
+    run(&host);
+    host.write("there/dump.rdb", b"of another");
+    let ran = refused(&host, &["cache", "--to", "there"]).says(&["dump.rdb", "name a folder that is new or empty"]);
+    assert!(!ran.stderr.contains("--replace"), "{ran}");
+    assert_eq!(std::fs::read(host.path("there/dump.rdb")).expect("is there"), b"of another");
+}
+
+#[test]
 fn a_component_beside_a_time_is_no_snapshot() {
     let (host, [whole, _]) = host_with_a_failure();
     let restore = |words: &[&str]| command(&host, &[&["restore"], words].concat()).run();

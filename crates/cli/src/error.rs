@@ -125,6 +125,9 @@ pub(crate) enum CommandError {
         "{source}; what was restored until then stays in database {databases} of {place}, where tables may be without rows"
     )]
     DumpPartly { databases: String, place: String, source: Box<CommandError> },
+    /// Something lies where a server's own data goes.
+    #[error(transparent)]
+    NeverReplaced { source: SourceError },
     #[error("{place} lacks {what}; nothing was restored")]
     TargetLacks { place: String, what: String },
     #[error("there is no configuration")]

@@ -69,6 +69,9 @@ fn of_naming(error: &CommandError) -> Option<String> {
             "{first}run the same command again with --replace, or drop what is left ({databases}) before, with dropdb"
         ));
     }
+    if let CommandError::NeverReplaced { .. } = error {
+        return Some("a server's data is never replaced: name a folder that is new or empty, or move what is there away (with its server stopped)".to_owned());
+    }
     let CommandError::ComponentFailed { name, newest, .. } = error else { return None };
     Some(match newest {
         Some(newest) => format!("the newest snapshot that has {name} is {newest}"),
@@ -182,7 +185,7 @@ fn of_engine(error: &EngineError) -> Option<String> {
         }
         EngineError::NothingMatches { snapshot, .. } => {
             return Some(format!(
-                "patterns are written as in .gitignore; list what there is with: backstay ls {snapshot}"
+                "patterns are written as in .gitignore, and those with a slash begin at the root of the snapshot: write **/NAME for one anywhere; list what there is with: backstay ls {snapshot}"
             ));
         }
         EngineError::Lost { .. } | EngineError::EntriesLost { .. } => {
@@ -290,7 +293,7 @@ fn of_source(error: &SourceError) -> Option<String> {
             "name a folder with --target, new or there: a file goes into it under its own name"
         }
         SourceError::NoOpenat2 { .. } => "restore on Linux 5.6 or later, or outside of this container",
-        SourceError::Occupied { .. } => "move it away, or restore to another place; --replace replaces files",
+        SourceError::Occupied { .. } => "move it away, restore to another place, or add --replace",
         SourceError::BehindLink { .. } => "remove the symbolic link, or restore to an empty folder",
         _ => return None,
     };
