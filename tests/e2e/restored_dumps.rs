@@ -6,7 +6,9 @@
 use std::process::Command;
 
 use harness::binary::{Host, Ran, Run as _, shell};
+use harness::running::Running;
 use harness::servers::postgres::{Server, Version};
+use rustix::process::Signal;
 use serde_json::Value;
 
 const SHOP: &str = "
@@ -275,4 +277,21 @@ fn a_restore_that_fails_says_what_it_leaves_where_and_replacing_goes_on() {
     refused.says(&["is not empty", "--replace"]);
     shop.restore(&["db", "--to", &url, "--replace"]).expect_code(0);
     assert_eq!(shop.sql("half", ORDERS), shop.sql("shop", ORDERS));
+}
+
+#[test]
+fn a_restore_that_is_interrupted_says_what_it_leaves_where() {
+    let shop = Shop::new("");
+    let url = shop.made("half");
+    let _ = shop.sql(
+        "half",
+        "create function public.slow() returns event_trigger language plpgsql as 'begin perform pg_sleep(5); end'; \
+         create event trigger slow on ddl_command_end when tag in ('CREATE INDEX') execute function public.slow()",
+    );
+    let mut running = Running::start(shop.command(&["restore", "latest", "db", "--to", &url]), false);
+    let sleeps = "select count(*) from pg_stat_activity where wait_event = 'PgSleep'";
+    running.wait_until("an index is made", || shop.sql("half", sleeps).trim() == "1");
+    running.signal(Signal::INT);
+    let (ran, _) = running.finish();
+    ran.expect_code(130).says(&["interrupted; ", "stays in database half of", "--replace", "dropdb"]);
 }
