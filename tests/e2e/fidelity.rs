@@ -175,10 +175,15 @@ fn include_that_matches_nothing_is_named_and_nothing_is_made_if_all_of_them_do()
     for options in [["--dry-run"].as_slice(), &[]] {
         let none = [options, &["--include", "nothing-like-it", "--include", "*.log"]].concat();
         let target = host.path("none");
-        restore(&target, &none).expect_code(2).says(&["matches nothing-like-it, *.log", "backstay ls"]);
+        restore(&target, &none).expect_code(2).says(&[
+            "matches nothing-like-it, *.log",
+            "begin at the root of the snapshot",
+            "**/NAME",
+            "backstay ls",
+        ]);
         assert!(!target.exists());
         let one = [options, &["--include", "*.txt", "--include", "*.log"]].concat();
-        restore(&host.path("one"), &one).expect_code(1).says(&["*.log: matches nothing in the snapshot"]);
+        restore(&host.path("one"), &one).expect_code(1).says(&["*.log: matches nothing in the snapshot", "**/NAME"]);
     }
     assert_eq!(fs::read(host.path("one/a.txt")).expect("is restored"), b"a");
 }

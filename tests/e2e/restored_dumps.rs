@@ -6,7 +6,9 @@
 use std::process::Command;
 
 use harness::binary::{Host, Ran, Run as _, shell};
+use harness::running::Running;
 use harness::servers::postgres::{Server, Version};
+use rustix::process::Signal;
 use serde_json::Value;
 
 const SHOP: &str = "
@@ -254,4 +256,42 @@ fn what_a_dump_holds_is_listed_as_pg_restore_lists_it_and_planned_without_a_writ
     let stdout = shop.command(&["restore", "latest", "db", "--to", "-"]).run().expect_code(0);
     assert_eq!(stdout.stdout, std::fs::read(dump).expect("the dump"));
     shell(&shop.host.path(""), "rm -r dumps");
+}
+
+#[test]
+fn a_restore_that_fails_says_what_it_leaves_where_and_replacing_goes_on() {
+    let shop = Shop::new("");
+    let url = shop.made("half");
+    // Makes a row of the dump fail after tables were made.
+    let _ = shop.sql(
+        "half",
+        "create function public.no() returns event_trigger language plpgsql as \
+        'begin raise exception ''no index here''; end'; \
+        create event trigger no_index on ddl_command_end when tag in ('CREATE INDEX') execute function public.no()",
+    );
+    let failed = shop.restore(&["db", "--to", &url]).expect_code(2);
+    failed.says(&["no index here", "stays in database half of", "without rows", "--replace", "dropdb"]);
+    assert_eq!(shop.sql("half", "select count(*) > 0 from pg_tables where schemaname = 'app'").trim(), "t");
+    let _ = shop.sql("half", "drop event trigger no_index; drop function public.no()");
+    let refused = shop.restore(&["db", "--to", &url]).expect_code(2);
+    refused.says(&["is not empty", "--replace"]);
+    shop.restore(&["db", "--to", &url, "--replace"]).expect_code(0);
+    assert_eq!(shop.sql("half", ORDERS), shop.sql("shop", ORDERS));
+}
+
+#[test]
+fn a_restore_that_is_interrupted_says_what_it_leaves_where() {
+    let shop = Shop::new("");
+    let url = shop.made("half");
+    let _ = shop.sql(
+        "half",
+        "create function public.slow() returns event_trigger language plpgsql as 'begin perform pg_sleep(5); end'; \
+         create event trigger slow on ddl_command_end when tag in ('CREATE INDEX') execute function public.slow()",
+    );
+    let mut running = Running::start(shop.command(&["restore", "latest", "db", "--to", &url]), false);
+    let sleeps = "select count(*) from pg_stat_activity where wait_event = 'PgSleep'";
+    running.wait_until("an index is made", || shop.sql("half", sleeps).trim() == "1");
+    running.signal(Signal::INT);
+    let (ran, _) = running.finish();
+    ran.expect_code(130).says(&["interrupted; ", "stays in database half of", "--replace", "dropdb"]);
 }

@@ -165,3 +165,89 @@ fn sqlite_replaces_nothing_unless_told_and_never_keeps_a_stale_log() {
     let listed = command(&host, &["restore", "latest", "app", "--list"]).run().expect_code(0);
     assert!(listed.text().contains("app.db") && listed.text().contains("journal_mode"), "{listed}");
 }
+
+/// A host with two snapshots by the job `all` of a file and a command, which failed in the newer one; and the ids of both.
+fn host_with_a_failure() -> (Host, [String; 2]) {
+    let host = host(
+        "[sources.tree]\nkind = \"files\"\npaths = [\"tree\"]\n[sources.log]\nkind = \"command\"\ncommand = [\"cat\", \"log\"]",
+    );
+    host.write("tree/file", b"kept");
+    host.write("log", b"what was logged");
+    run(&host);
+    std::fs::remove_file(host.path("log")).expect("removes");
+    command(&host, &["run", "all"]).run().expect_code(1);
+    let id = |snapshot: &Value| snapshot["id"].as_str().expect("an id").to_owned();
+    let ids = host.snapshots().iter().map(id).collect::<Vec<_>>();
+    (host, ids.try_into().expect("two snapshots"))
+}
+
+#[test]
+fn a_component_that_failed_is_taken_from_the_newest_snapshot_that_has_it_or_refused_where_one_is_named() {
+    let (host, [whole, failed]) = host_with_a_failure();
+    let read = |name: &str| std::fs::read_to_string(host.path(name)).unwrap_or_default();
+    let told = command(&host, &["restore", "latest", "log", "--to", "a"]).run().expect_code(0);
+    told.says(&["log failed in the newest snapshot", &failed[..8], "taking", &whole[..8]]);
+    command(&host, &["restore", "--at", "now", ":/", "log", "--target", "b"]).run().expect_code(0);
+    assert_eq!(read("a"), "what was logged");
+    assert_eq!(std::fs::read_dir(host.path("b")).expect("a folder").count(), 1);
+    command(&host, &["restore", "latest", "log", "--list"]).run().expect_code(0).says(&["taking"]);
+    for more in [&["--to", "c"][..], &["--target", "c"], &["--target", "c", "--verify"], &["--list"]] {
+        let words = [&["restore", &failed[..8], "log"], more].concat();
+        let refused = command(&host, &words).run().expect_code(2);
+        refused.says(&[
+            &format!("log failed in snapshot {}: ", &failed[..8]),
+            "exit status 1",
+            "the newest",
+            &whole[..8],
+        ]);
+    }
+    assert!(!host.path("c").exists());
+    command(&host, &["restore", &failed[..8], "tree", "--target", "d"]).run().expect_code(0);
+}
+
+#[test]
+fn a_whole_snapshot_that_is_partial_is_restored_with_a_warning_of_what_failed() {
+    let (host, [whole, failed]) = host_with_a_failure();
+    let restore =
+        |words: &[&str]| command(&host, &[&["restore", "--target", "out"], words].concat()).run().expect_code(0);
+    let told = restore(&["latest"]);
+    told.says(&[&format!("snapshot {} is partial: log is failed: ", &failed[..8]), "exit status 1"]);
+    let document = restore(&["--json", "latest"]).json();
+    let lacking = &document["lacking"][0];
+    assert_eq!((&lacking["component"], &lacking["state"]), (&"log".into(), &"failed".into()), "{document}");
+    for words in [&[&*whole][..], &[&failed, "tree"], &[&format!("{failed}:{}", host.path("tree").display())]] {
+        let told = restore(words);
+        assert!(!told.stderr.contains("partial"), "{told}");
+    }
+}
+
+#[test]
+fn what_is_in_the_way_of_data_of_a_server_is_told_without_an_option_that_it_refuses() {
+    let port = free_port();
+    let host = host(&format!("[sources.cache]\nkind = \"redis\"\nurls = [\"redis://127.0.0.1:{port}\"]"));
+    std::fs::create_dir(host.path("redis")).expect("a new folder");
+    let _running = redis(&host.path("redis"), port, &[]);
+    run(&host);
+    host.write("there/dump.rdb", b"of another");
+    let ran = refused(&host, &["cache", "--to", "there"]).says(&["dump.rdb", "name a folder that is new or empty"]);
+    assert!(!ran.stderr.contains("--replace"), "{ran}");
+    assert_eq!(std::fs::read(host.path("there/dump.rdb")).expect("is there"), b"of another");
+}
+
+#[test]
+fn a_component_beside_a_time_is_no_snapshot() {
+    let (host, [whole, _]) = host_with_a_failure();
+    let restore = |words: &[&str]| command(&host, &[&["restore"], words].concat()).run();
+    let read = |name: &str| std::fs::read_to_string(host.path(name)).unwrap_or_default();
+    restore(&["--at", "now", "log", "--to", "a"]).expect_code(0).says(&["taking", &whole[..8]]);
+    restore(&["--at", "now", ":", "log", "--to", "b"]).expect_code(0);
+    assert_eq!((read("a").as_str(), read("b").as_str()), ("what was logged", "what was logged"));
+    restore(&["tree", "--at", "now", "--target", "c"]).expect_code(0);
+    restore(&["--at", "now", "cafe", "--target", "d"]).expect_code(2).says(&["no component cafe", "it has: "]);
+    for twice in [&["latest"][..], &["latest:/etc"], &[&whole, "log"]] {
+        let words = [&["--at", "now", "--target", "d"], twice].concat();
+        restore(&words).expect_code(2).says(&["both by --at and by its id"]);
+    }
+    restore(&["newest", "--target", "d"]).expect_code(2).says(&["newest names no snapshot", "`latest` or the start"]);
+    assert!(!host.path("d").exists());
+}

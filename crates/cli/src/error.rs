@@ -51,6 +51,8 @@ pub(crate) enum CommandError {
     Moment(#[from] UnknownMoment),
     #[error("a snapshot is named both by --at and by its id")]
     SnapshotTwice,
+    #[error("{name} names no snapshot")]
+    NoSnapshotName { name: String },
     #[error("no snapshot is named")]
     SnapshotUnnamed,
     #[error("no file in the snapshot is named")]
@@ -91,6 +93,8 @@ pub(crate) enum CommandError {
     Hook { what: &'static str, program: String, end: String },
     #[error("the snapshot has no component {name}")]
     ComponentUnknown { name: String, known: String },
+    #[error("{name} failed in snapshot {snapshot}: {reason}")]
+    ComponentFailed { name: String, snapshot: String, reason: String, newest: Option<String> },
     #[error("a component of kind {kind} cannot be restored to {place}")]
     PlaceUnfit { kind: String, place: String },
     #[error("the component holds {count} dumps, and only one goes into one database")]
@@ -117,6 +121,13 @@ pub(crate) enum CommandError {
     TablespaceUnknown { path: PathBuf, known: String },
     #[error("data directory {} is not whole and lacks global/pg_control, so that no server starts on it", .path.display())]
     DataDirectoryPartly { path: PathBuf },
+    #[error(
+        "{source}; what was restored until then stays in database {databases} of {place}, where tables may be without rows"
+    )]
+    DumpPartly { databases: String, place: String, source: Box<CommandError> },
+    /// Something lies where a server's own data goes.
+    #[error(transparent)]
+    NeverReplaced { source: SourceError },
     #[error("{place} lacks {what}; nothing was restored")]
     TargetLacks { place: String, what: String },
     #[error("there is no configuration")]
@@ -197,6 +208,7 @@ impl CommandError {
                 source::ErrorKind::Bug => Kind::Bug,
                 _ => Kind::Invalid,
             },
+            Self::DumpPartly { source, .. } => source.kind(),
             Self::Interrupted | Self::RestoreInterrupted => Kind::Interrupted,
             _ => Kind::Invalid,
         }

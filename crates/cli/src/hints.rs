@@ -13,6 +13,7 @@ use store::index_cache::CacheError;
 use store::{Obstacle, StoreError};
 
 use crate::error::CommandError;
+use crate::words::NAMES;
 
 const REPORT: &str = "this is a bug; please report it with the output of the same command with -vv";
 
@@ -55,9 +56,31 @@ pub(crate) fn hint(error: &CommandError) -> Option<String> {
         CommandError::Engine(error) => of_engine(error),
         CommandError::Store(error) => of_store(error),
         CommandError::Source(error) => of_source(error),
-        own => of_own(own),
+        own => of_naming(own).or_else(|| of_own(own)),
     };
     specific.or_else(|| (error.kind() == Kind::Bug).then(|| REPORT.to_owned()))
+}
+
+/// How a snapshot is named, what there is in place of a component that failed, and how one goes on that came in part.
+fn of_naming(error: &CommandError) -> Option<String> {
+    if let CommandError::NoSnapshotName { .. } = error {
+        return Some(format!("{NAMES}; only beside --at a component may come first"));
+    }
+    if let CommandError::DumpPartly { databases, source, .. } = error {
+        let first = hint(source).filter(|_| source.kind() != Kind::Interrupted).map(|first| format!("{first}; then "));
+        let first = first.unwrap_or_default();
+        return Some(format!(
+            "{first}run the same command again with --replace, or drop what is left ({databases}) before, with dropdb"
+        ));
+    }
+    if let CommandError::NeverReplaced { .. } = error {
+        return Some("a server's data is never replaced: name a folder that is new or empty, or move what is there away (with its server stopped)".to_owned());
+    }
+    let CommandError::ComponentFailed { name, newest, .. } = error else { return None };
+    Some(match newest {
+        Some(newest) => format!("the newest snapshot that has {name} is {newest}"),
+        None => format!("no snapshot of this host and source has {name}: see backstay snapshots --long"),
+    })
 }
 
 fn of_own(error: &CommandError) -> Option<String> {
@@ -166,7 +189,7 @@ fn of_engine(error: &EngineError) -> Option<String> {
         }
         EngineError::NothingMatches { snapshot, .. } => {
             return Some(format!(
-                "patterns are written as in .gitignore; list what there is with: backstay ls {snapshot}"
+                "patterns are written as in .gitignore, and those with a slash begin at the root of the snapshot: write **/NAME for one anywhere; list what there is with: backstay ls {snapshot}"
             ));
         }
         EngineError::Lost { .. } | EngineError::EntriesLost { .. } => {
@@ -274,7 +297,7 @@ fn of_source(error: &SourceError) -> Option<String> {
             "name a folder with --target, new or there: a file goes into it under its own name"
         }
         SourceError::NoOpenat2 { .. } => "restore on Linux 5.6 or later, or outside of this container",
-        SourceError::Occupied { .. } => "move it away, or restore to another place; --replace replaces files",
+        SourceError::Occupied { .. } => "move it away, restore to another place, or add --replace",
         SourceError::BehindLink { .. } => "remove the symbolic link, or restore to an empty folder",
         _ => return None,
     };

@@ -51,7 +51,7 @@ pub use check::{CheckReport, CheckRequest, Damage, Subset};
 pub use entries::{EntryStream, ListedEntry};
 pub use error::{EngineError, Kind};
 pub use forget::{Class, Count, Decision, Forget, ForgetPlan, Group, GroupBy, Policy};
-pub use holding::Chosen;
+pub use holding::{Chosen, Part};
 pub use init::InitRequest;
 pub use keyring::{Credential, Keyring};
 pub use keys::{KeyInfo, KeyStatus};

@@ -238,10 +238,11 @@ fn of_job(name: &str, ctx: &Context) -> Result<(Policy, SnapshotFilter, Option<S
 async fn named(references: &[Reference], repository: &Repository) -> Result<Vec<SnapshotId>, CommandError> {
     let mut ids = Vec::with_capacity(references.len());
     for reference in references {
-        if reference.snapshot == "latest" || reference.snapshot.is_empty() || !reference.path.is_empty() {
+        let name = reference.snapshot().ok_or_else(|| CommandError::NoSnapshotName { name: reference.name.clone() })?;
+        if name == "latest" || name.is_empty() || !reference.path.is_empty() {
             return Err(CommandError::ForgetById);
         }
-        let selector = Selector::Prefix(reference.snapshot.clone());
+        let selector = Selector::Prefix(name);
         ids.push(repository.select(&selector, &SnapshotFilter::default()).await?.id);
     }
     Ok(ids)

@@ -16,6 +16,7 @@ use tokio::time::sleep;
 
 use crate::commands::restore_to::{self, ComponentArgs};
 use crate::commands::selection::SelectionArgs;
+use crate::commands::snapshot_document::{Lacking, UNREADABLE, lacking};
 use crate::context::Context;
 use crate::error::{CommandError, Outcome};
 use crate::hints;
@@ -26,8 +27,9 @@ use crate::watch::Watch;
 /// Written out: clap would show options that come from the environment as if they were required.
 const USAGE: &str = "\
 backstay restore [OPTIONS] --target <DIR> SNAPSHOT[:PATH] [COMPONENT]
-       backstay restore [OPTIONS] --target <DIR> --at TIME [:PATH]
+       backstay restore [OPTIONS] --target <DIR> --at TIME [:PATH] [COMPONENT]
        backstay restore [OPTIONS] --to <PLACE> SNAPSHOT [COMPONENT]
+       backstay restore [OPTIONS] --to <PLACE> --at TIME [COMPONENT]
        backstay restore --list SNAPSHOT [COMPONENT]";
 
 const EXAMPLES: &str = "\
@@ -58,7 +60,7 @@ pub(crate) struct RestoreArgs {
 
     /// Only this component of a snapshot of several
     #[arg(value_name = "COMPONENT")]
-    component: Option<String>,
+    named: Option<String>,
 
     /// Where to: a directory, made if it is missing, then for its owner only
     #[arg(short, long, value_name = "DIR", required_unless_present_any = ["to", "list"])]
@@ -104,6 +106,11 @@ impl RestoreArgs {
     /// The path within the snapshot; empty for all of it.
     pub(super) fn path(&self) -> &[u8] {
         self.selection.path()
+    }
+
+    /// The component that is wanted. It comes after the snapshot; beside --at it comes alone, or after a path.
+    fn component(&self) -> Option<&str> {
+        self.named.as_deref().or_else(|| self.selection.component())
     }
 
     pub(super) const fn is_dry_run(&self) -> bool {
@@ -172,17 +179,20 @@ struct Document {
     seconds: f64,
     problem_count: u64,
     problems: Vec<ProblemDocument>,
+    /// Components of which the snapshot itself has nothing, or not everything.
+    lacking: Vec<Lacking>,
 }
 
 /// Restores, and tells what came of it.
 pub(crate) async fn run(args: &RestoreArgs, ctx: &Context) -> Result<Outcome, CommandError> {
     let repository = ctx.open_repository().await?;
-    let snapshot = ctx.unless_interrupted(args.selection.select(&repository, ctx)).await?;
+    let snapshot = ctx.unless_interrupted(args.selection.select_with(&repository, ctx, args.component())).await?;
     let is_of_component = args.of_component.to.is_some() || args.of_component.list;
-    let snapshot = match &args.component {
+    let snapshot = match args.component() {
         None if !is_of_component => snapshot,
-        component => restore_to::only(&snapshot, component.as_deref())?,
+        component => restore_to::only(&snapshot, component)?,
     };
+    tell_lacking(&snapshot, args, ctx);
     if is_of_component {
         return restore_to::run(&repository, &snapshot, args, ctx).await;
     }
@@ -193,6 +203,17 @@ pub(crate) async fn run(args: &RestoreArgs, ctx: &Context) -> Result<Outcome, Co
     }
     let report = carry_out(args.request(args.dry_run), ctx, &repository, &snapshot).await?;
     tell(args, ctx, &snapshot, &report, args.dry_run)
+}
+
+/// Warns of what a snapshot itself lacks. A path is there, or it is not: nothing is said with one.
+fn tell_lacking(snapshot: &SnapshotInfo, args: &RestoreArgs, ctx: &Context) {
+    let lacking = if args.path().is_empty() { lacking(snapshot) } else { Vec::new() };
+    let id = human::short(&snapshot.id);
+    for Lacking { component, state, reason } in &lacking {
+        let reason = reason.as_deref().unwrap_or(UNREADABLE);
+        let component = human::escaped(component.as_bytes());
+        ctx.ui.warn(format_args!("snapshot {id} is partial: {component} is {state}: {reason}"));
+    }
 }
 
 /// Restores files, until some time after an interrupt.
@@ -350,5 +371,6 @@ fn document(args: &RestoreArgs, snapshot: &SnapshotInfo, report: &RestoreReport,
         seconds: report.seconds,
         problem_count: report.problem_count,
         problems: documents(&report.problems),
+        lacking: lacking(snapshot),
     }
 }

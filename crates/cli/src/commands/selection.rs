@@ -4,8 +4,9 @@
 //! Never here: listing.
 
 use clap::Args;
-use engine::{Repository, Selector, SnapshotFilter, SnapshotInfo};
+use engine::{Chosen, Part, Repository, Selector, SnapshotFilter, SnapshotInfo};
 
+use crate::commands::snapshot_document::{UNREADABLE, lacking};
 use crate::context::Context;
 use crate::error::CommandError;
 use crate::human::{self, escaped};
@@ -33,7 +34,7 @@ pub(crate) struct FilterArgs {
 pub(crate) struct SelectionArgs {
     /// A snapshot, by `latest` or the start of its id, and a path within it
     ///
-    /// Beside --at only the path is given, as `:PATH`. With a path, `latest` and --at mean the newest snapshot that has it.
+    /// Beside --at only the path is given, as `:PATH`, if any. With a path, `latest` and --at mean the newest snapshot that has it.
     #[arg(value_name = "SNAPSHOT[:PATH]", value_parser = Reference::parser(), required_unless_present = "at")]
     reference: Option<Reference>,
 
@@ -50,6 +51,18 @@ fn shown(info: &SnapshotInfo) -> String {
     let structure = &info.snapshot.structure;
     let (source, host) = (escaped(structure.source.as_bytes()), escaped(structure.host.as_bytes()));
     format!("{} ({source} of {host}, {})", human::short(&info.id), human::local_time(structure.started_at))
+}
+
+/// What is said of a component that failed in the snapshot that was meant.
+async fn failed(repository: &Repository, snapshot: &SnapshotInfo, name: &str) -> Result<CommandError, CommandError> {
+    let newest = repository.newest_with(snapshot, name).await?;
+    let lacking = lacking(snapshot).into_iter().find(|lacking| lacking.component == name);
+    Ok(CommandError::ComponentFailed {
+        name: name.to_owned(),
+        snapshot: human::short(&snapshot.id),
+        reason: lacking.and_then(|lacking| lacking.reason).unwrap_or_else(|| UNREADABLE.to_owned()),
+        newest: newest.map(|info| shown(&info)),
+    })
 }
 
 impl FilterArgs {
@@ -75,29 +88,57 @@ impl SelectionArgs {
         self.reference.as_ref().map_or(&[], |reference| reference.path.as_slice())
     }
 
-    /// Looks the snapshot up, and says so if it is not the newest, as that has nothing at the path.
-    pub(crate) async fn select(&self, repository: &Repository, ctx: &Context) -> Result<SnapshotInfo, CommandError> {
-        let (selector, filter) = (self.selector(ctx)?, self.filter.filter());
-        let chosen = repository.select_holding(&selector, &filter, self.path()).await?;
-        if let Some(newest) = &chosen.passed_over {
-            let path = escaped(self.path());
-            let (taken, newest) = (shown(&chosen.snapshot), shown(newest));
-            ctx.ui.note(format_args!("/{path} is not in the newest snapshot, {newest}; taking {taken}"));
-        }
-        Ok(chosen.snapshot)
+    /// What is named beside --at where a snapshot would be: a component.
+    pub(crate) fn component(&self) -> Option<&str> {
+        let reference = self.reference.as_ref().filter(|_| self.at.is_some())?;
+        (!reference.has_path && reference.name != "latest").then_some(reference.name.as_str())
     }
 
-    fn selector(&self, ctx: &Context) -> Result<Selector, CommandError> {
-        let name = self.reference.as_ref().map_or("", |reference| reference.snapshot.as_str());
-        match (&self.at, name) {
-            (Some(at), "") => {
+    /// Looks the snapshot up, and says so if it is not the newest, as that has nothing at the path.
+    pub(crate) async fn select(&self, repository: &Repository, ctx: &Context) -> Result<SnapshotInfo, CommandError> {
+        self.select_with(repository, ctx, None).await
+    }
+
+    /// The same, where a component is wanted: one that failed in the snapshot is an error.
+    pub(crate) async fn select_with(
+        &self,
+        repository: &Repository,
+        ctx: &Context,
+        component: Option<&str>,
+    ) -> Result<SnapshotInfo, CommandError> {
+        let (selector, filter) = (self.selector(ctx, component)?, self.filter.filter());
+        let part = Part { path: self.path(), component };
+        let Chosen { snapshot, passed_over } = repository.select_holding(&selector, &filter, part).await?;
+        if let Some(newest) = &passed_over {
+            let what = match component {
+                Some(name) if newest.has_failed(name) => format!("{} failed", escaped(name.as_bytes())),
+                Some(name) if self.path().is_empty() => format!("{} is not", escaped(name.as_bytes())),
+                _ => format!("/{} is not", escaped(self.path())),
+            };
+            let (taken, newest) = (shown(&snapshot), shown(newest));
+            ctx.ui.note(format_args!("{what} in the newest snapshot, {newest}; taking {taken}"));
+        }
+        match component.filter(|name| snapshot.has_failed(name)) {
+            Some(name) => Err(failed(repository, &snapshot, name).await?),
+            None => Ok(snapshot),
+        }
+    }
+
+    fn selector(&self, ctx: &Context, component: Option<&str>) -> Result<Selector, CommandError> {
+        let reference = self.reference.as_ref().filter(|reference| !reference.name.is_empty());
+        let is_component = component.is_some() && component == self.component();
+        let reference = reference.filter(|_| !is_component);
+        let name = reference.map(|found| found.snapshot().ok_or_else(|| found.name.clone())).transpose();
+        match (&self.at, name.as_ref().map(Option::as_deref)) {
+            (Some(at), Ok(None)) => {
                 let at = moment(at, &ctx.now())?;
                 Ok(Selector::At(i64::try_from(at.as_nanosecond()).unwrap_or(i64::MAX)))
             }
             (Some(_), _) => Err(CommandError::SnapshotTwice),
-            (None, "") => Err(CommandError::SnapshotUnnamed),
-            (None, "latest") => Ok(Selector::Latest),
-            (None, id) => Ok(Selector::Prefix(id.to_owned())),
+            (None, Ok(None)) => Err(CommandError::SnapshotUnnamed),
+            (None, Ok(Some("latest"))) => Ok(Selector::Latest),
+            (None, Ok(Some(id))) => Ok(Selector::Prefix(id.to_owned())),
+            (None, Err(name)) => Err(CommandError::NoSnapshotName { name: (*name).clone() }),
         }
     }
 }

@@ -64,6 +64,18 @@ struct BodyDocument {
     stderr: String,
 }
 
+/// Said in place of a reason where there is none to be read.
+pub(crate) const UNREADABLE: &str = "the key in use may not read why";
+
+/// A component of which a snapshot has nothing, or not everything.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Lacking {
+    pub(crate) component: String,
+    pub(crate) state: &'static str,
+    /// Why, or the first of several reasons; none if the key in use may not read it.
+    pub(crate) reason: Option<String>,
+}
+
 impl SnapshotDocument {
     /// The snapshot, as far as it is open.
     pub(crate) fn new(info: &SnapshotInfo, class: Option<&'static str>) -> Self {
@@ -96,6 +108,19 @@ impl SnapshotDocument {
 /// How long something took; clocks may have been set back meanwhile.
 pub(crate) fn seconds_between(started_at: i64, ended_at: i64) -> f64 {
     ended_at.saturating_sub(started_at).max(0) as f64 / 1e9
+}
+
+/// The components of a snapshot that are not whole.
+pub(crate) fn lacking(info: &SnapshotInfo) -> Vec<Lacking> {
+    let bodies = info.snapshot.body.as_ref().map_or(&[][..], |body| body.components.as_slice());
+    let components = info.snapshot.structure.components.iter().enumerate();
+    let lacking = components.filter(|(_, component)| component.state != ComponentState::Complete);
+    let lacking = lacking.map(|(at, component)| Lacking {
+        component: component.name.clone(),
+        state: component_word(component.state),
+        reason: bodies.get(at).and_then(|body| body.problems.first().cloned()),
+    });
+    lacking.collect()
 }
 
 /// Complete or partial, as a word.

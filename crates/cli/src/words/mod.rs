@@ -16,7 +16,7 @@ mod until;
 
 pub(crate) use moment::{UnknownMoment, moment};
 pub(crate) use periods::{periods, span};
-pub(crate) use reference::Reference;
+pub(crate) use reference::{NAMES, Reference};
 pub(crate) use size::{rate, size};
 pub(crate) use subset::subset;
 pub(crate) use until::until;

@@ -275,7 +275,8 @@ async fn restore_all(
 }
 
 /// What is said of an include that matches nothing.
-const NOTHING_MATCHES: &str = "matches nothing in the snapshot";
+const NOTHING_MATCHES: &str =
+    "matches nothing in the snapshot; patterns with a slash begin at its root: write **/NAME for one anywhere";
 
 /// Where a page of entries is lost, and what to say of it.
 fn of_lost_entries(component: &str, error: &EngineError) -> (String, String) {

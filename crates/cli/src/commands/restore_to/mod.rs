@@ -29,7 +29,7 @@ use clap::Args;
 use engine::{Progress, Repository, SnapshotInfo};
 use futures::TryStreamExt as _;
 use pack::manifest::EntryKind;
-use source::dump;
+use source::{SourceError, dump};
 
 use crate::commands::restore::RestoreArgs;
 use crate::context::Context;
@@ -121,36 +121,51 @@ pub(crate) async fn run(
 ) -> Result<Outcome, CommandError> {
     let restoring = Restoring { repository, snapshot, args, wanted: &args.of_component, ctx };
     restoring.refuse_what_does_not_apply()?;
-    let Some(place) = restoring.wanted.to.as_deref() else {
-        return ctx.unless_interrupted(listing::run(&restoring)).await;
-    };
-    if place == "-" {
-        return ctx.unless_interrupted(file::to_stdout(&restoring)).await;
-    }
-    let kind = restoring.kind();
-    if kind == "postgres" && (place.starts_with("postgres://") || place.starts_with("postgresql://")) {
-        return ctx.unless_interrupted(server::run(&restoring, place)).await;
-    }
-    if place.contains("://") {
-        return Err(CommandError::PlaceUnfit { kind: kind.to_owned(), place: place.to_owned() });
-    }
-    let is_folder = place.ends_with('/') || Path::new(place).is_dir();
-    let path = std::path::absolute(place).map_err(|source| CommandError::CurrentDirectory { source })?;
-    let path: PathBuf = path.components().collect(); // names are made of it: no slash at its end
-    match kind {
-        // These end an interrupted restore in good order by themselves.
-        "postgres-physical" => data_directory::run(&restoring, &path).await,
-        "redis" => ctx.unless_interrupted(file::to_redis(&restoring, &path)).await,
-        "etcd" => ctx.unless_interrupted(file::to_etcd(&restoring, &path)).await,
-        "sqlite" | "command" | "stdin" if is_folder => {
-            ctx.unless_interrupted(file::into_folder(&restoring, &path)).await
+    restoring.to_place().await.map_err(|error| match error {
+        CommandError::Source(source @ SourceError::Occupied { .. }) if !takes_replace(restoring.kind()) => {
+            CommandError::NeverReplaced { source }
         }
-        "sqlite" | "command" | "stdin" => ctx.unless_interrupted(file::to_file(&restoring, &path)).await,
-        _ => tree::run(&restoring, &path).await,
-    }
+        error => error,
+    })
+}
+
+/// Whether a restore of this kind can put what it brings in the place of what is there.
+fn takes_replace(kind: &str) -> bool {
+    !["postgres-physical", "redis"].contains(&kind)
 }
 
 impl Restoring<'_> {
+    async fn to_place(&self) -> Result<Outcome, CommandError> {
+        let Some(place) = self.wanted.to.as_deref() else {
+            return self.ctx.unless_interrupted(listing::run(self)).await;
+        };
+        if place == "-" {
+            return self.ctx.unless_interrupted(file::to_stdout(self)).await;
+        }
+        let kind = self.kind();
+        if kind == "postgres" && (place.starts_with("postgres://") || place.starts_with("postgresql://")) {
+            // Tells by itself what an interrupt leaves.
+            return server::run(self, place).await;
+        }
+        if place.contains("://") {
+            return Err(CommandError::PlaceUnfit { kind: kind.to_owned(), place: place.to_owned() });
+        }
+        let is_folder = place.ends_with('/') || Path::new(place).is_dir();
+        let path = std::path::absolute(place).map_err(|source| CommandError::CurrentDirectory { source })?;
+        let path: PathBuf = path.components().collect(); // names are made of it: no slash at its end
+        match kind {
+            // These end an interrupted restore in good order by themselves.
+            "postgres-physical" => data_directory::run(self, &path).await,
+            "redis" => self.ctx.unless_interrupted(file::to_redis(self, &path)).await,
+            "etcd" => self.ctx.unless_interrupted(file::to_etcd(self, &path)).await,
+            "sqlite" | "command" | "stdin" if is_folder => {
+                self.ctx.unless_interrupted(file::into_folder(self, &path)).await
+            }
+            "sqlite" | "command" | "stdin" => self.ctx.unless_interrupted(file::to_file(self, &path)).await,
+            _ => tree::run(self, &path).await,
+        }
+    }
+
     fn kind(&self) -> &str {
         self.snapshot.snapshot.structure.components.first().map_or("", |component| component.kind.as_str())
     }
@@ -169,7 +184,7 @@ impl Restoring<'_> {
             ("--tablespace", !wanted.tablespace.is_empty(), is_whole),
             ("--include or --exclude", self.args.selects(), is_tree),
             ("--verify", self.args.verifies(), is_tree || is_whole),
-            ("--replace", wanted.replace, !is_whole && kind != "redis" && !wanted.list),
+            ("--replace", wanted.replace, takes_replace(kind) && !wanted.list),
         ];
         match options.into_iter().find(|(_, is_given, applies)| *is_given && !applies) {
             Some((option, _, _)) => Err(CommandError::OptionUnfit { option, kind: kind.to_owned() }),

@@ -16,7 +16,7 @@ use engine::{CatRequest, Progress};
 use futures::{StreamExt as _, TryStreamExt as _};
 use source::dump::{self, Choice, Contents, Present, Programs, RestoreOptions, Wanted};
 
-use super::plan::{DatabasePlan, FilePlan, SHOWN_MAX};
+use super::plan::{DatabasePlan, FilePlan, Plan, SHOWN_MAX};
 use super::{Restoring, archive, paths_of};
 use crate::error::{CommandError, Outcome};
 use crate::jobs;
@@ -36,16 +36,38 @@ struct Target<'r> {
     programs: Programs,
     wanted: Wanted,
     brings_roles: bool,
+    /// Of all dumps.
+    content_len: u64,
 }
 
 /// Restores one dump into the database that the URL names, or every dump under its own name.
 pub(super) async fn run(restoring: &Restoring<'_>, url: &str) -> Result<Outcome, CommandError> {
+    let ctx = restoring.ctx;
+    let (target, plan) = ctx.unless_interrupted(prepare(restoring, url)).await?;
+    if restoring.args.is_dry_run() {
+        return plan.tell(ctx);
+    }
+    if target.brings_roles {
+        ctx.unless_interrupted(target.restore_globals()).await?;
+    }
+    let (progress, watch) = restoring.watched(target.content_len);
+    for (at, database) in plan.databases.iter().enumerate() {
+        if let Err(error) = ctx.unless_interrupted(target.restore(database, &progress)).await {
+            return Err(target.left(plan.databases.get(..=at).unwrap_or_default(), error));
+        }
+    }
+    drop(watch);
+    plan.tell(ctx)
+}
+
+/// Looks at the server and plans all of it; writes nothing.
+async fn prepare<'r>(restoring: &'r Restoring<'r>, url: &str) -> Result<(Target<'r>, Plan), CommandError> {
     let files = restoring.dumps(restoring.files().await?)?;
     let dumps: Vec<FilePlan> = files.iter().filter(|file| file.path.ends_with(b".dump")).cloned().collect();
     if files.iter().any(|file| file.path.ends_with(b"/toc.dat")) {
         return Err(CommandError::DumpFolders);
     }
-    let target = Target::reach(restoring, url, &files).await?;
+    let mut target = Target::reach(restoring, url, &files).await?;
     if dumps.is_empty() || (target.database.is_some() && dumps.len() != 1) {
         return Err(CommandError::SeveralDumps { count: dumps.len(), known: paths_of(&dumps) });
     }
@@ -56,18 +78,8 @@ pub(super) async fn run(restoring: &Restoring<'_>, url: &str) -> Result<Outcome,
     if target.brings_roles {
         plan.note("roles and tablespaces of globals.sql that the server lacks are made; those that it has are altered");
     }
-    if restoring.args.is_dry_run() {
-        return plan.tell(restoring.ctx);
-    }
-    if target.brings_roles {
-        target.restore_globals().await?;
-    }
-    let (progress, watch) = restoring.watched(dumps.iter().map(|file| file.content_len).sum());
-    for database in &plan.databases {
-        target.restore(database, &progress).await?;
-    }
-    drop(watch);
-    plan.tell(restoring.ctx)
+    target.content_len = dumps.iter().map(|file| file.content_len).sum();
+    Ok((target, plan))
 }
 
 impl<'r> Target<'r> {
@@ -88,6 +100,7 @@ impl<'r> Target<'r> {
             programs,
             brings_roles: brings_roles && wanted.is_all(),
             wanted,
+            content_len: 0,
         })
     }
 
@@ -192,13 +205,23 @@ impl<'r> Target<'r> {
         Ok(restore.finish().await?)
     }
 
+    /// The error with what is left in databases, of which the last was being restored.
+    fn left(&self, begun: &[DatabasePlan], error: CommandError) -> CommandError {
+        let is_left = |(at, plan): &(usize, &DatabasePlan)| at + 1 < begun.len() || !is_in_one_transaction(plan);
+        let left = begun.iter().enumerate().filter(is_left);
+        let databases = left.map(|(_, plan)| plan.into.as_str()).collect::<Vec<_>>().join(", ");
+        match databases.is_empty() {
+            true => error,
+            false => CommandError::DumpPartly { databases, place: self.server.place(), source: Box::new(error) },
+        }
+    }
+
     async fn restore(&self, plan: &DatabasePlan, progress: &Progress) -> Result<(), CommandError> {
         let opened = archive::open(self.restoring, &plan.file).await?;
         if let Some(contents) = opened.contents.as_ref().filter(|_| self.brings_roles) {
             // What globals.sql brought is there by now.
             self.refuse_if_lacking(contents, &all_of(contents), false).await?;
         }
-        let is_part = plan.only.is_some();
         let options = RestoreOptions {
             database: if plan.creates { self.server.database.clone() } else { Some(plan.into.clone()) }
                 .unwrap_or_else(|| "postgres".to_owned()),
@@ -206,7 +229,7 @@ impl<'r> Target<'r> {
             cleans: plan.replaces,
             without_owners: self.restoring.args.drops_owners(),
             without_privileges: self.restoring.wanted.no_privileges,
-            in_one_transaction: (is_part || plan.replaces) && !plan.creates,
+            in_one_transaction: is_in_one_transaction(plan),
             only: plan.only.clone(),
         };
         let mut restore = dump::restore_archive(&self.server, &self.programs, &options)?;
@@ -219,6 +242,11 @@ impl<'r> Target<'r> {
         }
         Ok(restore.finish().await?)
     }
+}
+
+/// Whether a restore that does not come to its end leaves nothing.
+const fn is_in_one_transaction(plan: &DatabasePlan) -> bool {
+    (plan.only.is_some() || plan.replaces) && !plan.creates
 }
 
 /// What the server says of itself: asked in the database that every server has, and where that is closed to us in the one
