@@ -80,11 +80,32 @@ fn of_own(error: &CommandError) -> Option<String> {
         CommandError::NotACommand => "add --command before -- to back up what the command prints",
         CommandError::CacheUnknown { .. } => "list the caches with: backstay cache info",
         CommandError::CachePlace => "name a folder with --cache-dir or BACKSTAY_CACHE_DIR",
-        CommandError::RestoreInterrupted => "run the same command again to go on where it stopped",
         CommandError::JobUnknown { known, .. } => return Some(format!("the configuration has: {known}")),
         CommandError::NothingToWatch { .. } => "only files tell of changes: give other jobs a schedule",
         CommandError::JobTimeout { .. } => "run it again: what was uploaded is reused; or give it more time",
         CommandError::SourceSetting { .. } => "correct the configuration, and check it with: backstay config check",
+        CommandError::ConfigMissing => "write one with: backstay config init",
+        CommandError::ConfigOfOthers { .. } => {
+            "it may name commands that would run as you: look at it, then name it with --config, or: chmod go-w"
+        }
+        CommandError::ConfigExists { .. } => "name another file with --output, or edit that one",
+        CommandError::NothingToForget => {
+            "say what to keep, such as --keep-daily 7 --keep-monthly 12, or name snapshots"
+        }
+        CommandError::NoRetention { .. } => "write a table such as [jobs.NAME.retention] with daily = 7",
+        CommandError::ForgetById => "backstay snapshots lists the ids",
+        CommandError::LastOfGroup { .. } => "keep one of them, or add --allow-last if the whole group shall go",
+        CommandError::NotForgotten { .. } | CommandError::Unconfirmed { .. } => {
+            "run it again with --yes to carry out this plan"
+        }
+        other => return of_restore(other),
+    };
+    Some(text.to_owned())
+}
+
+fn of_restore(error: &CommandError) -> Option<String> {
+    let text = match error {
+        CommandError::RestoreInterrupted => "run the same command again to go on where it stopped",
         CommandError::ComponentUnknown { known, .. } => return Some(format!("it has: {known}")),
         CommandError::ComponentUnnamed { known } => return Some(format!("name one of: {known}")),
         CommandError::PlaceUnfit { .. } => {
@@ -111,20 +132,6 @@ fn of_own(error: &CommandError) -> Option<String> {
         CommandError::DataDirectoryPartly { .. } => "what is missing is named above; restore an earlier snapshot",
         CommandError::TargetLacks { .. } => {
             "create them there first (roles are in globals.sql if they were backed up); or --owner none --no-privileges"
-        }
-        CommandError::ConfigMissing => "write one with: backstay config init",
-        CommandError::ConfigOfOthers { .. } => {
-            "it may name commands that would run as you: look at it, then name it with --config, or: chmod go-w"
-        }
-        CommandError::ConfigExists { .. } => "name another file with --output, or edit that one",
-        CommandError::NothingToForget => {
-            "say what to keep, such as --keep-daily 7 --keep-monthly 12, or name snapshots"
-        }
-        CommandError::NoRetention { .. } => "write a table such as [jobs.NAME.retention] with daily = 7",
-        CommandError::ForgetById => "backstay snapshots lists the ids",
-        CommandError::LastOfGroup { .. } => "keep one of them, or add --allow-last if the whole group shall go",
-        CommandError::NotForgotten { .. } | CommandError::Unconfirmed { .. } => {
-            "run it again with --yes to carry out this plan"
         }
         _ => return None,
     };
