@@ -49,11 +49,32 @@ pub(crate) const AFTER_LOST_CONTENT: &str = "find out what is damaged with: back
 pub(crate) fn hint(error: &CommandError) -> Option<String> {
     let specific = match error {
         CommandError::Engine(error) => of_engine(error),
+        CommandError::Job(error) => of_component(error),
         CommandError::Store(error) => of_store(error),
         CommandError::Source(error) => of_source(error),
         own => of_own(own),
     };
     specific.or_else(|| (error.kind() == Kind::Bug).then(|| REPORT.to_owned()))
+}
+
+/// The next step about a component of a job that failed.
+pub(crate) fn of_component(error: &EngineError) -> Option<String> {
+    let text = match error {
+        EngineError::Shrunk { now: 0, .. } => {
+            "look whether the source is whole (is its disk mounted?); if nothing is what you expect, write into \
+             [sources.NAME]: shrink = { percent_max = 100 }"
+        }
+        EngineError::Shrunk { .. } => {
+            "look whether the source is whole (is its disk mounted?); if it is meant to be so, write into \
+             [sources.NAME]: shrink = { percent_max = 100 }, or then = \"warn\" in it"
+        }
+        EngineError::EmptyStream { .. } => {
+            "if nothing is what you expect, write into [sources.NAME]: shrink = { percent_max = 100 }"
+        }
+        EngineError::Producer { .. } => "make the command work on its own first",
+        other => return of_engine(other),
+    };
+    Some(text.to_owned())
 }
 
 fn of_own(error: &CommandError) -> Option<String> {
@@ -83,6 +104,7 @@ fn of_own(error: &CommandError) -> Option<String> {
         CommandError::JobUnknown { known, .. } => return Some(format!("the configuration has: {known}")),
         CommandError::NothingToWatch { .. } => "only files tell of changes: give other jobs a schedule",
         CommandError::JobTimeout { .. } => "run it again: what was uploaded is reused; or give it more time",
+        CommandError::Hook { .. } => "make the hook work on its own first; a job whose before hook fails reads nothing",
         CommandError::SourceSetting { .. } => "correct the configuration, and check it with: backstay config check",
         CommandError::ConfigMissing => "write one with: backstay config init",
         CommandError::ConfigOfOthers { .. } => {
@@ -177,9 +199,11 @@ fn of_engine(error: &EngineError) -> Option<String> {
         }
         EngineError::Producer { .. } => "make the command work on its own first; what it wrote to stderr is above",
         EngineError::Shrunk { .. } => {
-            "look whether the source is whole (is its disk mounted?); if it is meant to be so: --allow-empty, or shrink in the configuration"
+            "look whether the source is whole (is its disk mounted?); if it is meant to be so, add --allow-empty"
         }
-        EngineError::NothingWhole { .. } => "each of them is named above; a job of one source tells more",
+        EngineError::NothingWhole { .. } => {
+            "correct what is named for each of them, and look with: backstay config check"
+        }
         EngineError::EmptyStream { .. } => "if nothing is what you expect, add --allow-empty",
         EngineError::TargetFull { .. } => "free some space there and run the same command again: what is right is kept",
         EngineError::DeclaredDead => "run the same backup again: what was uploaded is reused",
@@ -278,6 +302,7 @@ fn of_source(error: &SourceError) -> Option<String> {
         }
         SourceError::NoOpenat2 { .. } => "restore on Linux 5.6 or later, or outside of this container",
         SourceError::Occupied { .. } => "move it away, or restore to another place; --replace replaces files",
+        SourceError::Server { .. } => return source::advice(error),
         SourceError::BehindLink { .. } => "remove the symbolic link, or restore to an empty folder",
         _ => return None,
     };
