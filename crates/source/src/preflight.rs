@@ -92,6 +92,7 @@ fn usual(fault: Fault) -> &'static str {
         }
         Fault::Interrupted => "try again; its log says more",
         Fault::Busy => "try again when it is less busy; its log says more",
+        Fault::Full => "make room in the folder that is named",
         Fault::Login => "correct the user or the password",
         Fault::Right => "give the user the right that is named",
         Fault::Setting => "correct the setting that is named",
