@@ -122,6 +122,7 @@ fn postgres_that_refuses_or_breaks_leaves_the_snapshot_before_as_it_was() {
         command(&host, &["run", job]).run().expect_code(0);
     }
     refused(&host, "stranger", "password authentication failed");
+    refused(&host, "stranger", "hint: correct the user or the password");
     refused(&host, "meek", "replication role");
     refused(&host, "shut", "pg_hba.conf");
     refused(&host, "nowhere", "database \"nothing\" does not exist");
@@ -228,7 +229,8 @@ fn sqlite_that_is_locked_damaged_or_has_no_room_for_its_copy_is_refused() {
     drop(lock);
     // A copy beside a file of five of eight MiB has no room.
     python("c.execute(\"insert into t values (2, hex(randomblob(1500000)))\")").run().expect_code(0);
-    refused(&host, "app", "full");
+    refused(&host, "app", "no room is left in disk, where the copy is made");
+    refused(&host, "app", "hint: make room in the folder that is named");
     disk.resize(30);
     let path = host.path("disk/app.db");
     let whole = std::fs::read(&path).expect("the file");

@@ -10,6 +10,7 @@ mod cost;
 mod crash;
 mod damage;
 mod discovery;
+mod failures;
 mod fidelity;
 mod forget;
 mod golden;

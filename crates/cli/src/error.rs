@@ -43,6 +43,9 @@ pub(crate) enum Outcome {
 pub(crate) enum CommandError {
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// Of a job, for which the configuration has keys in place of options.
+    #[error(transparent)]
+    Job(EngineError),
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
@@ -195,7 +198,7 @@ impl CommandError {
     /// How to take this error (STYLE 19).
     pub(crate) fn kind(&self) -> Kind {
         match self {
-            Self::Engine(error) => error.kind(),
+            Self::Engine(error) | Self::Job(error) => error.kind(),
             Self::Store(error) => match error.kind() {
                 store::Kind::Retry => Kind::Retry,
                 store::Kind::Locked => Kind::Locked,

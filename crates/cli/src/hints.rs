@@ -54,6 +54,7 @@ pub(crate) const AFTER_LOST_CONTENT: &str = "find out what is damaged with: back
 pub(crate) fn hint(error: &CommandError) -> Option<String> {
     let specific = match error {
         CommandError::Engine(error) => of_engine(error),
+        CommandError::Job(error) => of_component(error),
         CommandError::Store(error) => of_store(error),
         CommandError::Source(error) => of_source(error),
         own => of_naming(own).or_else(|| of_own(own)),
@@ -83,6 +84,26 @@ fn of_naming(error: &CommandError) -> Option<String> {
     })
 }
 
+/// The next step about a component of a job that failed.
+pub(crate) fn of_component(error: &EngineError) -> Option<String> {
+    let text = match error {
+        EngineError::Shrunk { now: 0, .. } => {
+            "look whether the source is whole (is its disk mounted?); if nothing is what you expect, write into \
+             [sources.NAME]: shrink = { percent_max = 100 }"
+        }
+        EngineError::Shrunk { .. } => {
+            "look whether the source is whole (is its disk mounted?); if it is meant to be so, write into \
+             [sources.NAME]: shrink = { percent_max = 100 }, or then = \"warn\" in it"
+        }
+        EngineError::EmptyStream { .. } => {
+            "if nothing is what you expect, write into [sources.NAME]: shrink = { percent_max = 100 }"
+        }
+        EngineError::Producer { .. } => "make the command work on its own first",
+        other => return of_engine(other),
+    };
+    Some(text.to_owned())
+}
+
 fn of_own(error: &CommandError) -> Option<String> {
     let text = match error {
         CommandError::RepositoryUnnamed => "name one with -r PATH or -r s3://bucket/prefix, or set BACKSTAY_REPOSITORY",
@@ -107,11 +128,33 @@ fn of_own(error: &CommandError) -> Option<String> {
         CommandError::NotACommand => "add --command before -- to back up what the command prints",
         CommandError::CacheUnknown { .. } => "list the caches with: backstay cache info",
         CommandError::CachePlace => "name a folder with --cache-dir or BACKSTAY_CACHE_DIR",
-        CommandError::RestoreInterrupted => "run the same command again to go on where it stopped",
         CommandError::JobUnknown { known, .. } => return Some(format!("the configuration has: {known}")),
         CommandError::NothingToWatch { .. } => "only files tell of changes: give other jobs a schedule",
         CommandError::JobTimeout { .. } => "run it again: what was uploaded is reused; or give it more time",
+        CommandError::Hook { .. } => "make the hook work on its own first; a job whose before hook fails reads nothing",
         CommandError::SourceSetting { .. } => "correct the configuration, and check it with: backstay config check",
+        CommandError::ConfigMissing => "write one with: backstay config init",
+        CommandError::ConfigOfOthers { .. } => {
+            "it may name commands that would run as you: look at it, then name it with --config, or: chmod go-w"
+        }
+        CommandError::ConfigExists { .. } => "name another file with --output, or edit that one",
+        CommandError::NothingToForget => {
+            "say what to keep, such as --keep-daily 7 --keep-monthly 12, or name snapshots"
+        }
+        CommandError::NoRetention { .. } => "write a table such as [jobs.NAME.retention] with daily = 7",
+        CommandError::ForgetById => "backstay snapshots lists the ids",
+        CommandError::LastOfGroup { .. } => "keep one of them, or add --allow-last if the whole group shall go",
+        CommandError::NotForgotten { .. } | CommandError::Unconfirmed { .. } => {
+            "run it again with --yes to carry out this plan"
+        }
+        other => return of_restore(other),
+    };
+    Some(text.to_owned())
+}
+
+fn of_restore(error: &CommandError) -> Option<String> {
+    let text = match error {
+        CommandError::RestoreInterrupted => "run the same command again to go on where it stopped",
         CommandError::ComponentUnknown { known, .. } => return Some(format!("it has: {known}")),
         CommandError::ComponentUnnamed { known } => return Some(format!("name one of: {known}")),
         CommandError::PlaceUnfit { .. } => {
@@ -138,20 +181,6 @@ fn of_own(error: &CommandError) -> Option<String> {
         CommandError::DataDirectoryPartly { .. } => "what is missing is named above; restore an earlier snapshot",
         CommandError::TargetLacks { .. } => {
             "create them there first (roles are in globals.sql if they were backed up); or --owner none --no-privileges"
-        }
-        CommandError::ConfigMissing => "write one with: backstay config init",
-        CommandError::ConfigOfOthers { .. } => {
-            "it may name commands that would run as you: look at it, then name it with --config, or: chmod go-w"
-        }
-        CommandError::ConfigExists { .. } => "name another file with --output, or edit that one",
-        CommandError::NothingToForget => {
-            "say what to keep, such as --keep-daily 7 --keep-monthly 12, or name snapshots"
-        }
-        CommandError::NoRetention { .. } => "write a table such as [jobs.NAME.retention] with daily = 7",
-        CommandError::ForgetById => "backstay snapshots lists the ids",
-        CommandError::LastOfGroup { .. } => "keep one of them, or add --allow-last if the whole group shall go",
-        CommandError::NotForgotten { .. } | CommandError::Unconfirmed { .. } => {
-            "run it again with --yes to carry out this plan"
         }
         _ => return None,
     };
@@ -197,9 +226,11 @@ fn of_engine(error: &EngineError) -> Option<String> {
         }
         EngineError::Producer { .. } => "make the command work on its own first; what it wrote to stderr is above",
         EngineError::Shrunk { .. } => {
-            "look whether the source is whole (is its disk mounted?); if it is meant to be so: --allow-empty, or shrink in the configuration"
+            "look whether the source is whole (is its disk mounted?); if it is meant to be so, add --allow-empty"
         }
-        EngineError::NothingWhole { .. } => "each of them is named above; a job of one source tells more",
+        EngineError::NothingWhole { .. } => {
+            "correct what is named for each of them, and look with: backstay config check"
+        }
         EngineError::EmptyStream { .. } => "if nothing is what you expect, add --allow-empty",
         EngineError::TargetFull { .. } => "free some space there and run the same command again: what is right is kept",
         EngineError::DeclaredDead => "run the same backup again: what was uploaded is reused",
@@ -298,6 +329,7 @@ fn of_source(error: &SourceError) -> Option<String> {
         }
         SourceError::NoOpenat2 { .. } => "restore on Linux 5.6 or later, or outside of this container",
         SourceError::Occupied { .. } => "move it away, restore to another place, or add --replace",
+        SourceError::Server { .. } => return source::advice(error),
         SourceError::BehindLink { .. } => "remove the symbolic link, or restore to an empty folder",
         _ => return None,
     };

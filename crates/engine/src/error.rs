@@ -3,6 +3,8 @@
 //! Invariant: every variant names the object; a source's failure is never a repository's failure (L2).
 //! Never here: hints and exit codes; `cli` derives them from [`Kind`].
 
+use std::sync::Arc;
+
 use pack::PackError;
 use source::SourceError;
 use store::StoreError;
@@ -151,14 +153,10 @@ pub enum EngineError {
         percent_max: u8,
     },
     /// Every component failed.
-    #[error("none of {count} components could be backed up; first {name}")]
+    #[error("none of {} components could be backed up", .failures.len())]
     NothingWhole {
-        /// How many there are.
-        count: usize,
-        /// The first.
-        name: String,
-        /// What went wrong with it.
-        source: Box<EngineError>,
+        /// The name of each, and what went wrong with it.
+        failures: Vec<(String, Arc<EngineError>)>,
     },
     /// What an incremental backup rests on is gone; a full one does not need it.
     #[error("part of the snapshot before cannot be had: {what}")]
@@ -253,7 +251,7 @@ impl EngineError {
             },
             Self::EntriesLost { source, .. } => source.kind(),
             Self::Lost { .. } | Self::RolledBack { .. } => Kind::Damaged,
-            Self::NothingWhole { source, .. } => source.kind(),
+            Self::NothingWhole { failures } => failures.first().map_or(Kind::Bug, |(_, failure)| failure.kind()),
             Self::BaseLost { .. } | Self::DeclaredDead => Kind::Retry,
             Self::Interrupted => Kind::Interrupted,
             Self::Panicked { .. } => Kind::Bug,

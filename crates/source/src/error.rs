@@ -239,6 +239,8 @@ pub enum Fault {
     Interrupted,
     /// It is too busy, locked, or did not go on in time.
     Busy,
+    /// No room is left where it, or what is read of it, is written.
+    Full,
     /// It refuses who we say we are.
     Login,
     /// It knows us, and does not let us do this.
@@ -293,7 +295,7 @@ impl SourceError {
             | Self::Target { source, .. }
             | Self::Write { source, .. } => kind_of_io(source),
             Self::Server { fault, .. } => match fault {
-                Fault::Unreachable | Fault::Interrupted | Fault::Busy => ErrorKind::Retry,
+                Fault::Unreachable | Fault::Interrupted | Fault::Busy | Fault::Full => ErrorKind::Retry,
                 Fault::Login | Fault::Right | Fault::Setting | Fault::Version | Fault::Missing => ErrorKind::Invalid,
                 Fault::Incomplete | Fault::Damaged => ErrorKind::Unreadable,
                 Fault::Protocol => ErrorKind::Bug,

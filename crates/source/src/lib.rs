@@ -37,6 +37,6 @@ mod tls;
 mod xattrs;
 
 pub use error::{ErrorKind, Fault, ProblemKind, SourceError, SourceProblem, with_causes};
-pub use preflight::{Finding, Preflight, Verdict};
+pub use preflight::{Finding, Preflight, Verdict, advice};
 pub use secret::Secret;
 pub use tls::Tls;

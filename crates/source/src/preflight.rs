@@ -75,13 +75,24 @@ impl Preflight {
     }
 }
 
+/// What to do about what a server refused, where nothing better is known; none for what no server said.
+#[must_use]
+pub fn advice(error: &SourceError) -> Option<String> {
+    match error {
+        SourceError::Server { fault, .. } => Some(usual(*fault).to_owned()),
+        _ => None,
+    }
+}
+
 /// What to do about a fault, where nothing better is known.
-pub(crate) fn usual(fault: Fault) -> &'static str {
+fn usual(fault: Fault) -> &'static str {
     match fault {
         Fault::Unreachable => {
             "see that it runs, that host, port and TLS are right, and that no firewall stands between"
         }
-        Fault::Interrupted | Fault::Busy => "try again when it is less busy; its log says more",
+        Fault::Interrupted => "try again; its log says more",
+        Fault::Busy => "try again when it is less busy; its log says more",
+        Fault::Full => "make room in the folder that is named",
         Fault::Login => "correct the user or the password",
         Fault::Right => "give the user the right that is named",
         Fault::Setting => "correct the setting that is named",

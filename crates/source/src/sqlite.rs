@@ -34,10 +34,13 @@ use crate::blocking::{Emitter, stream_of};
 use crate::entry::{Entry, EntryKind, EntryPath, Metadata, Time, escaped};
 use crate::error::{Fault, SourceError};
 use crate::events::{Event, Events, Layout, SourceEntry};
+use crate::preflight::free_len;
 
 pub use preflight::preflight;
 pub use restore::SqliteRestore;
 
+/// Where less is free, a failure to write is taken for a lack of room; bytes.
+const ROOM_LEN_MIN: u64 = 64 << 10;
 /// Pages copied between two looks whether anybody still wants them.
 const STEP_PAGES: i32 = 1024;
 /// How many of the check's complaints are named.
@@ -111,13 +114,13 @@ type EventEmitter = Emitter<Result<Event, SourceError>>;
 fn run(request: &SqliteBackup, emitter: &EventEmitter) -> Result<(), Stop> {
     let place = format!("sqlite at {}", escaped(request.path.as_os_str().as_encoded_bytes()));
     let metadata = look(&place, &request.path)?;
-    let said = |error: rusqlite::Error| fault_of(&place, &error);
+    let said = |error: rusqlite::Error| fault_of(&place, folder(request), &error);
     let scratch = scratch_folder(&place, request)?;
     let copy = scratch.path().join("copy");
     let facts = copy_pages(request, &place, &copy, emitter)?;
     if fs::metadata(&copy).is_ok_and(|metadata| metadata.len() > 0) {
         let opened = Connection::open_with_flags(&copy, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(said)?;
-        check(&place, &opened)?;
+        check(&place, folder(request), &opened)?;
     }
     let path = EntryPath::try_from(request.path.file_name().unwrap_or_default().as_encoded_bytes().to_vec())?;
     let failed = |source| SourceError::Unreadable { path: copy.clone(), source };
@@ -164,12 +167,21 @@ fn look(place: &str, path: &Path) -> Result<Metadata, SourceError> {
 
 /// A folder of ours, which vanishes with all that is in it.
 fn scratch_folder(place: &str, request: &SqliteBackup) -> Result<TempDir, SourceError> {
-    let beside = request.path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let parent = request.scratch.as_deref().or(beside).unwrap_or(Path::new("."));
+    let parent = folder(request);
     TempDir::with_prefix_in(".backstay-", parent).map_err(|error| {
-        let what = format!("no copy can be made in {}: {error}; name another scratch folder", parent.display());
-        SourceError::server(place, Fault::Setting, what)
+        let (fault, advice) = match error.kind() {
+            std::io::ErrorKind::StorageFull => (Fault::Full, ""),
+            _ => (Fault::Setting, "; this folder must be there and take new files"),
+        };
+        let what = format!("no copy can be made in {}: {error}{advice}", parent.display());
+        SourceError::server(place, fault, what)
     })
+}
+
+/// Where the copy is made: beside the file, unless another folder is named.
+fn folder(request: &SqliteBackup) -> &Path {
+    let beside = request.path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    request.scratch.as_deref().or(beside).unwrap_or(Path::new("."))
 }
 
 /// What is known of the copy.
@@ -193,7 +205,7 @@ impl Facts {
 }
 
 fn copy_pages(request: &SqliteBackup, place: &str, copy: &Path, emitter: &EventEmitter) -> Result<Facts, Stop> {
-    let said = |error: rusqlite::Error| fault_of(place, &error);
+    let said = |error: rusqlite::Error| fault_of(place, folder(request), &error);
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let from = Connection::open_with_flags(&request.path, flags).map_err(said)?;
     from.busy_timeout(request.busy_for).map_err(said)?;
@@ -229,8 +241,8 @@ fn copy_pages(request: &SqliteBackup, place: &str, copy: &Path, emitter: &EventE
 }
 
 /// SQLite's own check of every page, row and index.
-fn check(place: &str, copy: &Connection) -> Result<(), SourceError> {
-    let said = |error: rusqlite::Error| fault_of(place, &error);
+fn check(place: &str, folder: &Path, copy: &Connection) -> Result<(), SourceError> {
+    let said = |error: rusqlite::Error| fault_of(place, folder, &error);
     let mut statement = copy.prepare(&format!("pragma integrity_check({COMPLAINTS_MAX})")).map_err(said)?;
     let rows = statement.query_map([], |row| row.get::<_, String>(0)).map_err(said)?;
     let complaints: Vec<String> = rows.collect::<Result<_, _>>().map_err(said)?;
@@ -275,20 +287,25 @@ fn hand_over(mut file: File, emitter: &EventEmitter) -> Result<u64, Broken> {
     }
 }
 
-/// What SQLite's words mean for who has to act.
-fn fault_of(place: &str, error: &rusqlite::Error) -> SourceError {
-    let (fault, advice) = match error.sqlite_error_code() {
+/// What SQLite's words mean for who has to act; `folder` is where it writes.
+fn fault_of(place: &str, folder: &Path, error: &rusqlite::Error) -> SourceError {
+    let code = error.sqlite_error_code();
+    let has_no_room = || free_len(folder).is_some_and(|free| free < ROOM_LEN_MIN);
+    if code == Some(ErrorCode::DiskFull) || (code == Some(ErrorCode::SystemIoFailure) && has_no_room()) {
+        let what = format!("no room is left in {}, where the copy is made: {error}", folder.display());
+        return SourceError::server(place, Fault::Full, what);
+    }
+    let (fault, advice) = match code {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => (Fault::Busy, ""),
         Some(ErrorCode::DatabaseCorrupt) => (Fault::Damaged, ""),
         Some(ErrorCode::NotADatabase) => (Fault::Damaged, "; it is no SQLite file, or an encrypted one"),
         Some(ErrorCode::PermissionDenied) => (Fault::Right, ""),
-        Some(ErrorCode::DiskFull) => (Fault::Setting, "; name a scratch folder with more room"),
         Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen) => (
             Fault::Setting,
             "; it has to be recovered, or its folder cannot be written while it is in WAL mode: open it once by its \
              own application",
         ),
-        Some(ErrorCode::SystemIoFailure) => (Fault::Interrupted, ""),
+        Some(ErrorCode::SystemIoFailure) => (Fault::Damaged, "; its disk did not do what was asked"),
         _ => (Fault::Protocol, ""),
     };
     SourceError::server(place, fault, format!("{error}{advice}"))

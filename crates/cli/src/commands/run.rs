@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! before hook ─► all sources, some at once ─► one snapshot ─► after or on_failure hook ─► report
+//!      └─ fails ───────────────────────────────────────────────► on_failure hook ─► error
 //! ```
 //!
 //! Invariant: a source that failed is named with its reason, and the exit code says that something is missing.
@@ -13,6 +14,7 @@ use clap::Args;
 use engine::{BackupReport, BackupRequest, ComponentReport, Progress};
 use pack::{ComponentState, SnapshotState};
 use serde::Serialize;
+use source::with_causes;
 use tokio_util::sync::CancellationToken;
 
 use crate::commands::component_table::{ComponentRow, component_table};
@@ -20,9 +22,11 @@ use crate::commands::snapshot_document::{component_word, state_word};
 use crate::config::JobConfig;
 use crate::context::Context;
 use crate::error::{CommandError, Outcome};
+use crate::hints;
 use crate::human;
 use crate::jobs;
 use crate::problems::{ProblemDocument, documents, tell_problems};
+use crate::report;
 use crate::table::Table;
 use crate::watch::Watch;
 
@@ -84,6 +88,8 @@ struct ComponentDocument {
     kind: String,
     state: &'static str,
     failure: Option<String>,
+    /// What to do about the failure.
+    hint: Option<String>,
     entry_count: u64,
     content_len: u64,
     new_len: u64,
@@ -108,7 +114,9 @@ pub(crate) async fn run(args: &RunArgs, ctx: &Context) -> Result<Outcome, Comman
             }
             Err(error) if args.jobs.len() == 1 || ctx.interrupts.token.is_cancelled() => return Err(error),
             Err(error) => {
-                ctx.ui.problem(format_args!("job {name}: {error}"));
+                report::tell_failures(&error, &ctx.ui);
+                ctx.ui.problem(format_args!("job {name}: {}", with_causes(&error)));
+                hints::hint(&error).into_iter().for_each(|hint| ctx.ui.hint(hint));
                 failure = Some(error);
             }
         }
@@ -123,8 +131,10 @@ pub(crate) async fn run(args: &RunArgs, ctx: &Context) -> Result<Outcome, Comman
 /// Runs one job, and tells what came of it.
 async fn run_job(name: &str, job: &JobConfig, args: &RunArgs, ctx: &Context) -> Result<Outcome, CommandError> {
     let run = JobRun { name, job, args, ctx };
-    run.before().await?;
-    let ended = run.back_up().await;
+    let ended = match run.before().await {
+        Ok(()) => run.back_up().await,
+        Err(error) => Err(error),
+    };
     run.after(&ended).await;
     run.tell(ended)
 }
@@ -221,10 +231,10 @@ async fn with_timeout(
     name: &str,
     cancel: &CancellationToken,
 ) -> Result<BackupReport, CommandError> {
-    let Some(limit) = job.timeout else { return Ok(work.await?) };
+    let Some(limit) = job.timeout else { return work.await.map_err(CommandError::Job) };
     let mut work = std::pin::pin!(work);
     match tokio::time::timeout(limit.0, &mut work).await {
-        Ok(done) => Ok(done?),
+        Ok(done) => done.map_err(CommandError::Job),
         Err(_) => {
             cancel.cancel();
             match work.await {
@@ -245,7 +255,7 @@ fn tell(job: &str, report: &BackupReport, is_dry_run: bool, ctx: &Context) -> Re
     for component in &report.components {
         component.warnings.iter().for_each(|warning| ui.warn(format_args!("{}: {warning}", component.name)));
         if let Some(failure) = &component.failure {
-            ui.problem(format_args!("{}: {failure}", component.name));
+            report::tell_failure(&component.name, failure, ui);
         }
     }
     if !ui.is_quiet {
@@ -289,7 +299,8 @@ fn document(job: &str, report: &BackupReport, is_dry_run: bool) -> Document {
         name: component.name.clone(),
         kind: component.kind.clone(),
         state: component_word(component.state),
-        failure: component.failure.clone(),
+        failure: component.failure.as_deref().map(|failure| with_causes(failure)),
+        hint: component.failure.as_deref().and_then(hints::of_component),
         entry_count: component.entry_count,
         content_len: component.content_len,
         new_len: component.new_len,

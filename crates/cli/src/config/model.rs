@@ -333,6 +333,8 @@ pub(crate) struct FilesConfig {
     pub(crate) exclude_if_present: Vec<String>,
     /// Leave out files larger than this, such as "500M".
     pub(crate) exclude_larger_than: Option<Size>,
+    /// How much smaller than before it may be; without it, by anything but all of its bytes.
+    pub(crate) shrink: Option<Shrink>,
     /// Do not enter other file systems. Default: false.
     #[serde(default)]
     pub(crate) one_file_system: bool,

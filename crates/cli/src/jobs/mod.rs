@@ -54,7 +54,9 @@ pub(crate) async fn component(
     };
     let shrink = shrink(source)
         .map(|Shrink { percent_max, then }| ShrinkLimit { percent_max, refuses: then == ShrinkThen::Refuse });
-    Ok(ComponentRequest { input, name: Some(name.to_owned()), cutter: None, force: false, allow_empty: false, shrink })
+    // Who lets all of it go, lets it be empty.
+    let allow_empty = shrink.is_some_and(|limit| limit.percent_max >= 100);
+    Ok(ComponentRequest { input, name: Some(name.to_owned()), cutter: None, force: false, allow_empty, shrink })
 }
 
 /// What a source is asked for; its password is read now.
@@ -82,7 +84,7 @@ const fn shrink(source: &SourceConfig) -> Option<Shrink> {
         SourceConfig::Sqlite(config) => Some(config.shrink),
         SourceConfig::Kubernetes(config) => Some(config.shrink),
         SourceConfig::Command(config) => Some(config.shrink),
-        SourceConfig::Files(_) => None,
+        SourceConfig::Files(config) => config.shrink,
     }
 }
 

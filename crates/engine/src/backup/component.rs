@@ -58,7 +58,7 @@ pub(crate) struct Ran {
     pub(crate) new_len: u64,
     pub(crate) stored_len: u64,
     /// Why nothing of it is in the snapshot.
-    pub(crate) failure: Option<EngineError>,
+    pub(crate) failure: Option<Arc<EngineError>>,
 }
 
 /// All components, in the order of the request, and what they added to the store.
@@ -117,7 +117,7 @@ impl Repository {
         }
         let (produced, root, new_len, failure) = match done {
             Ok((produced, root, new_len)) => (produced, root, new_len, None),
-            Err(error) if error.is_of_source() => (Produced::default(), TreeRoot::default(), 0, Some(error)),
+            Err(error) if error.is_of_source() => (Produced::default(), TreeRoot::default(), 0, Some(Arc::new(error))),
             Err(error) => return Err(error),
         };
         let (ended_at, seconds) = (now(&self.env), clock.elapsed().as_secs_f64());

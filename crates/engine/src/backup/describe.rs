@@ -3,7 +3,10 @@
 //! Invariant: a component that failed is in both, with the reason.
 //! Never here: running anything.
 
+use std::sync::Arc;
+
 use pack::{Component, ComponentBody, ComponentState, SnapshotBody, SnapshotId, SnapshotState, SnapshotStructure};
+use source::with_causes;
 
 use crate::EngineError;
 use crate::backup::component::{AllRan, Ran};
@@ -40,7 +43,7 @@ impl Ran {
     fn body(&self, request: &ComponentRequest) -> ComponentBody {
         let produced = &self.produced;
         let problems = produced.problems.iter().map(|problem| format!("{}: {}", problem.path, problem.message));
-        let failure = self.failure.iter().map(explained);
+        let failure = self.failure.iter().map(|failure| with_causes(failure.as_ref()));
         ComponentBody {
             roots: produced.roots.clone(),
             command: produced.command.clone(),
@@ -57,7 +60,7 @@ impl Ran {
             name: request.component_name(),
             kind: request.input.kind().to_owned(),
             state: self.state(),
-            failure: self.failure.as_ref().map(explained),
+            failure: self.failure.clone(),
             entry_count: self.root.entry_count,
             content_len: self.root.content_len,
             new_len: self.new_len,
@@ -68,17 +71,6 @@ impl Ran {
             problem_count: self.produced.problem_count,
         }
     }
-}
-
-/// An error with its causes.
-fn explained(error: &EngineError) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
-    text
 }
 
 impl AllRan {
@@ -92,21 +84,20 @@ impl AllRan {
     ///
     /// # Errors
     ///
-    /// The failure of the only component, or of the first one when all failed.
+    /// The failure of the only component, or [`EngineError::NothingWhole`] with those of all.
     pub(crate) fn refuse_if_nothing(&mut self, request: &BackupRequest) -> Result<(), EngineError> {
-        if self.components.iter().any(|ran| ran.failure.is_none()) {
+        if self.components.is_empty() || self.components.iter().any(|ran| ran.failure.is_none()) {
             return Ok(());
         }
-        let count = self.components.len();
-        let first = self.components.iter_mut().zip(&request.components).find_map(|(ran, request)| {
-            let failure = ran.failure.take()?;
-            Some((request.component_name(), failure))
-        });
-        match first {
-            Some((_, failure)) if count == 1 => Err(failure),
-            Some((name, failure)) => Err(EngineError::NothingWhole { count, name, source: Box::new(failure) }),
-            None => Ok(()),
+        let both = self.components.iter_mut().zip(&request.components);
+        let mut failures: Vec<_> =
+            both.filter_map(|(ran, request)| Some((request.component_name(), ran.failure.take()?))).collect();
+        if failures.len() > 1 {
+            return Err(EngineError::NothingWhole { failures });
         }
+        let Some((name, failure)) = failures.pop() else { return Ok(()) };
+        let shared = |failure| EngineError::NothingWhole { failures: vec![(name, failure)] };
+        Err(Arc::try_unwrap(failure).unwrap_or_else(shared))
     }
 
     /// The report, but for what only the commit tells.

@@ -4,12 +4,15 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use pack::{ComponentState, SnapshotId, SnapshotState};
 use source::command::CommandLine;
 use source::events::Events;
 use source::files::FilesOptions;
+
+use crate::EngineError;
 
 /// Where a component's bytes come from.
 #[derive(Debug)]
@@ -127,7 +130,7 @@ pub struct ComponentReport {
     /// Whether all, some or nothing of it is in the snapshot.
     pub state: ComponentState,
     /// Why nothing of it is.
-    pub failure: Option<String>,
+    pub failure: Option<Arc<EngineError>>,
     /// Entries in it.
     pub entry_count: u64,
     /// Bytes of content in it.

@@ -39,10 +39,16 @@ async fn look(request: &Dump, told: &mut Preflight) -> Result<(), SourceError> {
         let advice = "let a superuser dump them, or set the passwords anew after a restore";
         told.warn(format!("{place}: roles are dumped without their passwords, which we may not read"), advice);
     }
+    let takes_all = request.selection.databases.is_empty();
     for database in chosen(&place, &request.selection, &about)? {
+        let is_of_every_server = matches!(database.name.as_str(), "postgres" | "template1");
         let outcome = rights(&server, &programs, &database.name, request).await;
         let place = format!("{place}, database {}", escaped(database.name.as_bytes()));
         match outcome {
+            // What every server has, and few use; nobody asked for it by name.
+            Ok(lacking) if takes_all && is_of_every_server && lacking.is_empty() && lacking.table_count == 0 => {
+                told.fine(format!("{place}: has no table of its own"));
+            }
             Ok(lacking) => told_of(&place, &lacking, told),
             Err(error) => told.refused(&error, advice),
         }

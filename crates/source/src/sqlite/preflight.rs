@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::{SqliteBackup, fault_of, look, scratch_folder};
+use super::{SqliteBackup, fault_of, folder, look, scratch_folder};
 use crate::blocking;
 use crate::entry::escaped;
 use crate::error::{Fault, SourceError};
@@ -50,7 +50,7 @@ fn ask(request: &SqliteBackup, told: &mut Preflight) -> Result<(), SourceError> 
 }
 
 fn opened(place: &str, request: &SqliteBackup) -> Result<(String, i64), SourceError> {
-    let said = |error: rusqlite::Error| fault_of(place, &error);
+    let said = |error: rusqlite::Error| fault_of(place, folder(request), &error);
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let file = Connection::open_with_flags(&request.path, flags).map_err(said)?;
     file.busy_timeout(request.busy_for.min(BUSY_FOR_MAX)).map_err(said)?;
@@ -74,6 +74,7 @@ fn room(place: &str, scratch: &Path, len: u64, told: &mut Preflight) {
 fn advice(fault: Fault, _what: &str) -> Option<String> {
     let advice = match fault {
         Fault::Busy => "see who keeps it locked, or raise lock_timeout",
+        Fault::Full => "make room in that folder, in which the file lies: the copy is made beside it",
         Fault::Missing => "correct path",
         Fault::Right => "let the user that backs up read the file and its folder",
         Fault::Damaged => "see that it is a SQLite file, and repair it or restore an earlier one",

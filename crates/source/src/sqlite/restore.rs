@@ -59,12 +59,13 @@ impl FileSink for SqliteRestore {
     fn finish(self) -> Result<(), SourceError> {
         let place = format!("sqlite at {}", escaped(self.file.place().as_os_str().as_encoded_bytes()));
         if self.len > 0 {
-            let said = |error: rusqlite::Error| fault_of(&place, &error);
+            let folder = self.file.path().parent().unwrap_or(Path::new("."));
+            let said = |error: rusqlite::Error| fault_of(&place, folder, &error);
             // Nobody else has it: no lock, no log.
             let path = self.file.path().as_os_str().as_encoded_bytes();
             let uri = format!("file:{}?immutable=1", percent_encode(path, ENCODED));
             let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
-            check(&place, &Connection::open_with_flags(uri, flags).map_err(said)?)?;
+            check(&place, folder, &Connection::open_with_flags(uri, flags).map_err(said)?)?;
         }
         // Whoever came meanwhile keeps what is theirs.
         Self::refuse_if_occupied(self.file.place(), self.replaces)?;

@@ -196,5 +196,5 @@ async fn the_scratch_folder_can_be_chosen_and_must_be_there() {
     assert!(names_in(&scratch).is_empty());
     elsewhere.scratch = Some(scratch.path().join("missing"));
     let words = failed(read(backup(elsewhere)).await, Fault::Setting);
-    assert!(words.contains("scratch folder"), "{words}");
+    assert!(words.contains("must be there and take new files"), "{words}");
 }

@@ -210,7 +210,14 @@ impl Watched<'_> {
         if hooks.before.is_some() {
             self.settle().await;
         }
-        begun?;
+        if let Err(error) = begun {
+            let ended = Err(error);
+            run.after(&ended).await;
+            if hooks.on_failure.is_some() {
+                self.settle().await;
+            }
+            return run.tell(ended).map(drop);
+        }
         let renewed = self.renew().await;
         let ended = run.back_up().await;
         self.look(Instant::now());
