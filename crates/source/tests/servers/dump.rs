@@ -106,6 +106,8 @@ impl Postgres {
     fn sql(&self, database: &str, statement: &str) -> String {
         let mut command = Command::new("psql");
         command.args(["-qXAt", "-v", "ON_ERROR_STOP=1", "-U", "owner", "-h"]).arg(self.path("pg"));
+        // Parts of a union come in their order only where one worker takes them.
+        command.env("PGOPTIONS", "-c max_parallel_workers_per_gather=0");
         printed(command.env("PGDATABASE", database).args(["-c", statement]))
     }
 

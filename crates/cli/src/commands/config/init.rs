@@ -110,6 +110,9 @@ fn render(args: &InitArgs, repository: Option<&str>, password_file: Option<PathB
          sources = [{sources}]\n\
          # schedule = \"0 2 * * *\"\n\
          # tags = [\"nightly\"]\n\
+         # sources_at_once = 2\n\
+         # retention = {{ daily = 7, weekly = 5, monthly = 12 }} # carried out by: backstay forget --job nightly --yes\n\
+         # hold = \"7y\" # nothing forgets its snapshots before\n\
          # timeout = \"4h\"\n\
          # hooks = {{ before = [\"systemctl\", \"stop\", \"indexer\"], after = [\"systemctl\", \"start\", \"indexer\"] }}\n"
     ));
