@@ -130,7 +130,7 @@ fn repository_that_does_not_open_is_told_beside_the_sources() {
 }
 
 #[test]
-fn time_that_a_password_takes_is_not_the_repositorys() {
+fn time_that_a_password_takes_is_not_counted() {
     let host = host_with("[sources.etc]\nkind = \"files\"\npaths = [\"/etc\"]\n");
     let text = std::fs::read_to_string(host.path("backstay.toml")).expect("was written");
     let file = format!("password_file = \"{}\"", host.path("password").display());

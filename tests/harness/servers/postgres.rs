@@ -69,7 +69,7 @@ impl Version {
         found
     }
 
-    /// The version `major`, which must be there. Only one that no Debian has may be missing, unless [`MORE`] names it.
+    /// The version `major`, which must be there. Only one that no Debian has may be missing, unless `BACKSTAY_POSTGRES_MORE` names it.
     ///
     /// # Panics
     ///
