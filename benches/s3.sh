@@ -131,7 +131,7 @@ for run in $(seq "$runs"); do
         for set in dump files; do
             place "$tool-$set-$run"
             "$tool" "$set"
-            # rustic calls the first of these two snapshots the latest.
+            # rustic takes a second stream of the same name for unchanged and does not read it.
             [ "$set" = files ] || cmp -s "$work/out" "$dump.day2" || cmp -s "$work/out" "$dump.day1" ||
                 { echo "s3.sh: $tool gave another dump" >&2; exit 1; }
             [ "$set" = dump ] || diff -rq --no-dereference "$files" "$(find "$work/tree" -name "$(basename "$files")" -print -quit)" >/dev/null ||
