@@ -247,6 +247,8 @@ fn coordination() {
     let lease = Lease { writer, renewal: 1, extension: extension.clone() };
     put("records", "announced", &[vec![0], record(&announced)].concat());
     put("records", "seen", &[vec![1], record(&seen)].concat());
+    let claim = Claim { claim: ClaimId([5; 16]), host: "host".to_owned(), started_at: 1, extension: extension.clone() };
+    put("records", "claim", &[vec![10], record(&claim)].concat());
     put("records", "lease", &[vec![2], record(&lease)].concat());
     put("records", "condemned", &[vec![3], record(&condemned)].concat());
     put("records", "dead", &[vec![4], record(&Dead { writer, extension: extension.clone() })].concat());

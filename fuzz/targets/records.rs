@@ -5,7 +5,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use pack::{Announced, Certificate, Condemned, Dead, EpochSecrets, Forgotten, Grant, Lease, Seen, SlotSecrets, codec};
+use pack::{Announced, Certificate, Claim, Condemned, Dead, EpochSecrets, Forgotten, Grant, Lease, Seen, SlotSecrets, codec};
 
 macro_rules! returns {
     ($record:ty, $bytes:expr) => {
@@ -27,6 +27,7 @@ fuzz_target!(|bytes: &[u8]| {
         6 => returns!(Certificate, bytes),
         7 => returns!(Grant, bytes),
         8 => returns!(SlotSecrets, bytes),
-        _ => returns!(EpochSecrets, bytes),
+        9 => returns!(EpochSecrets, bytes),
+        _ => returns!(Claim, bytes),
     }
 });

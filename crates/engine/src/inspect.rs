@@ -4,7 +4,7 @@
 //! Never here: chunks of content; `cat` prints those.
 
 use pack::{
-    Announced, Condemned, Epoch, Forgotten, Frame, Lease, PackError, PackId, Seen, SegmentId, Slot, SnapshotId,
+    Announced, Claim, Condemned, Epoch, Forgotten, Frame, Lease, PackError, PackId, Seen, SegmentId, Slot, SnapshotId,
     Trailer, names,
 };
 use seal::ObjectKind;
@@ -104,6 +104,12 @@ impl Repository {
                 let record = Forgotten::open(&frame, index_key, repository)?;
                 let counts = self.keyring.certifies(&frame, Writes::Collection);
                 Ok(json!({ "kind": "forgotten", "snapshot": record.snapshot.to_string(), "counts": counts }))
+            }
+            names::CLAIMS => {
+                let record = Claim::open(&frame(ObjectKind::Claim)?, index_key, repository)?;
+                Ok(
+                    json!({ "kind": "claim", "id": record.claim.to_string(), "host": record.host, "started_at": record.started_at }),
+                )
             }
             names::WRITERS if name.ends_with("/announced") => {
                 let record = Announced::open(&frame(ObjectKind::WriterAnnounced)?, index_key, repository)?;

@@ -9,7 +9,7 @@ use seal::{ObjectKind, RepositoryId, SealId, Secret, open_record, seal_record};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::{CondemnedId, Frame, PackError, PackId, Signer, SnapshotId, codec};
+use crate::{ClaimId, CondemnedId, Frame, PackError, PackId, Signer, SnapshotId, codec};
 
 macro_rules! record {
     ($name:ident, $kind:expr) => {
@@ -115,6 +115,20 @@ pub struct Forgotten {
     pub extension: Vec<u8>,
 }
 record!(Forgotten, ObjectKind::Forgotten);
+
+/// `gc/<id>`: a collector is at work. A hint against double work, and what it compares the ages of leases with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// The claim.
+    pub claim: ClaimId,
+    /// The host's name, for people.
+    pub host: String,
+    /// When, by the host's clock, for people: nanoseconds since 1970.
+    pub started_at: i64,
+    /// For later versions.
+    pub extension: Vec<u8>,
+}
+record!(Claim, ObjectKind::Claim);
 
 fn encode<T: Serialize>(
     record: &T,

@@ -55,6 +55,11 @@ id!(
     CondemnedId,
     16
 );
+id!(
+    /// A collector's claim: random.
+    ClaimId,
+    16
+);
 
 impl PackId {
     /// The id of an object given in pieces.

@@ -2,14 +2,14 @@
 //!
 //! ```text
 //! config  config-copy  keys/<hash>  keys-copy/<hash>  epochs/<n>  epochs-copy/<n>  packs/<2 hex>/<pack id>  index/<segment id>
-//! snapshots/<id>  forgotten/<id>  writers/<id>/{announced,seen,lease-<k>}  condemned/<id>
+//! snapshots/<id>  forgotten/<id>  writers/<id>/{announced,seen,lease-<k>}  condemned/<id>  gc/<id>
 //! ```
 //!
 //! Invariant: names are ASCII, show no content, and are never reused.
 //! Invariant: whatever lists objects leaves out names of other forms ([`is_known`]).
 //! Never here: reading a listing.
 
-use crate::{CondemnedId, PackId, SegmentId, SnapshotId};
+use crate::{ClaimId, CondemnedId, PackId, SegmentId, SnapshotId};
 
 /// The configuration.
 pub const CONFIG: &str = "config";
@@ -35,6 +35,8 @@ pub const FORGOTTEN: &str = "forgotten";
 pub const WRITERS: &str = "writers";
 /// Prefix of condemned lists.
 pub const CONDEMNED: &str = "condemned";
+/// Prefix of collectors' claims.
+pub const CLAIMS: &str = "gc";
 
 /// A key slot, named by BLAKE3 of its bytes.
 #[must_use]
@@ -103,6 +105,12 @@ pub fn condemned(id: &CondemnedId) -> String {
     format!("{CONDEMNED}/{id}")
 }
 
+/// A collector's claim.
+#[must_use]
+pub fn claim(id: &ClaimId) -> String {
+    format!("{CLAIMS}/{id}")
+}
+
 /// Whether an object of this name is one of the format's. Others may lie beside: they are nobody's business.
 #[must_use]
 pub fn is_known(name: &str) -> bool {
@@ -112,7 +120,7 @@ pub fn is_known(name: &str) -> bool {
         [KEYS | KEYS_COPY | INDEX, id] => is_hex(id, 64),
         [EPOCHS | EPOCHS_COPY, number] => is_number(number, 10),
         [PACKS, folder, id] => is_hex(id, 64) && id.get(..2) == Some(folder),
-        [SNAPSHOTS | FORGOTTEN | CONDEMNED, id] => is_hex(id, 32),
+        [SNAPSHOTS | FORGOTTEN | CONDEMNED | CLAIMS, id] => is_hex(id, 32),
         [WRITERS, id, "announced" | "seen"] => is_hex(id, 32),
         [WRITERS, id, lease] => {
             is_hex(id, 32) && lease.strip_prefix("lease-").is_some_and(|renewal| is_number(renewal, 6))

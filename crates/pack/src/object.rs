@@ -111,6 +111,8 @@ pub const fn blob_binding(row: &SealRow, kind: BlobKind, counter: u64, repositor
 /// A pack being filled.
 #[derive(Debug)]
 pub struct PackBuilder<B> {
+    /// Whose index key seals the trailer.
+    epoch: u32,
     trailer: Trailer,
     blobs: Vec<B>,
     len: u64,
@@ -136,7 +138,48 @@ impl<B: AsRef<[u8]>> PackBuilder<B> {
     #[must_use]
     pub fn new(class: PackClass, seal: &PackSeal) -> Self {
         let trailer = Trailer { class, seals: vec![seal.row.clone()], blobs: Vec::new(), chunks: Vec::new() };
-        Self { trailer, blobs: Vec::new(), len: 0 }
+        Self { epoch: seal.row.epoch, trailer, blobs: Vec::new(), len: 0 }
+    }
+
+    /// An empty pack for blobs that other packs hold already; `epoch` is the newest.
+    #[must_use]
+    pub const fn carrying(class: PackClass, epoch: u32) -> Self {
+        let trailer = Trailer { class, seals: Vec::new(), blobs: Vec::new(), chunks: Vec::new() };
+        Self { epoch, trailer, blobs: Vec::new(), len: 0 }
+    }
+
+    /// Appends a blob as it lies in another pack, with its row of that pack's key table. What it is bound to names neither
+    /// pack, so it opens here as it did there.
+    ///
+    /// # Errors
+    ///
+    /// [`PackError::Hash`] if `blob` is not what `row` says; [`PackError::Inconsistent`] if the key table is full.
+    pub fn carry(
+        &mut self,
+        blob: B,
+        row: &BlobRow,
+        seal: &SealRow,
+        chunks: &[(ChunkId, u32)],
+    ) -> Result<(), PackError> {
+        if *blake3::hash(blob.as_ref()).as_bytes() != row.hash || blob.as_ref().len() != row.sealed_len as usize {
+            return Err(PackError::Hash);
+        }
+        let at = self.trailer.seals.iter().rposition(|own| own == seal);
+        let at = at.unwrap_or_else(|| {
+            self.trailer.seals.push(seal.clone());
+            self.trailer.seals.len() - 1
+        });
+        let seal = u16::try_from(at).map_err(|_| PackError::Inconsistent { what: "a key table is too long" })?;
+        self.trailer.blobs.push(BlobRow {
+            seal,
+            offset: self.len,
+            first_chunk: self.trailer.chunks.len() as u32,
+            ..row.clone()
+        });
+        self.trailer.chunks.extend_from_slice(chunks);
+        self.len += u64::from(row.sealed_len);
+        self.blobs.push(blob);
+        Ok(())
     }
 
     /// Appends a blob sealed with this pack's keys under `counter`, holding `chunks` in this order.
@@ -187,7 +230,7 @@ impl<B: AsRef<[u8]>> PackBuilder<B> {
         salt: SealId,
         repository: RepositoryId,
     ) -> Result<FinishedPack<B>, PackError> {
-        let epoch = self.trailer.seals.first().map_or(0, |seal| seal.epoch);
+        let epoch = self.epoch;
         let packed = columns::compress(&self.trailer.encode()?)?;
         let mut plain = count(packed.len())?.to_vec();
         plain.extend_from_slice(&packed);

@@ -103,6 +103,8 @@ pub enum ObjectKind {
     Epoch = 18,
     /// A key slot's certificate (signed, in clear).
     Certificate = 19,
+    /// A collector's claim.
+    Claim = 20,
 }
 
 /// What one AEAD call is bound to.

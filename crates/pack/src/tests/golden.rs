@@ -192,8 +192,9 @@ fn golden_numbers_of_kinds_and_roles() {
         Config,
         Epoch,
         Certificate,
+        Claim,
     ];
-    assert_eq!(kinds.map(|kind| kind as u8).to_vec(), (1..=19).collect::<Vec<u8>>());
+    assert_eq!(kinds.map(|kind| kind as u8).to_vec(), (1..=20).collect::<Vec<u8>>());
     let roles = [Role::Owner, Role::Writer, Role::Reader, Role::Maintenance];
     assert_eq!(roles.map(|role| codec::encode(&role).expect("encodes")[0]), [0, 1, 2, 3]);
     assert_eq!([BlobKind::Data as u8, BlobKind::Body as u8, BlobKind::Structure as u8], [1, 2, 3]);

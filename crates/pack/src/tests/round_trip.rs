@@ -167,6 +167,7 @@ proptest! {
     ) {
         let (writer, lists) = (SnapshotId(id), ids.into_iter().map(CondemnedId).collect());
         let packs = packs.into_iter().map(PackId).collect();
+        returns(&Claim { claim: ClaimId(id), host: host.clone(), started_at: number.0, extension: extension.clone() })?;
         returns(&Announced { writer, host, started_at: number.0, extension: extension.clone() })?;
         returns(&Seen { writer, lists, extension: extension.clone() })?;
         returns(&Lease { writer, renewal: number.1, extension: extension.clone() })?;

@@ -292,6 +292,10 @@ pub(super) fn forgotten() -> Forgotten {
     Forgotten { snapshot: SnapshotId([0x5D; 16]), extension: vec![6] }
 }
 
+pub(super) fn claim() -> Claim {
+    Claim { claim: ClaimId([0xC1; 16]), host: "web1".into(), started_at: 1_700_000_000_000_000_000, extension: vec![7] }
+}
+
 /// Every frame there is, with its kind and signer.
 pub(super) fn frames() -> Vec<(ObjectKind, Identity, Vec<u8>)> {
     let (key, writer) = (index_key(), writer());
@@ -316,5 +320,6 @@ pub(super) fn frames() -> Vec<(ObjectKind, Identity, Vec<u8>)> {
         record!(Condemned, condemned()),
         record!(Dead, dead()),
         record!(Forgotten, forgotten()),
+        record!(Claim, claim()),
     ]
 }
