@@ -21,6 +21,7 @@ mod moved;
 mod pages;
 mod postgres;
 mod preflight;
+mod prune;
 mod reader;
 mod recovery_point;
 mod restored_data_directory;

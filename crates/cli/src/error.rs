@@ -165,6 +165,8 @@ pub(crate) enum CommandError {
     LastOfGroup { group: String },
     #[error("{snapshots} would be forgotten; nothing was done")]
     NotForgotten { snapshots: String },
+    #[error("this is what prune would do; nothing was done")]
+    NotPruned,
     #[error("--name is for a stream, and without --command what follows -- are files")]
     NotACommand,
     #[error("standard output cannot be written")]

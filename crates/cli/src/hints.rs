@@ -144,7 +144,7 @@ fn of_own(error: &CommandError) -> Option<String> {
         CommandError::NoRetention { .. } => "write a table such as [jobs.NAME.retention] with daily = 7",
         CommandError::ForgetById => "backstay snapshots lists the ids",
         CommandError::LastOfGroup { .. } => "keep one of them, or add --allow-last if the whole group shall go",
-        CommandError::NotForgotten { .. } | CommandError::Unconfirmed { .. } => {
+        CommandError::NotForgotten { .. } | CommandError::NotPruned | CommandError::Unconfirmed { .. } => {
             "run it again with --yes to carry out this plan"
         }
         other => return of_restore(other),
@@ -214,7 +214,7 @@ fn of_engine(error: &EngineError) -> Option<String> {
             return Some(format!("list what there is with: backstay ls {snapshot}"));
         }
         EngineError::CondemnedUnreadable { .. } => {
-            "bring this object back from a copy of the repository; only if no prune ever ran there, which this version has not, it may be deleted"
+            "bring this object back from a copy of the repository; only if no prune ever ran there, it may be deleted"
         }
         EngineError::NothingMatches { snapshot, .. } => {
             return Some(format!(
@@ -234,7 +234,12 @@ fn of_engine(error: &EngineError) -> Option<String> {
         EngineError::EmptyStream { .. } => "if nothing is what you expect, add --allow-empty",
         EngineError::TargetFull { .. } => "free some space there and run the same command again: what is right is kept",
         EngineError::DeclaredDead => "run the same backup again: what was uploaded is reused",
-        EngineError::NoConditionalCreate { .. } => "use a store with conditional writes (If-None-Match)",
+        EngineError::NoConditionalCreate { .. } => {
+            "use a store with conditional writes (If-None-Match); as long as nobody else uses the repository: backstay prune --exclusive"
+        }
+        EngineError::CannotMark { .. } => {
+            "find out what is damaged with: backstay check; back its source up again, or forget the snapshot that needs it"
+        }
         EngineError::Interrupted => "run the same command again to go on",
         _ => return None,
     };

@@ -130,6 +130,14 @@ pub enum EngineError {
         /// What is wrong with it.
         source: PackError,
     },
+    /// What is still needed cannot be told, so nothing may be deleted.
+    #[error("{object} cannot be read, so it is not known what is still needed, and nothing was deleted: {source}")]
+    CannotMark {
+        /// The snapshot or page.
+        object: String,
+        /// Why.
+        source: Box<EngineError>,
+    },
     /// No pattern of those that say what is wanted matches anything.
     #[error("nothing in snapshot {snapshot} matches {patterns}")]
     NothingMatches {
@@ -249,7 +257,7 @@ impl EngineError {
                 seal::ErrorKind::Invalid => Kind::Invalid,
                 seal::ErrorKind::Bug => Kind::Bug,
             },
-            Self::EntriesLost { source, .. } => source.kind(),
+            Self::EntriesLost { source, .. } | Self::CannotMark { source, .. } => source.kind(),
             Self::Lost { .. } | Self::RolledBack { .. } => Kind::Damaged,
             Self::NothingWhole { failures } => failures.first().map_or(Kind::Bug, |(_, failure)| failure.kind()),
             Self::BaseLost { .. } | Self::DeclaredDead => Kind::Retry,

@@ -98,6 +98,22 @@ impl Fetcher {
         Err(self.last_resort.lost(id, tried))
     }
 
+    /// The bytes of a chunk at every place where it is said to lie, once each; of a key that can tell, only those that hash to
+    /// `id`. A place that cannot be read is an error unless the key can tell.
+    pub(crate) async fn readings(&self, id: ChunkId) -> Result<Vec<Bytes>, EngineError> {
+        let index = self.newest();
+        let places = if self.namer.is_some() { Vec::new() } else { index.places(id)? };
+        let mut readings: Vec<Bytes> = Vec::new();
+        for place in places.into_iter().filter(|place| index.is_listed(place.pack)) {
+            let info = self.pack(&index, place)?;
+            let bytes = self.chunk_at(id, place, Table::of(place, &info), &info).await?;
+            if !readings.contains(&bytes) {
+                readings.push(bytes);
+            }
+        }
+        if readings.is_empty() { Ok(vec![self.chunk(id).await?]) } else { Ok(readings) }
+    }
+
     /// Tries every place that is known now and was not tried yet.
     async fn chunk_anywhere(&self, id: ChunkId, tried: &mut Tried) -> Result<Option<Bytes>, EngineError> {
         let index = self.newest();

@@ -49,6 +49,8 @@ pub(crate) struct Index {
     host: Arc<HostCache>,
     /// Packs that a listed segment names, that were listed with their right length and are not condemned.
     usable: Arc<PackSet>,
+    /// Packs that a listed segment names, there or not.
+    named: Arc<PackSet>,
     /// Packs that this operation stored and named itself.
     own: Arc<RwLock<PackSet>>,
     /// Whether the packs that were listed, those that are named and the usable ones are the same.
@@ -91,6 +93,11 @@ impl Index {
     /// Whether a pack was listed with its right length when the index was read.
     pub(crate) fn is_listed(&self, pack: PackNo) -> bool {
         self.usable.contains(pack)
+    }
+
+    /// Whether a listed segment names a pack, as far as segments can be read.
+    pub(crate) fn is_named(&self, pack: PackNo) -> bool {
+        self.named.contains(pack)
     }
 
     /// Whether every named pack may be used and every listed pack is named. Otherwise something that snapshots refer to
@@ -161,8 +168,8 @@ impl Repository {
             usable.extend(numbers.into_iter().flatten().filter(|number| named.contains(*number)));
         }
         let is_plain = usable.len() == named.len() && usable.len() == listed_count;
-        let (host, usable) = (Arc::clone(&self.cache), Arc::new(usable));
-        Ok(Index { cache, host, usable, own: Arc::default(), is_plain })
+        let (host, usable, named) = (Arc::clone(&self.cache), Arc::new(usable), Arc::new(named));
+        Ok(Index { cache, host, usable, named, own: Arc::default(), is_plain })
     }
 
     /// The cache with every listed segment applied, and these segments. One that fails gives way to a temporary one.
@@ -313,17 +320,25 @@ impl Repository {
     /// [`EngineError::CondemnedUnreadable`] if what one names cannot be told: what a writer then refers to may be deleted.
     pub(crate) async fn read_condemned(&self) -> Result<(Vec<CondemnedId>, HashSet<PackId>), EngineError> {
         let (mut lists, mut packs) = (Vec::new(), HashSet::new());
+        for list in self.read_condemned_lists().await? {
+            lists.push(list.list);
+            packs.extend(list.packs);
+        }
+        Ok((lists, packs))
+    }
+
+    /// The condemned lists, as [`read_condemned`](Self::read_condemned) believes them.
+    pub(crate) async fn read_condemned_lists(&self) -> Result<Vec<Condemned>, EngineError> {
+        let mut lists = Vec::new();
         let open = |_: &ObjectInfo, bytes: &[u8]| self.open_condemned(bytes);
         for (info, read) in crate::repository::open_all(&self.store, names::CONDEMNED, open).await? {
             let list = match read {
                 Ok(list) => list,
                 Err(error) => self.reread_condemned(&info, error).await?,
             };
-            let Some(list) = list.filter(|list| info.name == names::condemned(&list.list)) else { continue };
-            lists.push(list.list);
-            packs.extend(list.packs);
+            lists.extend(list.filter(|list| info.name == names::condemned(&list.list)));
         }
-        Ok((lists, packs))
+        Ok(lists)
     }
 
     /// None if its signer may not condemn.

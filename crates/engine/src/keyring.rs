@@ -99,6 +99,11 @@ impl Keyring {
         matches!(self.role(), Role::Owner | Role::Reader)
     }
 
+    /// Whether this key can seal a blob anew without some of its chunks.
+    pub(crate) const fn can_recut(&self) -> bool {
+        matches!(self.role(), Role::Owner)
+    }
+
     /// Names chunks.
     pub(crate) fn namer(&self) -> Result<ChunkNamer, EngineError> {
         let secret = self.epochs.values().find_map(|secrets| secrets.chunk_id.clone());

@@ -9,6 +9,7 @@ use jiff::Span;
 use pack::SnapshotId;
 use serde::Serialize;
 
+use crate::commands::prune::{LimitArgs, PruneDocument, prune};
 use crate::commands::selection::FilterArgs;
 use crate::context::Context;
 use crate::error::{CommandError, Outcome};
@@ -53,6 +54,13 @@ pub(crate) struct ForgetArgs {
     #[arg(long, value_name = "WHAT", value_delimiter = ',', value_parser = ["host", "source", "tags"])]
     #[arg(default_value = "host,source", help_heading = "Which snapshots")]
     group_by: Vec<String>,
+
+    /// Then prune too, with its own plan
+    #[arg(long)]
+    prune: bool,
+
+    #[command(flatten)]
+    limits: LimitArgs,
 
     /// Let a group lose its last snapshot too
     #[arg(long)]
@@ -153,6 +161,8 @@ struct Document<'a> {
     done: bool,
     forgotten: usize,
     groups: Vec<GroupDocument<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prune: Option<PruneDocument>,
 }
 
 impl KeepArgs {
@@ -213,8 +223,11 @@ pub(crate) async fn run(args: &ForgetArgs, ctx: &Context) -> Result<Outcome, Com
     if is_done {
         repository.forget(&plan).await?;
     }
+    let pruned =
+        if args.prune && args.yes { Some(prune(&repository, args.limits.request(), true, ctx).await?) } else { None };
+    let outcome = pruned.as_ref().map_or(Outcome::Done, |pruned| pruned.outcome);
     if ctx.ui.is_json {
-        ctx.ui.json(&document(&plan, is_done))?;
+        ctx.ui.json(&document(&plan, is_done, pruned.map(|pruned| pruned.document)))?;
     }
     let snapshots = human::counted(count as u64, "snapshot", "snapshots");
     match (is_done, count) {
@@ -223,7 +236,7 @@ pub(crate) async fn run(args: &ForgetArgs, ctx: &Context) -> Result<Outcome, Com
         (false, _) if args.dry_run => ctx.ui.note(format_args!("{snapshots} would be forgotten")),
         (false, _) => return Err(CommandError::NotForgotten { snapshots }),
     }
-    Ok(Outcome::Done)
+    Ok(outcome)
 }
 
 /// What a job says: its policy, its snapshots, and its repository.
@@ -281,14 +294,14 @@ fn table(group: &Group, paint: Paint) -> String {
     table.show(paint)
 }
 
-fn document(plan: &ForgetPlan, done: bool) -> Document<'_> {
+fn document(plan: &ForgetPlan, done: bool, prune: Option<PruneDocument>) -> Document<'_> {
     let groups = plan.groups.iter().map(|group| GroupDocument {
         host: group.host.as_deref(),
         source: group.source.as_deref(),
         tags: group.tags.as_deref(),
         snapshots: group.decisions.iter().map(decision_document).collect(),
     });
-    Document { done, forgotten: if done { plan.going().count() } else { 0 }, groups: groups.collect() }
+    Document { done, forgotten: if done { plan.going().count() } else { 0 }, groups: groups.collect(), prune }
 }
 
 fn decision_document(decision: &engine::Decision) -> DecisionDocument<'_> {

@@ -16,6 +16,7 @@ mod init;
 mod key;
 mod ls;
 mod man;
+mod prune;
 mod report;
 mod restore;
 mod restore_to;
@@ -45,6 +46,7 @@ pub(crate) enum Command {
     Restore(Box<restore::RestoreArgs>),
     Check(check::CheckArgs),
     Forget(Box<forget::ForgetArgs>),
+    Prune(prune::PruneArgs),
     Stats(stats::StatsArgs),
     #[command(subcommand)]
     Key(key::KeyCommand),
@@ -72,7 +74,8 @@ impl Command {
             Self::Cat(args) => ctx.unless_interrupted(cat::run(args, ctx)).await,
             Self::Restore(args) => restore::run(args, ctx).await,
             Self::Check(args) => check::run(args, ctx).await,
-            Self::Forget(args) => ctx.unless_interrupted(forget::run(args, ctx)).await,
+            Self::Forget(args) => forget::run(args, ctx).await,
+            Self::Prune(args) => prune::run(args, ctx).await,
             Self::Stats(args) => ctx.unless_interrupted(stats::run(args, ctx)).await,
             Self::Key(command) => command.run(ctx).await,
             Self::Cache(command) => command.run(ctx).await,

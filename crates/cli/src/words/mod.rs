@@ -10,13 +10,15 @@
 mod moment;
 mod periods;
 mod reference;
+mod rest;
 mod size;
 mod subset;
 mod until;
 
 pub(crate) use moment::{UnknownMoment, moment};
-pub(crate) use periods::{periods, span};
+pub(crate) use periods::{duration, periods, span};
 pub(crate) use reference::{NAMES, Reference};
+pub(crate) use rest::{RestLimit, rest_limit};
 pub(crate) use size::{rate, size};
 pub(crate) use subset::subset;
 pub(crate) use until::until;

@@ -34,10 +34,12 @@ use pack::{Role, Snapshot, names};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use files::{Problems, message};
+pub(crate) use packer::seal_chunks;
 pub use request::{
     BackupReport, BackupRequest, COMPONENTS_AT_ONCE_MAX, ComponentReport, ComponentRequest, EventSource, Input,
     Problem, ShrinkLimit,
 };
+pub(crate) use upload::{SEGMENT_CHUNKS_MAX, SEGMENT_PACKS_MAX, UPLOADS_MAX, put_pack};
 
 use crate::backup::component::Run;
 use crate::objects::{now, random, random_seed};

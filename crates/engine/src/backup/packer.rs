@@ -353,17 +353,27 @@ fn seal_and_verify(
     level: i32,
 ) -> Result<Sealed, EngineError> {
     let Draft { component, kind, mut plain, chunks, mut held } = draft;
-    let blob = with_sealing(level, |own| {
-        let blob = own.sealer.seal(&plain, key, binding).map_err(failed)?;
-        let opened = &mut own.opened;
-        with_opener(|opener| opener.open_into(&blob, plain.len(), key, binding, opened)).map_err(failed)?;
-        check_names(kind, &chunks, opened, namer)?;
-        Ok(blob)
-    })?;
+    let blob = seal_chunks((kind, &plain, &chunks), (key, binding), namer, level)?;
     plain.clear();
     held.shrink_to(blob.len());
     let blob = Bytes::from(blob);
     Ok(Sealed { pack, component, kind, counter: binding.counter, blob, chunks, held, spare: plain })
+}
+
+/// Seals chunks that lie end to end, opens the blob again, and checks the name of each. CPU-bound.
+pub(crate) fn seal_chunks(
+    (kind, plain, chunks): (BlobKind, &[u8], &[(ChunkId, u32)]),
+    (key, binding): (&Secret, Binding),
+    namer: &ChunkNamer,
+    level: i32,
+) -> Result<Vec<u8>, EngineError> {
+    with_sealing(level, |own| {
+        let blob = own.sealer.seal(plain, key, binding).map_err(failed)?;
+        let opened = &mut own.opened;
+        with_opener(|opener| opener.open_into(&blob, plain.len(), key, binding, opened)).map_err(failed)?;
+        check_names(kind, chunks, opened, namer)?;
+        Ok(blob)
+    })
 }
 
 /// Names the chunks of an opened blob again.

@@ -30,11 +30,11 @@ use crate::repository::Repository;
 use crate::{EngineError, Progress};
 
 /// Packs being uploaded at once.
-const UPLOADS_MAX: usize = 4;
+pub(crate) const UPLOADS_MAX: usize = 4;
 /// Packs in a segment.
-const SEGMENT_PACKS_MAX: usize = 64;
+pub(crate) const SEGMENT_PACKS_MAX: usize = 64;
 /// Chunks in a segment, so that memory does not grow with how small chunks are.
-const SEGMENT_CHUNKS_MAX: usize = 64 << 10;
+pub(crate) const SEGMENT_CHUNKS_MAX: usize = 64 << 10;
 /// How long acknowledged packs wait for a segment.
 const SEGMENT_EVERY: Duration = Duration::from_secs(300);
 /// The journal of packs that were begun to be put and which no segment names yet, in the cache.
@@ -144,7 +144,10 @@ impl<'a> Uploader<'a> {
     }
 }
 
-async fn put_pack(store: &dyn store::Store, finished: FinishedPack<Bytes>) -> Result<PackEntry, EngineError> {
+pub(crate) async fn put_pack(
+    store: &dyn store::Store,
+    finished: FinishedPack<Bytes>,
+) -> Result<PackEntry, EngineError> {
     let FinishedPack { id, mut blobs, tail, trailer, len } = finished;
     let name = names::pack(&id);
     blobs.push(Bytes::from(tail));

@@ -98,6 +98,20 @@ impl Repository {
     }
 }
 
+impl Repository {
+    /// Removes a writer's record. The announcement goes last: while it is there, collectors count this writer.
+    pub(crate) async fn remove_record(&self, id: &SnapshotId) -> Result<(), EngineError> {
+        let prefix = format!("{}/{id}", names::WRITERS);
+        let listed: Vec<_> = self.store.list(&prefix).try_collect().await?;
+        let announced = names::announced(id);
+        for info in listed.iter().filter(|info| info.name != announced) {
+            self.store.delete(&info.name).await?;
+        }
+        self.store.delete(&announced).await?;
+        Ok(())
+    }
+}
+
 impl Writer<'_> {
     /// Creates the announcement, then another object of the same name, which the store must refuse. False if somebody
     /// else's announcement is there.
@@ -222,15 +236,7 @@ impl Writer<'_> {
         }
     }
 
-    /// Removes the writer's record. The announcement goes last: while it is there, collectors count this writer.
     async fn remove_record(&self) -> Result<(), EngineError> {
-        let prefix = format!("{}/{}", names::WRITERS, self.id);
-        let listed: Vec<_> = self.repository.store.list(&prefix).try_collect().await?;
-        let announced = names::announced(&self.id);
-        for info in listed.iter().filter(|info| info.name != announced) {
-            self.repository.store.delete(&info.name).await?;
-        }
-        self.repository.store.delete(&announced).await?;
-        Ok(())
+        self.repository.remove_record(&self.id).await
     }
 }

@@ -1,0 +1,278 @@
+//! Which packs go, which are repacked, and which stay as they are: pure.
+//!
+//! ```text
+//! nothing in use                 ─► goes
+//! part of it in use              ─► repacked, emptiest first, until what is unused is within the limit
+//! small, and there are many such ─► repacked together
+//! everything else                ─► stays
+//! ```
+//!
+//! Invariant: what is younger than the oldest running backup stays: that backup may refer to it.
+//! Never here: reading or writing anything.
+
+use pack::{PackClass, PackId};
+use store::StoreTime;
+
+use super::usage::{BlobUse, PackUse};
+
+/// A pack shorter than this part of a full one is small.
+const SMALL_PART: u64 = 8;
+/// So many small packs of a class are put together, even if they do not fill one.
+const SMALL_COUNT_MIN: usize = 16;
+/// A blob of which less than this many hundredths is live is sealed anew without the rest, where the key allows it.
+const RECUT_BELOW_PERCENT: u64 = 80;
+
+/// What may stay unused, and what may be moved.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PruneLimits {
+    /// Part of all that is kept which may be unused, in percent.
+    pub max_unused_percent: f64,
+    /// The same in bytes: the lower of both holds.
+    pub max_unused_len: Option<u64>,
+    /// Bytes that may be moved at most.
+    pub max_repack_len: Option<u64>,
+}
+
+impl Default for PruneLimits {
+    fn default() -> Self {
+        Self { max_unused_percent: 5.0, max_unused_len: None, max_repack_len: None }
+    }
+}
+
+/// What is known besides how much is used.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Surroundings {
+    /// When the oldest running backup announced itself.
+    pub(super) oldest_writer_at: Option<StoreTime>,
+    /// Bytes of a full pack.
+    pub(super) pack_len: u64,
+    /// Whether the key can seal a blob anew without its dead chunks.
+    pub(super) can_recut: bool,
+}
+
+/// What becomes of a blob in a pack that is repacked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum BlobFate {
+    /// Nothing in it is needed.
+    Dropped,
+    /// It is moved byte for byte.
+    Carried,
+    /// What is live in it is sealed anew.
+    Recut,
+}
+
+/// A pack that is repacked.
+#[derive(Debug, Clone)]
+pub(super) struct Repacked {
+    pub(super) id: PackId,
+    pub(super) len: u64,
+    pub(super) fates: Vec<BlobFate>,
+    /// About as many bytes are written for it.
+    pub(super) moved_len: u64,
+}
+
+/// What was chosen.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Choice {
+    /// Nothing in them is needed.
+    pub(super) gone: Vec<(PackId, u64)>,
+    pub(super) repacked: Vec<Repacked>,
+    /// Bytes in use.
+    pub(super) used_len: u64,
+    /// Bytes of kept packs that stay unused.
+    pub(super) left_unused_len: u64,
+    /// Of these, dead chunks within live blobs, which only a key that opens content frees.
+    pub(super) sealed_in_len: u64,
+    /// Packs that were left alone because a backup is running.
+    pub(super) young_count: u64,
+}
+
+/// Sealed bytes of a blob that stay needed, if it is treated so.
+fn used_len(blob: &BlobUse, can_recut: bool) -> u64 {
+    match fate(blob, can_recut) {
+        BlobFate::Dropped => 0,
+        BlobFate::Carried => u64::from(blob.sealed_len),
+        BlobFate::Recut => u64::from(blob.sealed_len) * u64::from(blob.live_len) / u64::from(blob.plain_len.max(1)),
+    }
+}
+
+fn fate(blob: &BlobUse, can_recut: bool) -> BlobFate {
+    let live = u64::from(blob.live_len) * 100;
+    match blob.live_len {
+        0 => BlobFate::Dropped,
+        _ if can_recut && live < u64::from(blob.plain_len) * RECUT_BELOW_PERCENT => BlobFate::Recut,
+        _ => BlobFate::Carried,
+    }
+}
+
+/// One pack under consideration.
+struct Candidate<'a> {
+    pack: &'a PackUse,
+    used_len: u64,
+    unused_len: u64,
+}
+
+impl<'a> Candidate<'a> {
+    fn new(pack: &'a PackUse, can_recut: bool) -> Self {
+        let used_len: u64 = pack.blobs.iter().map(|blob| used_len(blob, can_recut)).sum();
+        let sealed_len: u64 = pack.blobs.iter().map(|blob| u64::from(blob.sealed_len)).sum();
+        Self { pack, used_len, unused_len: sealed_len.saturating_sub(used_len) }
+    }
+
+    fn repacked(&self, can_recut: bool) -> Repacked {
+        let fates = self.pack.blobs.iter().map(|blob| fate(blob, can_recut)).collect();
+        Repacked { id: self.pack.id, len: self.pack.len, fates, moved_len: self.used_len }
+    }
+}
+
+/// Chooses. `packs` are all that may be used.
+pub(super) fn choose(packs: &[PackUse], limits: &PruneLimits, around: Surroundings) -> Choice {
+    let mut choice = Choice::default();
+    let is_young = |pack: &&PackUse| around.oldest_writer_at.is_some_and(|at| pack.modified_at >= at);
+    let (young, old): (Vec<&PackUse>, Vec<&PackUse>) = packs.iter().partition(is_young);
+    choice.young_count = young.len() as u64;
+    let all = old.into_iter().map(|pack| Candidate::new(pack, around.can_recut));
+    let (mut kept, gone): (Vec<_>, Vec<_>) = all.partition(|candidate| candidate.used_len > 0);
+    choice.gone = gone.iter().map(|candidate| (candidate.pack.id, candidate.pack.len)).collect();
+    choice.used_len = kept.iter().map(|candidate| candidate.used_len).sum();
+    let mut unused_len: u64 = kept.iter().map(|candidate| candidate.unused_len).sum();
+    let share = (choice.used_len as f64 * limits.max_unused_percent / 100.0) as u64;
+    let allowed_len = limits.max_unused_len.map_or(share, |len| len.min(share));
+    let mut room = limits.max_repack_len.unwrap_or(u64::MAX);
+    kept.sort_by(|one, other| emptiness(other).total_cmp(&emptiness(one)).then(one.pack.id.cmp(&other.pack.id)));
+    let mut stays = Vec::new();
+    for candidate in kept {
+        if unused_len > allowed_len && candidate.unused_len > 0 && candidate.used_len <= room {
+            unused_len -= candidate.unused_len;
+            room -= candidate.used_len;
+            choice.repacked.push(candidate.repacked(around.can_recut));
+        } else {
+            stays.push(candidate);
+        }
+    }
+    for class in [PackClass::Data, PackClass::Metadata] {
+        merge_small(&mut stays, class, &mut room, around, &mut choice);
+    }
+    choice.left_unused_len = stays.iter().map(|candidate| candidate.unused_len).sum();
+    choice.sealed_in_len = packs.iter().flat_map(|pack| &pack.blobs).map(sealed_in_len).sum();
+    choice
+}
+
+/// The part of a candidate that is not used.
+fn emptiness(candidate: &Candidate<'_>) -> f64 {
+    candidate.unused_len as f64 / (candidate.unused_len + candidate.used_len).max(1) as f64
+}
+
+/// Sealed bytes of dead chunks in a live blob, about.
+fn sealed_in_len(blob: &BlobUse) -> u64 {
+    let dead_len = blob.plain_len.saturating_sub(blob.live_len);
+    if blob.live_len == 0 {
+        0
+    } else {
+        u64::from(blob.sealed_len) * u64::from(dead_len) / u64::from(blob.plain_len.max(1))
+    }
+}
+
+/// Takes small packs of a class out of those that stay, if together they make at least one that is not small any more.
+fn merge_small(
+    stays: &mut Vec<Candidate<'_>>,
+    class: PackClass,
+    room: &mut u64,
+    around: Surroundings,
+    choice: &mut Choice,
+) {
+    let small_len = around.pack_len / SMALL_PART;
+    let is_small = |candidate: &Candidate<'_>| candidate.pack.class == class && candidate.pack.len < small_len;
+    let small = || stays.iter().filter(|candidate| is_small(candidate));
+    let len: u64 = small().map(|candidate| candidate.used_len).sum();
+    if small().count() < SMALL_COUNT_MIN || len > *room {
+        return;
+    }
+    *room -= len;
+    choice.repacked.extend(small().map(|candidate| candidate.repacked(around.can_recut)));
+    stays.retain(|candidate| !is_small(candidate));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FULL: u64 = 16 << 20;
+
+    /// A pack of 16 blobs of 1 MiB of which the first `live` are wholly live.
+    fn pack(number: u8, live: usize, at: i64) -> PackUse {
+        let blob = |index| BlobUse {
+            sealed_len: 1 << 20,
+            plain_len: 2 << 20,
+            live_len: if index < live { 2 << 20 } else { 0 },
+        };
+        PackUse {
+            id: PackId([number; 32]),
+            len: FULL,
+            class: PackClass::Data,
+            modified_at: StoreTime::from_nanos(at),
+            blobs: (0..16).map(blob).collect(),
+        }
+    }
+
+    fn around() -> Surroundings {
+        Surroundings { oldest_writer_at: None, pack_len: FULL, can_recut: false }
+    }
+
+    fn limits(percent: f64) -> PruneLimits {
+        PruneLimits { max_unused_percent: percent, ..PruneLimits::default() }
+    }
+
+    fn ids(choice: &Choice) -> (Vec<u8>, Vec<u8>) {
+        (choice.gone.iter().map(|(id, _)| id.0[0]).collect(), choice.repacked.iter().map(|pack| pack.id.0[0]).collect())
+    }
+
+    #[test]
+    fn pack_in_which_nothing_is_live_goes_and_the_emptiest_are_repacked_until_the_limit_holds() {
+        let packs = [pack(1, 16, 0), pack(2, 0, 0), pack(3, 8, 0), pack(4, 15, 0), pack(5, 2, 0)];
+        assert_eq!(ids(&choose(&packs, &limits(0.0), around())), (vec![2], vec![5, 3, 4]));
+        // 41 are in use and 23 are not: without the emptiest 9 are left, and 22 % of 41 allow just that.
+        assert_eq!(ids(&choose(&packs, &limits(22.0), around())), (vec![2], vec![5]));
+        assert_eq!(ids(&choose(&packs, &limits(21.0), around())), (vec![2], vec![5, 3]));
+        assert_eq!(ids(&choose(&packs, &limits(100.0), around())), (vec![2], vec![]));
+    }
+
+    #[test]
+    fn no_more_is_moved_than_allowed() {
+        let packs = [pack(1, 8, 0), pack(2, 9, 0), pack(3, 2, 0)];
+        let limited = PruneLimits { max_repack_len: Some(10 << 20), ..limits(0.0) };
+        let choice = choose(&packs, &limited, around());
+        assert_eq!(ids(&choice), (vec![], vec![3, 1]));
+        assert_eq!(choice.repacked.iter().map(|pack| pack.moved_len).sum::<u64>(), 10 << 20);
+        assert_eq!((choice.used_len, choice.left_unused_len), (19 << 20, 7 << 20));
+    }
+
+    #[test]
+    fn pack_younger_than_a_running_backup_stays_whatever_is_live() {
+        let packs = [pack(1, 0, 9), pack(2, 0, 10), pack(3, 1, 11)];
+        let running = Surroundings { oldest_writer_at: Some(StoreTime::from_nanos(10)), ..around() };
+        let choice = choose(&packs, &limits(0.0), running);
+        assert_eq!((ids(&choice), choice.young_count), ((vec![1], vec![]), 2));
+    }
+
+    #[test]
+    fn blob_that_is_partly_dead_is_sealed_anew_only_by_a_key_that_can() {
+        let mut half = pack(1, 16, 0);
+        half.blobs[0].live_len /= 2;
+        let choice = choose(std::slice::from_ref(&half), &limits(0.0), around());
+        assert_eq!((ids(&choice), choice.sealed_in_len), ((vec![], vec![]), 1 << 19));
+        let choice = choose(&[half], &limits(0.0), Surroundings { can_recut: true, ..around() });
+        assert_eq!(choice.repacked[0].fates[..2], [BlobFate::Recut, BlobFate::Carried]);
+        assert_eq!(choice.repacked[0].moved_len, (15 << 20) + (1 << 19));
+    }
+
+    #[test]
+    fn many_small_packs_are_put_together_and_few_are_not() {
+        let small =
+            |number| PackUse { len: 1 << 20, blobs: pack(number, 16, 0).blobs[..1].to_vec(), ..pack(number, 16, 0) };
+        let few: Vec<_> = (0..15).map(small).collect();
+        assert!(choose(&few, &limits(0.0), around()).repacked.is_empty());
+        let many: Vec<_> = (0..16).map(small).collect();
+        assert_eq!(choose(&many, &limits(0.0), around()).repacked.len(), 16);
+    }
+}

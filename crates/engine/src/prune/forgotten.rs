@@ -1,0 +1,84 @@
+//! Removing forgotten snapshots for good.
+//!
+//! ```text
+//! is the writer's record gone? ─► read snapshots/<id> ─► delete it ─────────────► forgotten/<id>, a month later
+//!                   └ no: it may commit, or commit again: both stay
+//! ```
+//!
+//! What hides a snapshot stays for a month, so that hosts which saw the snapshot learn that it was let go.
+//!
+//! Invariant: what hides a snapshot is removed only when neither the snapshot nor its writer's record is there.
+//! Never here: deciding what is forgotten.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use pack::{SnapshotId, names};
+use store::StoreTime;
+
+use super::report::PruneReport;
+use crate::EngineError;
+use crate::repository::{Repository, list};
+
+/// How long what hides a snapshot stays after that.
+const KEPT_FOR: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// Forgotten snapshots that are there.
+#[derive(Default)]
+pub(super) struct ForgottenSnapshots {
+    pub(super) removable: Vec<SnapshotId>,
+    pub(super) unended_count: u64,
+}
+
+impl Repository {
+    /// Which forgotten snapshots may be removed.
+    pub(super) async fn forgotten_snapshots(&self) -> Result<ForgottenSnapshots, EngineError> {
+        let forgotten = self.read_forgotten().await?;
+        // First the records, then the snapshots: a writer that ends in between has committed before.
+        let writers: HashSet<SnapshotId> = self.list_writers().await?.iter().map(|writer| writer.id).collect();
+        let mut found = ForgottenSnapshots::default();
+        for info in list(&self.store, names::SNAPSHOTS).await? {
+            let Some(id) = SnapshotId::from_hex(names::last(&info.name)) else { continue };
+            if !forgotten.contains(&id.to_string()) {
+                continue;
+            }
+            if writers.contains(&id) {
+                found.unended_count += 1;
+            } else {
+                found.removable.push(id);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Removes snapshots that a plan named, and what hid others for long enough; `at` is the store's time.
+    pub(super) async fn remove_forgotten(
+        &self,
+        planned: &[SnapshotId],
+        at: StoreTime,
+        report: &mut PruneReport,
+    ) -> Result<(), EngineError> {
+        let forgotten = self.read_forgotten().await?;
+        let listed = list(&self.store, names::FORGOTTEN).await?;
+        let writers: HashSet<SnapshotId> = self.list_writers().await?.iter().map(|writer| writer.id).collect();
+        let there: HashSet<String> =
+            list(&self.store, names::SNAPSHOTS).await?.into_iter().map(|info| info.name).collect();
+        for id in planned.iter().filter(|id| forgotten.contains(&id.to_string()) && !writers.contains(id)) {
+            let name = names::snapshot(id);
+            if there.contains(&name) {
+                self.store.delete(&name).await?;
+                report.snapshots_removed += 1;
+            }
+        }
+        for info in listed.into_iter().filter(|info| at.since(info.modified_at) >= KEPT_FOR) {
+            let Some(id) = SnapshotId::from_hex(names::last(&info.name)) else { continue };
+            if forgotten.contains(&id.to_string())
+                && !writers.contains(&id)
+                && self.store.head(&names::snapshot(&id)).await?.is_none()
+            {
+                self.store.delete(&info.name).await?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,382 @@
+//! Moving what is live out of packs that go: the repack.
+//!
+//! ```text
+//! trailer ─► blobs wanted ─► long reads ─► hash ─┬─► as they are, with their row of the key table ─┬─► new pack ─► put
+//!                                                └─► opened, the live chunks sealed anew ──────────┘      └► segment
+//! ```
+//!
+//! Carrying needs no key that opens anything. Sealing anew does; each chunk is named again before and after.
+//!
+//! Invariant: a pack counts as moved only when every blob wanted of it lies in packs that were acknowledged and that a
+//! published segment names. What does not match its hash, read twice, is never moved, and its pack stays.
+//! Never here: which packs, and condemning them.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::stream::FuturesUnordered;
+use futures::{StreamExt, TryStreamExt};
+use pack::{BlobKind, BlobRow, PackBuilder, PackClass, PackEntry, PackError, PackId, PackSeal, Segment, names};
+use seal::{BLOB_PLAIN_LEN_MAX, ChunkId};
+use store::index_cache::PackInfo;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::choice::BlobFate;
+use super::live::LiveSet;
+use crate::backup::{SEGMENT_CHUNKS_MAX, SEGMENT_PACKS_MAX, UPLOADS_MAX, put_pack, seal_chunks};
+use crate::fetch::open_blob;
+use crate::objects::{random, random_seed};
+use crate::repository::Repository;
+use crate::{EngineError, Kind, Progress};
+
+/// Packs that are read at once, each of at most `OBJECT_LEN_MAX`, mostly of 16 MiB.
+const PACKS_AT_ONCE: usize = 3;
+/// Bytes between two blobs that are read and thrown away rather than asked for apart.
+const GAP_LEN_MAX: u64 = 64 << 10;
+/// Bytes of one read, unless a single blob is longer.
+const READ_LEN_MAX: u64 = 8 << 20;
+/// How often a blob that does not match its hash is read.
+const READS_MAX: usize = 2;
+/// At which zstd level blobs are sealed anew: as a backup does by default.
+const LEVEL: i32 = 3;
+
+/// What is wanted of a pack.
+#[derive(Debug, Clone)]
+pub(super) struct Move {
+    pub(super) pack: PackId,
+    pub(super) len: u64,
+    /// Rows of its trailer, ascending, and what becomes of each.
+    pub(super) blobs: Vec<(u32, BlobFate)>,
+}
+
+/// A pack's trailer and the blobs that were read of it.
+type Read = (Arc<PackEntry>, Vec<(u32, BlobFate, Bytes)>);
+
+/// A pack being filled.
+struct OpenPack {
+    builder: PackBuilder<Bytes>,
+    /// Only for a key that seals anew.
+    seal: Option<PackSeal>,
+}
+
+/// Live chunks of opened blobs that will be one blob.
+#[derive(Default)]
+struct Draft {
+    plain: Vec<u8>,
+    chunks: Vec<(ChunkId, u32)>,
+}
+
+/// Moves blobs into new packs.
+pub(super) struct Mover<'a> {
+    repository: &'a Repository,
+    /// What is live, for blobs that are sealed anew.
+    live: Arc<LiveSet>,
+    progress: &'a Progress,
+    open: BTreeMap<u8, OpenPack>,
+    drafts: BTreeMap<u8, Draft>,
+    uploads: FuturesUnordered<JoinHandle<Result<PackEntry, EngineError>>>,
+    /// Acknowledged, and named by no segment yet.
+    stored: Vec<PackEntry>,
+    /// Packs written by this mover which a segment names: their content was checked on the way.
+    pub(super) own: HashSet<PackId>,
+    /// Bytes of packs and segments written.
+    pub(super) written_len: u64,
+}
+
+impl<'a> Mover<'a> {
+    pub(super) fn new(repository: &'a Repository, live: Arc<LiveSet>, progress: &'a Progress) -> Self {
+        Self {
+            repository,
+            live,
+            progress,
+            open: BTreeMap::new(),
+            drafts: BTreeMap::new(),
+            uploads: FuturesUnordered::new(),
+            stored: Vec::new(),
+            own: HashSet::new(),
+            written_len: 0,
+        }
+    }
+
+    /// Moves what is wanted and publishes it; gives the packs of which all that is wanted was moved, and says of the others
+    /// why it was not.
+    pub(super) async fn run(
+        &mut self,
+        moves: Vec<Move>,
+        cancel: &CancellationToken,
+    ) -> Result<(Vec<PackId>, Vec<EngineError>), EngineError> {
+        let (repository, mut moved, mut failed) = (self.repository, Vec::new(), Vec::new());
+        let mut reads = futures::stream::iter(moves)
+            .map(|wanted| async move { (wanted.pack, repository.read_blobs(wanted).await) })
+            .buffered(PACKS_AT_ONCE);
+        while let Some((pack, read)) = reads.next().await {
+            if cancel.is_cancelled() {
+                return Err(EngineError::Interrupted);
+            }
+            let taken = match read {
+                Ok(read) => self.take(read).await,
+                Err(error) => Err(error),
+            };
+            match taken {
+                Ok(()) => moved.push(pack),
+                Err(error) if error.kind() == Kind::Damaged => failed.push(error),
+                Err(error) => return Err(error),
+            }
+        }
+        self.finish().await?;
+        Ok((moved, failed))
+    }
+
+    /// Takes in the blobs of one pack.
+    async fn take(&mut self, (entry, blobs): Read) -> Result<(), EngineError> {
+        for (row, fate, bytes) in blobs {
+            let Some(blob) = entry.trailer.blobs.get(row as usize) else { continue };
+            self.progress.add_len(bytes.len() as u64);
+            if fate == BlobFate::Recut {
+                self.recut(&entry, row, blob, bytes).await?;
+            } else {
+                let seal = entry.trailer.seals.get(usize::from(blob.seal));
+                let seal = seal.ok_or_else(|| inconsistent(&entry.id, "a blob without a seal"))?;
+                let open = self.open_pack(entry.trailer.class)?;
+                let carried = open.builder.carry(bytes, blob, seal, entry.trailer.chunks_of(blob));
+                carried.map_err(EngineError::object(names::pack(&entry.id)))?;
+            }
+            self.upload_if_full(entry.trailer.class).await?;
+        }
+        self.progress.add_entries(1);
+        Ok(())
+    }
+
+    /// Opens a blob and drafts what is live in it.
+    async fn recut(
+        &mut self,
+        entry: &Arc<PackEntry>,
+        row: u32,
+        blob: &BlobRow,
+        bytes: Bytes,
+    ) -> Result<(), EngineError> {
+        let (keyring, namer) = (self.repository.keyring.clone(), self.repository.keyring.namer()?);
+        let (read, live) = (Arc::clone(entry), Arc::clone(&self.live));
+        let open = move || live_chunks(&keyring, &namer, &read, row, &bytes, &live);
+        let (plain, chunks) = self.repository.offload.start(open).await??;
+        let kind = blob.kind;
+        let draft = self.drafts.entry(kind as u8).or_default();
+        if draft.plain.len() + plain.len() > BLOB_PLAIN_LEN_MAX {
+            self.seal_draft(kind, entry.trailer.class).await?;
+        }
+        let draft = self.drafts.entry(kind as u8).or_default();
+        draft.plain.extend_from_slice(&plain);
+        draft.chunks.extend(chunks);
+        if draft.plain.len() >= self.repository.config.blob_len as usize {
+            self.seal_draft(kind, entry.trailer.class).await?;
+        }
+        Ok(())
+    }
+
+    async fn seal_draft(&mut self, kind: BlobKind, class: PackClass) -> Result<(), EngineError> {
+        let Some(draft) = self.drafts.remove(&(kind as u8)).filter(|draft| !draft.chunks.is_empty()) else {
+            return Ok(());
+        };
+        let open = self.open_pack(class)?;
+        let Some((key, binding)) = open.seal.as_mut().map(|seal| seal.next(kind)) else {
+            return Err(EngineError::Panicked { what: "a pack without a seal was to be sealed into".to_owned() });
+        };
+        let namer = self.repository.keyring.namer()?;
+        let seal = move || {
+            let sealed = seal_chunks((kind, &draft.plain, &draft.chunks), (&key, binding), &namer, LEVEL);
+            (sealed, draft.chunks)
+        };
+        let (sealed, chunks) = self.repository.offload.start(seal).await?;
+        let blob = Bytes::from(sealed?);
+        self.open_pack(class)?.builder.push(blob, kind, binding.counter, &chunks);
+        Ok(())
+    }
+
+    /// The pack of a class that is being filled.
+    fn open_pack(&mut self, class: PackClass) -> Result<&mut OpenPack, EngineError> {
+        let repository = self.repository;
+        let new = || {
+            let keyring = &repository.keyring;
+            let (epoch, public) = keyring.sealing()?;
+            if !keyring.can_recut() {
+                return Ok(OpenPack { builder: PackBuilder::carrying(class, epoch), seal: None });
+            }
+            let seed = random_seed(&repository.env);
+            let seal = PackSeal::new(epoch, public, &keyring.index_key()?, seed, repository.config.repository)
+                .map_err(EngineError::object("a new pack"))?;
+            Ok::<_, EngineError>(OpenPack { builder: PackBuilder::new(class, &seal), seal: Some(seal) })
+        };
+        match self.open.entry(class as u8) {
+            std::collections::btree_map::Entry::Occupied(open) => Ok(open.into_mut()),
+            std::collections::btree_map::Entry::Vacant(place) => Ok(place.insert(new()?)),
+        }
+    }
+
+    async fn upload_if_full(&mut self, class: PackClass) -> Result<(), EngineError> {
+        let is_full = |open: &OpenPack, len: u32| open.builder.len() >= u64::from(len);
+        if self.open.get(&(class as u8)).is_some_and(|open| is_full(open, self.repository.config.pack_len)) {
+            self.upload(class).await?;
+        }
+        Ok(())
+    }
+
+    /// Starts to upload a pack; waits while too many are on their way.
+    async fn upload(&mut self, class: PackClass) -> Result<(), EngineError> {
+        let Some(open) = self.open.remove(&(class as u8)).filter(|open| !open.builder.is_empty()) else {
+            return Ok(());
+        };
+        while self.uploads.len() >= UPLOADS_MAX {
+            self.acknowledge().await?;
+        }
+        let (key, salt) = (self.repository.keyring.index_key()?, random(&self.repository.env));
+        let repository = self.repository.config.repository;
+        let finished = self.repository.offload.start(move || open.builder.finish(&key, salt, repository)).await?;
+        let finished = finished.map_err(EngineError::object("a new pack"))?;
+        let store = Arc::clone(&self.repository.store);
+        self.uploads.push(tokio::spawn(async move { put_pack(&*store, finished).await }));
+        Ok(())
+    }
+
+    async fn acknowledge(&mut self) -> Result<bool, EngineError> {
+        let next = self.uploads.try_next().await;
+        let Some(entry) = next.map_err(|error| EngineError::Panicked { what: error.to_string() })? else {
+            return Ok(false);
+        };
+        let entry = entry?;
+        self.written_len += entry.len;
+        self.progress.add_stored(entry.len);
+        self.stored.push(entry);
+        let chunk_count: usize = self.stored.iter().map(|entry| entry.trailer.chunks.len()).sum();
+        if self.stored.len() >= SEGMENT_PACKS_MAX || chunk_count >= SEGMENT_CHUNKS_MAX {
+            self.publish().await?;
+        }
+        Ok(true)
+    }
+
+    /// Uploads and names all that was taken.
+    async fn finish(&mut self) -> Result<(), EngineError> {
+        for kind in [BlobKind::Data, BlobKind::Body, BlobKind::Structure] {
+            let class = if kind == BlobKind::Data { PackClass::Data } else { PackClass::Metadata };
+            self.seal_draft(kind, class).await?;
+        }
+        for class in [PackClass::Data, PackClass::Metadata] {
+            self.upload(class).await?;
+        }
+        while self.acknowledge().await? {}
+        self.publish().await
+    }
+
+    async fn publish(&mut self) -> Result<(), EngineError> {
+        let packs = std::mem::take(&mut self.stored);
+        if packs.is_empty() {
+            return Ok(());
+        }
+        let domain = self.repository.keyring.certificate.domain;
+        let segment = Arc::new(Segment { packs, replaces: Vec::new(), domain });
+        self.written_len += self.repository.publish(&segment, &self.repository.cache.now()).await?;
+        self.own.extend(segment.packs.iter().map(|entry| entry.id));
+        Ok(())
+    }
+}
+
+impl Repository {
+    /// Reads a pack's trailer and those of its blobs that are wanted, in few long reads, and checks the hash of each.
+    async fn read_blobs(&self, wanted: Move) -> Result<Read, EngineError> {
+        let entry = Arc::new(self.read_pack_entry(wanted.pack, wanted.len).await?);
+        let mut rows = Vec::with_capacity(wanted.blobs.len());
+        for (row, fate) in wanted.blobs.into_iter().filter(|(_, fate)| *fate != BlobFate::Dropped) {
+            let blob = entry.trailer.blobs.get(row as usize);
+            rows.push((
+                row,
+                fate,
+                blob.ok_or_else(|| inconsistent(&entry.id, "the index names a blob it does not have"))?,
+            ));
+        }
+        let mut read = Vec::with_capacity(rows.len());
+        for run in runs(rows) {
+            let (Some((_, _, first)), Some((_, _, last))) = (run.first(), run.last()) else { continue };
+            let (start, end) = (first.offset, last.offset + u64::from(last.sealed_len));
+            let bytes = self.store.get_range(&names::pack(&entry.id), start..end).await?;
+            for (row, fate, blob) in run {
+                let at = (blob.offset - start) as usize;
+                let bytes = bytes.slice(at..at + blob.sealed_len as usize);
+                read.push((row, fate, self.checked(&entry.id, blob, bytes).await?));
+            }
+        }
+        Ok((entry, read))
+    }
+
+    /// A blob's bytes if they match its hash, read once more if they do not.
+    async fn checked(&self, pack: &PackId, blob: &BlobRow, mut bytes: Bytes) -> Result<Bytes, EngineError> {
+        let name = names::pack(pack);
+        for attempt in 1..=READS_MAX {
+            let (given, hash) = (bytes.clone(), blob.hash);
+            if self.offload.start(move || *blake3::hash(&given).as_bytes() == hash).await? {
+                return Ok(bytes);
+            }
+            if attempt < READS_MAX {
+                let range = blob.offset..blob.offset + u64::from(blob.sealed_len);
+                bytes = self.store.get_range(&name, range).await?;
+            }
+        }
+        Err(EngineError::object(name)(PackError::Hash))
+    }
+}
+
+/// Neighbouring blobs that are read at once.
+fn runs(rows: Vec<(u32, BlobFate, &BlobRow)>) -> Vec<Vec<(u32, BlobFate, &BlobRow)>> {
+    let mut runs: Vec<Vec<(u32, BlobFate, &BlobRow)>> = Vec::new();
+    for (row, fate, blob) in rows {
+        let joins = runs.last().and_then(|run| Some((run.first()?.2, run.last()?.2))).is_some_and(|(first, last)| {
+            let (end, own_end) = (last.offset + u64::from(last.sealed_len), blob.offset + u64::from(blob.sealed_len));
+            blob.offset.saturating_sub(end) <= GAP_LEN_MAX && own_end - first.offset <= READ_LEN_MAX
+        });
+        match runs.last_mut().filter(|_| joins) {
+            Some(run) => run.push((row, fate, blob)),
+            None => runs.push(vec![(row, fate, blob)]),
+        }
+    }
+    runs
+}
+
+/// Opens a blob and gives what is live in it, each chunk named again. CPU-bound.
+fn live_chunks(
+    keyring: &crate::Keyring,
+    namer: &seal::ChunkNamer,
+    entry: &PackEntry,
+    row: u32,
+    sealed: &[u8],
+    live: &LiveSet,
+) -> Result<(Vec<u8>, Vec<(ChunkId, u32)>), EngineError> {
+    let blob = entry.trailer.blobs.get(row as usize);
+    let blob = blob.ok_or_else(|| inconsistent(&entry.id, "the index names a blob it does not have"))?;
+    let info = PackInfo {
+        id: entry.id,
+        len: entry.len,
+        class: entry.trailer.class,
+        domain: Default::default(),
+        seals: entry.trailer.seals.clone(),
+        blobs: entry.trailer.blobs.clone(),
+    };
+    let opened = open_blob(keyring, &info, row, sealed)?;
+    let (mut rest, mut plain, mut chunks) = (opened.as_slice(), Vec::new(), Vec::new());
+    for (id, len) in entry.trailer.chunks_of(blob) {
+        let (chunk, others) = rest.split_at_checked(*len as usize).unwrap_or((&[], rest));
+        rest = others;
+        if !live.contains(id) {
+            continue;
+        }
+        if blob.kind.name(namer, chunk) != *id {
+            return Err(inconsistent(&entry.id, "a chunk does not hash to its id"));
+        }
+        plain.extend_from_slice(chunk);
+        chunks.push((*id, *len));
+    }
+    Ok((plain, chunks))
+}
+
+fn inconsistent(pack: &PackId, what: &'static str) -> EngineError {
+    EngineError::object(names::pack(pack))(PackError::Inconsistent { what })
+}

@@ -1,0 +1,196 @@
+//! Planning a prune: the first mark (C1), and what follows from it. Nothing is changed.
+//!
+//! Invariant: any result of this is safe; what is deleted is decided by the second mark.
+//! Never here: carrying a plan out.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use pack::{PackId, Role, names};
+use store::index_cache::PackNo;
+use store::{StoreTime, index_cache::IndexCache};
+use tokio_util::sync::CancellationToken;
+
+use super::choice::{Choice, Surroundings, choose};
+use super::mark::Mark;
+use super::report::{PrunePlan, PruneRequest, PruneRequests};
+use super::sweep::SMALL_COUNT_MIN;
+use super::usage::Listed;
+use crate::index::Index;
+use crate::repository::{Repository, list};
+use crate::{EngineError, Kind};
+
+/// A stored segment shorter than this is small.
+const SMALL_SEGMENT_LEN: u64 = 256 << 10;
+/// Packs that no segment names whose trailers are read.
+const STRAYS_MAX: usize = 4096;
+/// Objects that one request lists.
+const LISTED_AT_ONCE: u64 = 1000;
+
+/// Packs that are listed and that the index does not vouch for.
+#[derive(Default)]
+struct Strays {
+    /// No segment names them.
+    unnamed: Vec<Listed>,
+    /// Named with another length, or only by a removed key, or found damaged.
+    odd_count: u64,
+}
+
+impl Repository {
+    /// Looks what could go, and what that would take. Nothing is changed.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::CannotMark`] if it cannot be told what is needed; [`EngineError::Role`] for keys that may not prune; those
+    /// of the store.
+    pub async fn plan_prune(&self, request: PruneRequest, cancel: CancellationToken) -> Result<PrunePlan, EngineError> {
+        self.keyring.require(&[Role::Owner, Role::Maintenance], "prune")?;
+        let lists = self.read_condemned_lists().await?;
+        let condemned: HashSet<PackId> = lists.iter().flat_map(|list| list.packs.iter().copied()).collect();
+        let forgotten = self.forgotten_snapshots().await?;
+        let fetcher = self.fetcher().await?;
+        let mut mark = Mark::new();
+        self.mark(&mut mark, &fetcher, &cancel).await?;
+        let listed = self.list_packs().await?;
+        let now = self.newest_time(&listed).await?;
+        let running =
+            if request.is_exclusive { Vec::new() } else { self.running_backups(now, request.lease_over_after).await? };
+        let index = self.load_index_without(&condemned).await?;
+        let usage = self.usage(index.clone(), Arc::clone(&mark.live), &listed).await?;
+        let around = Surroundings {
+            oldest_writer_at: running.iter().map(|writer| writer.announced_at).min(),
+            pack_len: u64::from(self.config.pack_len),
+            can_recut: self.keyring.can_recut(),
+        };
+        let mut choice = choose(&usage.packs, &request.limits, around);
+        let mut warnings = Vec::new();
+        let strays = self.strays(&index, &listed, &condemned, around.oldest_writer_at).await?;
+        self.judge_strays(strays, &index, &mark, &mut choice, &mut warnings).await?;
+        let segments = list(&self.store, names::INDEX).await?;
+        let small_count = segments.iter().filter(|info| info.len < SMALL_SEGMENT_LEN).count();
+        let there: HashSet<PackId> = listed.iter().map(|pack| pack.id).collect();
+        let mut plan = PrunePlan {
+            snapshots: mark.snapshot_count(),
+            removed_snapshots: forgotten.removable,
+            unended_snapshots: forgotten.unended_count,
+            packs: listed.len() as u64,
+            packs_len: listed.iter().map(|pack| pack.len).sum(),
+            used_len: choice.used_len,
+            gone_packs: choice.gone.len() as u64,
+            gone_len: choice.gone.iter().map(|(_, len)| len).sum(),
+            repacked_packs: choice.repacked.len() as u64,
+            repacked_len: choice.repacked.iter().map(|pack| pack.len).sum(),
+            moved_len: choice.repacked.iter().map(|pack| pack.moved_len).sum(),
+            left_unused_len: choice.left_unused_len,
+            sealed_in_len: choice.sealed_in_len,
+            can_recut: around.can_recut,
+            double_len: usage.double_len,
+            pending_packs: condemned.intersection(&there).count() as u64,
+            pending_lists: lists.len() as u64,
+            young_packs: choice.young_count,
+            running,
+            segments: segments.len() as u64,
+            merges_segments: small_count >= SMALL_COUNT_MIN,
+            requests: PruneRequests::default(),
+            warnings,
+            request,
+            choice,
+            mark,
+        };
+        plan.requests = requests(&plan, around.pack_len);
+        Ok(plan)
+    }
+
+    /// The newest of the store's times that is in sight: no later than now.
+    async fn newest_time(&self, packs: &[Listed]) -> Result<StoreTime, EngineError> {
+        let mut newest = packs.iter().map(|pack| pack.modified_at).max();
+        for prefix in [names::SNAPSHOTS, names::WRITERS, names::CONDEMNED, names::FORGOTTEN] {
+            newest = newest.max(list(&self.store, prefix).await?.iter().map(|info| info.modified_at).max());
+        }
+        Ok(newest.unwrap_or(StoreTime::from_nanos(i64::MIN)))
+    }
+
+    /// Packs that are listed, in no condemned list, and that may not be used.
+    async fn strays(
+        &self,
+        index: &Index,
+        listed: &[Listed],
+        condemned: &HashSet<PackId>,
+        oldest_writer_at: Option<StoreTime>,
+    ) -> Result<Strays, EngineError> {
+        let ids: Vec<PackId> = listed.iter().map(|pack| pack.id).collect();
+        let cache: Arc<IndexCache> = Arc::clone(&index.cache);
+        let numbers: Vec<Option<PackNo>> = self.offload.start(move || cache.pack_numbers(&ids)).await??;
+        let mut strays = Strays::default();
+        for (pack, number) in listed.iter().zip(numbers).filter(|(pack, _)| !condemned.contains(&pack.id)) {
+            let is_young = oldest_writer_at.is_some_and(|at| pack.modified_at >= at);
+            match number.filter(|number| index.is_named(*number)) {
+                Some(number) if index.is_listed(number) => {}
+                Some(_) => strays.odd_count += 1,
+                None if is_young => {}
+                None => strays.unnamed.push(*pack),
+            }
+        }
+        Ok(strays)
+    }
+
+    /// Packs that no segment names go if nothing in them is needed, or if the index knows another place of all that is.
+    async fn judge_strays(
+        &self,
+        strays: Strays,
+        index: &Index,
+        mark: &Mark,
+        choice: &mut Choice,
+        warnings: &mut Vec<String>,
+    ) -> Result<(), EngineError> {
+        let (mut needed_count, mut unreadable_count) = (0, 0);
+        for pack in strays.unnamed.iter().take(STRAYS_MAX) {
+            let entry = match self.read_entry_twice(*pack).await {
+                Ok(entry) => entry,
+                Err(EngineError::Store(store::StoreError::NotFound { .. })) => continue,
+                Err(error) if error.kind() == Kind::Damaged => {
+                    unreadable_count += 1;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            let live: Vec<_> =
+                entry.trailer.chunks.iter().map(|(id, _)| *id).filter(|id| mark.live.contains(id)).collect();
+            let index = index.clone();
+            let known = self.offload.start(move || index.find(&live)).await??;
+            if known.iter().all(Option::is_some) {
+                choice.gone.push((pack.id, pack.len));
+            } else {
+                needed_count += 1;
+            }
+        }
+        let mut warn = |count: u64, what: &str| {
+            if count > 0 {
+                warnings.push(format!("{count} packs {what}; they stay"));
+            }
+        };
+        warn(needed_count, "hold what snapshots need and are named by no index segment (run check)");
+        warn(unreadable_count, "are named by no index segment and cannot be read");
+        warn(
+            strays.odd_count,
+            "are not as the index describes them, or only a removed key vouches for them (run check)",
+        );
+        Ok(())
+    }
+}
+
+/// Requests that carrying out a plan takes, about.
+fn requests(plan: &PrunePlan, pack_len: u64) -> PruneRequests {
+    let pages = |count: u64| count / LISTED_AT_ONCE + 1;
+    let going = plan.gone_packs + plan.repacked_packs + plan.pending_packs;
+    if plan.is_empty() {
+        return PruneRequests::default();
+    }
+    let new_packs = plan.moved_len / pack_len.max(1) + u64::from(plan.moved_len > 0) * 2;
+    PruneRequests {
+        lists: 2 * pages(plan.packs) + 12,
+        gets: going + 3 * plan.repacked_packs + plan.segments + 4,
+        puts: new_packs + plan.segments / 4 + 6,
+        deletes: going + plan.removed_snapshots.len() as u64 + plan.segments / 4 + 4,
+    }
+}

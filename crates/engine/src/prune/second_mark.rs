@@ -1,0 +1,282 @@
+//! The second mark (C4): what condemned packs hold that is still needed and lies nowhere else.
+//!
+//! ```text
+//! snapshots/ ─► condemned/ ─► index/ ─► packs/        read in this order, from the store
+//! trailer of each condemned pack ─► what of it is live ─► is there a copy that counts? ─► safe, or to be copied
+//! ```
+//!
+//! A copy counts if its pack is listed, named by a segment that was read just now, in no condemned list of anybody, and if it
+//! is the same sealed bytes or was written by this very prune. (The protocol asks for less; two copies that were sealed apart
+//! may differ, if one of their writers lied.)
+//!
+//! Invariant: neither the index cache nor the first mark's figures say here that something may go.
+//! Never here: deleting.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use futures::StreamExt;
+use pack::{PackEntry, PackId, SegmentId, names};
+use seal::ChunkId;
+use store::{ObjectInfo, StoreError};
+
+use super::choice::BlobFate;
+use super::live::LiveSet;
+use super::moving::Move;
+use super::usage::Listed;
+use crate::index::open_segment;
+use crate::repository::{Repository, list};
+use crate::{EngineError, Kind};
+
+/// Live chunks of condemned packs that are looked at in one pass, at some 60 bytes each.
+const NEEDED_MAX: usize = 1 << 20;
+/// Trailers and segments read at once.
+const READS_AT_ONCE: usize = 8;
+/// How often the listing of segments is repeated when one vanishes.
+const LISTINGS_MAX: usize = 10;
+/// How often a segment that does not open is read.
+const READS_MAX: usize = 2;
+
+/// A live chunk in a condemned pack.
+struct Needed {
+    /// The pack, by its position, and the blob.
+    pack: u32,
+    blob: u32,
+    /// The hash of that blob.
+    hash: [u8; 32],
+    /// Packs in which a copy was seen that would count.
+    copies: Vec<PackId>,
+}
+
+/// What a pass found out about some condemned packs.
+#[derive(Default)]
+pub(super) struct SecondMark {
+    /// Listed packs of which everything live has a copy that counts.
+    pub(super) free: Vec<Listed>,
+    /// Those that hold something live which has none, and which blobs these are.
+    pub(super) to_copy: Vec<Move>,
+    /// Those that are not there any more.
+    pub(super) gone: HashSet<PackId>,
+    /// Packs that cannot be read, and why.
+    pub(super) unreadable: Vec<(PackId, EngineError)>,
+    /// Packs for which there was no room in this pass.
+    pub(super) rest: Vec<PackId>,
+    /// Segments that name one of the packs looked at, or are small.
+    pub(super) segments: Vec<SegmentNote>,
+}
+
+/// A segment that was read whole.
+#[derive(Debug, Clone)]
+pub(super) struct SegmentNote {
+    pub(super) info: ObjectInfo,
+    pub(super) id: SegmentId,
+    pub(super) chunk_count: usize,
+    pub(super) domain: [u8; 16],
+    /// Packs looked at that it names.
+    pub(super) names: Vec<PackId>,
+    /// Every pack that it names is looked at.
+    pub(super) names_nothing_else: bool,
+    /// Its signer had been removed before it was written: its word is not passed on.
+    pub(super) is_late: bool,
+}
+
+/// What is looked at in one pass.
+struct Pass {
+    needed: HashMap<ChunkId, Vec<Needed>>,
+    packs: Vec<Listed>,
+}
+
+impl Repository {
+    /// Looks at `candidates`, packs of lists whose writers are settled. `live` must have been marked after that; `condemned`
+    /// was read after the snapshots.
+    pub(super) async fn second_mark(
+        &self,
+        candidates: Vec<PackId>,
+        condemned: &HashSet<PackId>,
+        live: &Arc<LiveSet>,
+        own: &HashSet<PackId>,
+    ) -> Result<SecondMark, EngineError> {
+        let mut found = SecondMark::default();
+        let before = self.list_packs().await?;
+        let mut pass = self.read_condemned_packs(candidates, &before, live, &mut found).await?;
+        let counts: HashSet<PackId> = before.iter().map(|pack| pack.id).filter(|id| !condemned.contains(id)).collect();
+        let lens: HashMap<PackId, u64> = before.iter().map(|pack| (pack.id, pack.len)).collect();
+        found.segments = self.look_for_copies(&mut pass, &counts, &lens, own).await?;
+        // Once more, now after the index: what vanished meanwhile does not count.
+        let after: HashSet<PackId> = self.list_packs().await?.iter().map(|pack| pack.id).collect();
+        let mut to_copy: HashMap<u32, HashSet<u32>> = HashMap::new();
+        for needed in pass.needed.into_values().flatten() {
+            if !needed.copies.iter().any(|copy| after.contains(copy)) {
+                to_copy.entry(needed.pack).or_default().insert(needed.blob);
+            }
+        }
+        for (at, pack) in (0..).zip(&pass.packs) {
+            match to_copy.remove(&at) {
+                Some(rows) => {
+                    let mut blobs: Vec<_> = rows.into_iter().map(|row| (row, BlobFate::Carried)).collect();
+                    blobs.sort_unstable_by_key(|(row, _)| *row);
+                    found.to_copy.push(Move { pack: pack.id, len: pack.len, blobs });
+                }
+                None => found.free.push(*pack),
+            }
+        }
+        Ok(found)
+    }
+
+    /// Reads the trailers of condemned packs that are there, and notes what is live in them.
+    async fn read_condemned_packs(
+        &self,
+        candidates: Vec<PackId>,
+        listed: &[Listed],
+        live: &Arc<LiveSet>,
+        found: &mut SecondMark,
+    ) -> Result<Pass, EngineError> {
+        let mut pass = Pass { needed: HashMap::new(), packs: Vec::new() };
+        let mut there = Vec::new();
+        for id in candidates {
+            match listed.binary_search_by_key(&id, |pack| pack.id).ok().and_then(|at| listed.get(at)) {
+                Some(pack) => there.push(*pack),
+                None => drop(found.gone.insert(id)),
+            }
+        }
+        let mut reads = futures::stream::iter(there)
+            .map(|pack| async move { (pack, self.read_entry_twice(pack).await) })
+            .buffered(READS_AT_ONCE);
+        let mut needed_count = 0;
+        while let Some((pack, read)) = reads.next().await {
+            if needed_count >= NEEDED_MAX {
+                found.rest.push(pack.id);
+                continue;
+            }
+            match read {
+                Ok(entry) => needed_count += pass.add(pack, &entry, live),
+                Err(EngineError::Store(StoreError::NotFound { .. })) => drop(found.gone.insert(pack.id)),
+                Err(error) if error.kind() == Kind::Damaged => found.unreadable.push((pack.id, error)),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(pass)
+    }
+
+    /// A pack's trailer, read once more if it does not open.
+    pub(super) async fn read_entry_twice(&self, pack: Listed) -> Result<PackEntry, EngineError> {
+        match self.read_pack_entry(pack.id, pack.len).await {
+            Err(EngineError::Object { .. }) => self.read_pack_entry(pack.id, pack.len).await,
+            read => read,
+        }
+    }
+
+    /// Reads every segment and notes copies that would count. Segments that do not open name nothing.
+    async fn look_for_copies(
+        &self,
+        pass: &mut Pass,
+        counts: &HashSet<PackId>,
+        lens: &HashMap<PackId, u64>,
+        own: &HashSet<PackId>,
+    ) -> Result<Vec<SegmentNote>, EngineError> {
+        let looked_at: HashSet<PackId> = pass.packs.iter().map(|pack| pack.id).collect();
+        for _ in 0..LISTINGS_MAX {
+            let listed = list(&self.store, names::INDEX).await?;
+            let mut reads = futures::stream::iter(listed)
+                .map(|info| async move { (self.read_listed_segment(&info).await, info) })
+                .buffered(READS_AT_ONCE / 2);
+            let (mut notes, mut has_vanished) = (Vec::new(), false);
+            while let Some((read, info)) = reads.next().await {
+                match read {
+                    Ok(Some((id, segment, is_late))) => {
+                        if !is_late {
+                            let named = segment
+                                .packs
+                                .iter()
+                                .filter(|entry| counts.contains(&entry.id) && lens.get(&entry.id) == Some(&entry.len));
+                            named.for_each(|entry| pass.note_copies(entry, own.contains(&entry.id)));
+                        }
+                        notes.push(SegmentNote::new(info, id, &segment, is_late, &looked_at));
+                    }
+                    Ok(None) => {}
+                    Err(EngineError::Store(StoreError::NotFound { .. })) => has_vanished = true,
+                    Err(error) => return Err(error),
+                }
+            }
+            if !has_vanished {
+                return Ok(notes);
+            }
+        }
+        Err(EngineError::Request {
+            what: "index segments vanish as fast as they are read; is another prune running in a loop?".into(),
+        })
+    }
+
+    /// A segment as the store has it, and whether its signer was removed before; none if it does not open.
+    pub(super) async fn read_listed_segment(
+        &self,
+        info: &ObjectInfo,
+    ) -> Result<Option<(SegmentId, pack::Segment, bool)>, EngineError> {
+        let Some(id) = SegmentId::from_hex(names::last(&info.name)) else { return Ok(None) };
+        for _ in 0..READS_MAX {
+            let bytes = self.store.get(&info.name).await?;
+            let (keyring, listed) = (self.keyring.clone(), info.clone());
+            let open = move || {
+                let opened = open_segment(&keyring, id, &listed, &bytes);
+                opened.map(|(segment, signer)| (segment, keyring.is_late(signer, listed.modified_at)))
+            };
+            match self.offload.start(open).await? {
+                Ok((segment, is_late)) => return Ok(Some((id, segment, is_late))),
+                Err(error) => tracing::info!("{error}; the segment is passed over"),
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Pass {
+    /// Notes what is live in a pack; gives how many chunks.
+    fn add(&mut self, pack: Listed, entry: &PackEntry, live: &LiveSet) -> usize {
+        let number = self.packs.len() as u32;
+        self.packs.push(pack);
+        let mut count = 0;
+        for (blob, row) in (0..).zip(&entry.trailer.blobs) {
+            for (id, _) in entry.trailer.chunks_of(row).iter().filter(|(id, _)| live.contains(id)) {
+                let needed = Needed { pack: number, blob, hash: row.hash, copies: Vec::new() };
+                self.needed.entry(*id).or_default().push(needed);
+                count += 1;
+            }
+        }
+        count
+    }
+
+    /// Notes copies in a pack that would count.
+    fn note_copies(&mut self, entry: &PackEntry, is_own: bool) {
+        for row in &entry.trailer.blobs {
+            for (id, _) in entry.trailer.chunks_of(row) {
+                for needed in self.needed.get_mut(id).into_iter().flatten() {
+                    if (is_own || needed.hash == row.hash) && !needed.copies.contains(&entry.id) {
+                        needed.copies.push(entry.id);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl SegmentNote {
+    fn new(
+        info: ObjectInfo,
+        id: SegmentId,
+        segment: &pack::Segment,
+        is_late: bool,
+        looked_at: &HashSet<PackId>,
+    ) -> Self {
+        let names: Vec<PackId> =
+            segment.packs.iter().map(|entry| entry.id).filter(|id| looked_at.contains(id)).collect();
+        Self {
+            info,
+            id,
+            chunk_count: segment.packs.iter().map(|entry| entry.trailer.chunks.len()).sum(),
+            domain: segment.domain,
+            names_nothing_else: names.len() == segment.packs.len(),
+            names,
+            is_late,
+        }
+    }
+}
