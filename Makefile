@@ -6,7 +6,7 @@ SHELL := /bin/bash
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/backstay/target
 ENV := . scripts/env.sh;
 
-.PHONY: help build demo demo-databases test setup lint fmt tests fuzz model bench clean
+.PHONY: help build demo demo-databases test setup lint fmt tests fuzz model soak bench clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -43,6 +43,9 @@ fuzz: ## Fuzz every decoder, each for 60 s or 40 s, or for FUZZ_SECONDS
 
 model: ## Search the protocol of backups and prune for lost data, all setups; takes an hour and 8 GiB
 	@cargo run --release --package backstay-protocol --example full
+
+soak: ## Backups and prunes at once, frozen and killed at random: ten minutes in a folder and on S3, or SOAK_SECONDS for both
+	@$(ENV) cargo build -p backstay-cli && SOAK_SECONDS=$${SOAK_SECONDS:-1200} cargo test -p backstay-tests --test e2e soak:: -- --nocapture
 
 bench: build ## Compare with other tools; see benches/compare.sh
 	@benches/compare.sh

@@ -105,7 +105,7 @@ async fn open_when_released(site: &Site, store: &MemoryStore, cache: &str) -> Re
 }
 
 /// Runs `work` until it ends, or drops it as soon as the store has stopped.
-async fn until_stopped<T>(store: &FaultyStore, work: impl Future<Output = T>) -> Option<T> {
+pub(crate) async fn until_stopped<T>(store: &FaultyStore, work: impl Future<Output = T>) -> Option<T> {
     let mut work = std::pin::pin!(work);
     loop {
         match tokio::time::timeout(LOOK_EVERY, &mut work).await {

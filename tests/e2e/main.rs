@@ -31,6 +31,7 @@ mod resumed;
 mod roles;
 mod s3;
 mod segments;
+mod soak;
 mod streams;
 mod target;
 mod tidy;

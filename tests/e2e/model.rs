@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! change the tree ─► back up through one of two hosts ─► lose, clone or roll back a cache ─► restore any snapshot
+//!                                                     ─► forget one, prune
 //! ```
 //!
 //! Set `BACKSTAY_SEED` to replay a failure.
@@ -11,7 +12,8 @@
 
 use engine::{Repository, SnapshotInfo};
 use harness::{
-    Dice, Site, Tree, backup_request, change_something, check_all, copy_folder, restore_request, try_restore,
+    Dice, Site, Tree, backup_request, change_something, check_all, copy_folder, prune_request, restore_request,
+    try_prune, try_restore,
 };
 use pack::SnapshotId;
 use store::{Location, SharedStore, StoreOptions};
@@ -90,6 +92,29 @@ impl Model {
         self.log.push(format!("treated the cache of {} in way {what}", HOSTS[host]));
     }
 
+    /// Forgets a snapshot through one host, unless it is the only one.
+    async fn forget_something(&mut self) {
+        if self.past.len() < 2 {
+            return;
+        }
+        let (host, at) = (self.dice.below(HOSTS.len()), self.dice.below(self.past.len()));
+        let (id, _) = self.past.remove(at);
+        self.host(host).await;
+        let repository = self.hosts[host].as_ref().expect("is open");
+        self.site.forget(repository, id).await;
+        self.log.push(format!("forgot {id} through {}", HOSTS[host]));
+    }
+
+    async fn prune(&mut self) {
+        let host = self.dice.below(HOSTS.len());
+        let percent = *self.dice.pick(&[0.0, 0.0, 10.0, 50.0]).expect("some");
+        self.host(host).await;
+        let repository = self.hosts[host].as_ref().expect("is open");
+        let report = try_prune(repository, prune_request(percent)).await.expect("prunes");
+        assert!(report.is_complete(), "{report:?} after {}", self.context("nothing"));
+        self.log.push(format!("pruned through {} to {percent} %: {report:?}", HOSTS[host]));
+    }
+
     async fn restore_something(&mut self) {
         let Some((id, tree)) = self.dice.pick(&self.past).cloned() else { return };
         let host = self.dice.below(HOSTS.len());
@@ -137,7 +162,9 @@ impl Model {
     /// Many rounds, then everything once more without any cache.
     async fn run(mut self) {
         for _ in 0..ROUNDS {
-            match self.dice.below(8) {
+            match self.dice.below(11) {
+                8 => self.forget_something().await,
+                9 | 10 => self.prune().await,
                 0..=3 => {
                     self.change();
                     self.back_up().await;

@@ -10,7 +10,7 @@ use store::testing::S3Server;
 const MIB: usize = 1 << 20;
 
 /// A host that knows the server by its environment, as on any machine with S3.
-fn host_of(server: &S3Server) -> Host {
+pub(crate) fn host_of(server: &S3Server) -> Host {
     let s3 = server.options().s3;
     let known = |value: Option<String>| value.expect("the server names it");
     Host::new()

@@ -35,8 +35,8 @@ pub use chaos::change_something;
 pub use dice::Dice;
 pub use forge::Forge;
 pub use site::{
-    COST, Site, backup_request, check_all, copy_folder, fork, names_of, password, restore_request, try_backup,
-    try_restore,
+    COST, Site, backup_request, check_all, copy_folder, fork, names_of, password, prune_request, restore_request,
+    try_backup, try_prune, try_restore,
 };
 pub use swap::SwappingStore;
 pub use tree::{Node, Tree};

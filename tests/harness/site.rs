@@ -12,11 +12,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use engine::{
-    BackupReport, BackupRequest, CheckReport, CheckRequest, ComponentRequest, Credential, EngineError, InitRequest,
-    Input, OpenOptions, Overwrite, Progress, Repository, RestoreReport, RestoreRequest, Selector, SnapshotFilter,
-    SnapshotInfo, Subset,
+    BackupReport, BackupRequest, CheckReport, CheckRequest, ComponentRequest, Credential, EngineError, Forget, GroupBy,
+    InitRequest, Input, OpenOptions, Overwrite, Progress, PruneLimits, PruneReport, PruneRequest, Repository,
+    RestoreReport, RestoreRequest, Selector, SnapshotFilter, SnapshotInfo, Subset,
 };
 use futures::TryStreamExt as _;
+use pack::SnapshotId;
 use seal::KdfCost;
 use source::files::FilesOptions;
 use source::sink::OwnerPolicy;
@@ -124,6 +125,13 @@ impl Site {
         report
     }
 
+    /// Forgets a snapshot.
+    pub async fn forget(&self, repository: &Repository, id: SnapshotId) {
+        let now = jiff::Timestamp::new(self.env.now().secs, 0).expect("a moment").to_zoned(jiff::tz::TimeZone::UTC);
+        let plan = repository.plan_forget(&Forget::Named(vec![id]), GroupBy::default(), &now).await.expect("plans");
+        repository.forget(&plan).await.expect("forgets");
+    }
+
     /// Moves the clock, and waits until the file system's has moved too.
     pub async fn let_time_pass(&self) {
         self.env.advance(STEP);
@@ -213,6 +221,23 @@ pub async fn try_restore(
     request: RestoreRequest,
 ) -> Result<RestoreReport, EngineError> {
     repository.restore(snapshot, request, &progress(), CancellationToken::new()).await
+}
+
+/// A prune that leaves so much unused.
+#[must_use]
+pub fn prune_request(max_unused_percent: f64) -> PruneRequest {
+    PruneRequest {
+        host: "host".into(),
+        limits: PruneLimits { max_unused_percent, ..PruneLimits::default() },
+        lease_over_after: engine::LEASE_OVER_AFTER,
+        is_exclusive: false,
+    }
+}
+
+/// Plans a prune and carries it out.
+pub async fn try_prune(repository: &Repository, request: PruneRequest) -> Result<PruneReport, EngineError> {
+    let plan = repository.plan_prune(request, CancellationToken::new()).await?;
+    repository.prune(plan, &progress(), CancellationToken::new()).await
 }
 
 /// A restore of what is at and below `path` into `target`.

@@ -164,7 +164,10 @@ pub(crate) async fn visit_all<T>(
 }
 
 /// Reads an object that is one record, unless it is too long for that; none if it is gone.
-async fn read_record(store: &SharedStore, info: &ObjectInfo) -> Result<Option<Result<Bytes, PackError>>, EngineError> {
+pub(crate) async fn read_record(
+    store: &SharedStore,
+    info: &ObjectInfo,
+) -> Result<Option<Result<Bytes, PackError>>, EngineError> {
     if info.len > RECORD_OBJECT_LEN_MAX {
         return Ok(Some(Err(PackError::TooLong { len: info.len, len_max: RECORD_OBJECT_LEN_MAX })));
     }

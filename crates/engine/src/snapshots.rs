@@ -5,13 +5,14 @@
 
 use std::collections::HashSet;
 
+use bytes::Bytes;
 use pack::{Dead, Forgotten, Frame, PackError, Snapshot, SnapshotId, names};
 use seal::{Identity, ObjectKind};
 use store::{ObjectInfo, StoreError};
 
 use crate::EngineError;
 use crate::keyring::Writes;
-use crate::repository::{Repository, list, open_all, visit_all};
+use crate::repository::{Repository, list, read_record, visit_all};
 
 /// How often an object that does not open is read: a bad read is not a bad object.
 const READS_MAX: usize = 2;
@@ -128,14 +129,42 @@ impl Repository {
             let may_forget = self.keyring.certifies(&frame, Writes::Collection);
             Ok((may_forget && info.name == names::forgotten(&record.snapshot)).then_some(record.snapshot))
         };
-        for (info, opened) in open_all(&self.store, names::FORGOTTEN, open).await? {
-            match opened {
-                Ok(Some(snapshot)) => drop(hidden.insert(snapshot.to_string())),
-                Ok(None) => tracing::warn!("{} hides nothing: it is not by a key that may forget", info.name),
-                Err(error) => tracing::warn!("{} {error}; it hides nothing", info.name),
+        let listed = list(&self.store, names::FORGOTTEN).await?;
+        self.drop_notes_but(names::FORGOTTEN, &listed).await?;
+        let mut unknown = Vec::new();
+        for info in listed {
+            let kept = self.cache.note(&info.name).filter(|bytes| bytes.len() as u64 == info.len);
+            match kept.and_then(|bytes| open(&info, &bytes).ok().flatten()) {
+                Some(snapshot) => drop(hidden.insert(snapshot.to_string())),
+                None => unknown.push(info),
             }
         }
+        let visit = |info: ObjectInfo, read: Result<Bytes, PackError>| {
+            match read.and_then(|bytes| Ok((open(&info, &bytes)?, bytes))) {
+                Ok((Some(snapshot), bytes)) => {
+                    self.cache.remember(&info.name, &bytes);
+                    hidden.insert(snapshot.to_string());
+                }
+                Ok((None, _)) => tracing::warn!("{} hides nothing: it is not by a key that may forget", info.name),
+                Err(error) => tracing::warn!("{} {error}; it hides nothing", info.name),
+            }
+            Ok(())
+        };
+        visit_all(unknown, async |info| read_record(&self.store, info).await, visit).await?;
         Ok(hidden)
+    }
+
+    /// Forgets what this host remembers of objects below `prefix` that are not `listed` any more.
+    async fn drop_notes_but(&self, prefix: &str, listed: &[ObjectInfo]) -> Result<(), EngineError> {
+        let (cache, start) = (self.cache.now(), format!("{prefix}/"));
+        let noted = self.offload.start(move || cache.note_names(&start)).await?;
+        let there: HashSet<&str> = listed.iter().map(|info| info.name.as_str()).collect();
+        let gone =
+            self.cache.allow(noted).unwrap_or_default().into_iter().filter(|name| !there.contains(name.as_str()));
+        gone.for_each(|name| {
+            self.cache.allow(self.cache.now().drop_note(&name));
+        });
+        Ok(())
     }
 
     /// Every snapshot, oldest first, and those whose objects are damaged. What this host read before, it remembers.

@@ -160,15 +160,15 @@ impl<'a> Mover<'a> {
         let (keyring, namer) = (self.repository.keyring.clone(), self.repository.keyring.namer()?);
         let (read, live) = (Arc::clone(entry), Arc::clone(&self.live));
         let open = move || live_chunks(&keyring, &namer, &read, row, &bytes, &live);
-        let (plain, chunks) = self.repository.offload.start(open).await??;
+        let opened = self.repository.offload.start(open).await??;
         let kind = blob.kind;
         let draft = self.drafts.entry(kind as u8).or_default();
-        if draft.plain.len() + plain.len() > BLOB_PLAIN_LEN_MAX {
+        if draft.plain.len() + opened.plain.len() > BLOB_PLAIN_LEN_MAX {
             self.seal_draft(kind, entry.trailer.class).await?;
         }
         let draft = self.drafts.entry(kind as u8).or_default();
-        draft.plain.extend_from_slice(&plain);
-        draft.chunks.extend(chunks);
+        draft.plain.extend_from_slice(&opened.plain);
+        draft.chunks.extend(opened.chunks);
         if draft.plain.len() >= self.repository.config.blob_len as usize {
             self.seal_draft(kind, entry.trailer.class).await?;
         }
@@ -349,7 +349,7 @@ fn live_chunks(
     row: u32,
     sealed: &[u8],
     live: &LiveSet,
-) -> Result<(Vec<u8>, Vec<(ChunkId, u32)>), EngineError> {
+) -> Result<Draft, EngineError> {
     let blob = entry.trailer.blobs.get(row as usize);
     let blob = blob.ok_or_else(|| inconsistent(&entry.id, "the index names a blob it does not have"))?;
     let info = PackInfo {
@@ -361,7 +361,7 @@ fn live_chunks(
         blobs: entry.trailer.blobs.clone(),
     };
     let opened = open_blob(keyring, &info, row, sealed)?;
-    let (mut rest, mut plain, mut chunks) = (opened.as_slice(), Vec::new(), Vec::new());
+    let (mut rest, mut draft) = (opened.as_slice(), Draft::default());
     for (id, len) in entry.trailer.chunks_of(blob) {
         let (chunk, others) = rest.split_at_checked(*len as usize).unwrap_or((&[], rest));
         rest = others;
@@ -371,10 +371,10 @@ fn live_chunks(
         if blob.kind.name(namer, chunk) != *id {
             return Err(inconsistent(&entry.id, "a chunk does not hash to its id"));
         }
-        plain.extend_from_slice(chunk);
-        chunks.push((*id, *len));
+        draft.plain.extend_from_slice(chunk);
+        draft.chunks.push((*id, *len));
     }
-    Ok((plain, chunks))
+    Ok(draft)
 }
 
 fn inconsistent(pack: &PackId, what: &'static str) -> EngineError {

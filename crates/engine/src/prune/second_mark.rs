@@ -176,6 +176,7 @@ impl Repository {
     ) -> Result<Vec<SegmentNote>, EngineError> {
         let looked_at: HashSet<PackId> = pass.packs.iter().map(|pack| pack.id).collect();
         for _ in 0..LISTINGS_MAX {
+            pass.forget_copies();
             let listed = list(&self.store, names::INDEX).await?;
             let mut reads = futures::stream::iter(listed)
                 .map(|info| async move { (self.read_listed_segment(&info).await, info) })
@@ -243,6 +244,11 @@ impl Pass {
             }
         }
         count
+    }
+
+    /// What was noted out of a listing that did not hold counts no more.
+    fn forget_copies(&mut self) {
+        self.needed.values_mut().flatten().for_each(|needed| needed.copies.clear());
     }
 
     /// Notes copies in a pack that would count.
