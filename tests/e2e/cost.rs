@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use engine::{BackupReport, CatRequest, Repository, SnapshotFilter};
 use futures::TryStreamExt as _;
-use harness::{Dice, Site, check_all, names_of};
+use harness::{Dice, Site, check_all, names_of, prune_request};
 use store::{Counted, RequestCounts};
+use tokio_util::sync::CancellationToken;
 
 /// Requests of one operation: put, get, ranged get, head, list, delete.
 type Spent = [u64; 6];
@@ -235,4 +236,22 @@ async fn check_reads_every_pack_once() {
         spent.get_count, 10,
         "both copies of the configuration, a slot and an epoch, the segment, two packs, the snapshot: {spent:?}"
     );
+}
+
+#[tokio::test]
+async fn prune_costs_a_few_requests_for_each_pack_that_goes() {
+    let (site, mut meter, repository) = one_file().await;
+    let first = site.backup(&repository).await;
+    std::fs::write(site.tree().join("one"), b"other bytes").expect("writes");
+    site.backup(&repository).await;
+    site.forget(&repository, first.snapshot.expect("was committed")).await;
+    meter.since();
+    let plan = repository.plan_prune(prune_request(0.0), CancellationToken::new()).await.expect("plans");
+    assert_eq!((plan.gone_packs, plan.repacked_packs), (2, 0), "data and names");
+    meter.assert_spent([0, 1, 1, 0, 17, 0], "a plan");
+    repository.prune(plan, &Arc::default(), CancellationToken::new()).await.expect("prunes");
+    meter.assert_spent([3, 5, 4, 0, 16, 6], "a prune of two packs");
+    let plan = repository.plan_prune(prune_request(0.0), CancellationToken::new()).await.expect("plans");
+    assert!(plan.is_empty());
+    meter.assert_spent([0, 0, 1, 0, 17, 0], "a plan to do nothing");
 }

@@ -6,16 +6,23 @@
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::crash::until_stopped;
-use engine::{EngineError, PrunePlan, PruneReport, PruneRequest, Repository, SnapshotFilter};
+use engine::{BackupReport, EngineError, PrunePlan, PruneReport, PruneRequest, Repository, SnapshotFilter};
 use harness::binary::{Host, Run as _, noise};
-use harness::{COST, Dice, Site, Tree, check_all, copy_folder, fork, names_of, password, prune_request, try_prune};
-use pack::{Role, SnapshotId, names};
-use store::testing::{Fault, FaultyStore, MemoryStore, Trigger};
+use harness::{
+    COST, Dice, Forge, Site, Tree, backup_request, check_all, copy_folder, fork, names_of, password, prune_request,
+    try_backup, try_prune,
+};
+use pack::manifest::{PageKind, Structure};
+use pack::{BlobKind, Role, SnapshotId, names};
+use store::testing::{Fault, FaultyStore, MemoryStore, Trigger, Verb};
 use store::{SharedStore, Store as _};
 use tokio_util::sync::CancellationToken;
 
+/// How often something is looked at that is waited for.
+const LOOK_EVERY: Duration = Duration::from_millis(2);
 /// A file of the trees here: both of a snapshot share a blob.
 const LEN: usize = 300_000;
 /// A file of several blobs, in bytes.
@@ -165,6 +172,152 @@ async fn prune_that_stops_at_any_call_loses_nothing_and_the_next_one_completes_i
         prune(&other).await;
         assert_restores(&site, &other, &past[1..], &format!("{context}, and pruned again")).await;
         assert!(names_of(&memory, names::CONDEMNED).await.is_empty(), "{context}");
+    }
+}
+
+/// Two snapshots of which the first is forgotten, on a store that fails on order.
+async fn one_forgotten(seed: u64) -> (Site, Arc<FaultyStore>, Vec<(SnapshotId, Tree)>) {
+    let site = Site::new(seed);
+    let faulty = Arc::new(FaultyStore::new(site.store()));
+    let repository = site.init(site.store(), "cache").await.expect("makes");
+    let past = two_snapshots(&site, &repository, LEN).await;
+    site.forget(&repository, past[0].0).await;
+    (site, faulty, past)
+}
+
+/// A backup by another host that waits just before its commit, and what is done meanwhile.
+async fn beside_a_backup<T>(
+    site: &Site,
+    faulty: &Arc<FaultyStore>,
+    meanwhile: impl Future<Output = T>,
+) -> (Result<BackupReport, EngineError>, T) {
+    let other = site.open_as("owner", faulty.clone(), "other").await.expect("opens");
+    faulty.inject(Trigger::next().of(Verb::Put).naming("snapshots/"), Fault::Hang);
+    let waits = async {
+        while !faulty.calls().iter().any(|call| call.verb == Verb::Put && call.name.starts_with("snapshots/")) {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        let done = meanwhile.await;
+        faulty.release();
+        done
+    };
+    futures::join!(try_backup(&other, backup_request(&site.tree())), waits)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_running_backup_refers_to_waits_and_is_kept_once_it_has_committed() {
+    let (site, faulty, past) = one_forgotten(5).await;
+    // What only the forgotten snapshot had is backed up again: it is found, and not stored anew.
+    fs::write(site.tree().join("first"), past[0].1.files().find(|(name, _)| *name == b"first").expect("was there").1)
+        .expect("writes");
+    let tree = Tree::read(&site.tree());
+    let collector = site.open("collector").await;
+    let (backup, meanwhile) = beside_a_backup(&site, &faulty, prune(&collector)).await;
+    let backup = backup.expect("backs up");
+    assert!(backup.stored_len < LEN as u64 / 2, "{backup:?}");
+    assert_eq!((meanwhile.packs_deleted, meanwhile.running.len()), (0, 1), "{meanwhile:?}");
+    assert!(meanwhile.waiting_packs > 0 && !meanwhile.is_complete());
+    let kept = [past[1].clone(), (backup.snapshot.expect("was committed"), tree)];
+    let after = prune(&collector).await;
+    assert!(after.is_complete() && after.copied_packs > 0, "it was condemned, and is needed again: {after:?}");
+    assert_restores(&site, &collector, &kept, "after both").await;
+    assert_tidy(&site.memory).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn backup_without_a_sign_of_life_is_given_up_and_commits_nothing() {
+    let (site, faulty, past) = one_forgotten(6).await;
+    fs::write(site.tree().join("more"), Dice::of_seed(3).bytes(LEN)).expect("writes");
+    let collector = site.open("collector").await;
+    let silent = PruneRequest { lease_over_after: Duration::ZERO, ..request() };
+    let (backup, pruned) = beside_a_backup(&site, &faulty, try_prune(&collector, silent)).await;
+    assert!(matches!(backup, Err(EngineError::DeclaredDead)), "{backup:?}");
+    let pruned = pruned.expect("prunes");
+    assert!(pruned.given_up == 1 && pruned.is_complete(), "{pruned:?}");
+    let again = site.backup(&site.open("other").await).await;
+    let kept = [past[1].clone(), (again.snapshot.expect("was committed"), Tree::read(&site.tree()))];
+    assert_restores(&site, &collector, &kept, "after it began again").await;
+    assert_tidy(&site.memory).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn packs_that_the_store_does_not_let_go_are_told_and_go_later() {
+    let (site, faulty, past) = one_forgotten(7).await;
+    let collector = site.open_as("owner", faulty.clone(), "collector").await.expect("opens");
+    faulty.inject(Trigger::next().of(Verb::Delete).naming("packs/").always(), Fault::Deny);
+    let locked = prune(&collector).await;
+    assert!(locked.locked_count > 0 && locked.locked_len > 0 && locked.packs_deleted == 0, "{locked:?}");
+    assert!(!locked.is_complete() && locked.locked[0].1.contains("denied access"), "{locked:?}");
+    let listed = collector.snapshots(&SnapshotFilter::default()).await.expect("lists");
+    site.assert_restores(&collector, &listed[0], &past[1].1, "while they are locked").await;
+    let later = site.open("later").await;
+    assert!(prune(&later).await.packs_deleted >= locked.locked_count);
+    assert_restores(&site, &later, &past[1..], "after they went").await;
+    assert_tidy(&site.memory).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn store_that_creates_twice_is_refused_unless_nobody_else_is_there() {
+    let (site, faulty, past) = one_forgotten(8).await;
+    let collector = site.open_as("owner", faulty.clone(), "collector").await.expect("opens");
+    faulty.inject(Trigger::next().of(Verb::Put).always(), Fault::IgnoreCondition);
+    let before = names_of(&site.memory, names::PACKS).await;
+    let refused = try_prune(&collector, request()).await;
+    assert!(matches!(refused, Err(EngineError::NoConditionalCreate { .. })), "{refused:?}");
+    assert_eq!(names_of(&site.memory, names::PACKS).await, before);
+    let alone = PruneRequest { is_exclusive: true, ..request() };
+    assert!(try_prune(&collector, alone).await.expect("prunes").is_complete());
+    assert_restores(&site, &collector, &past[1..], "after the prune").await;
+    assert_tidy(&site.memory).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn page_that_cannot_be_read_stops_a_prune_before_anything_is_changed() {
+    let (site, faulty, _) = one_forgotten(9).await;
+    let collector = site.open_as("owner", faulty.clone(), "collector").await.expect("opens");
+    faulty.inject(Trigger::next().of(Verb::GetRange).naming("packs/").always(), Fault::ReadWrong);
+    let before = names_of(&site.memory, "").await;
+    let stopped = try_prune(&collector, request()).await;
+    assert!(
+        matches!(&stopped, Err(EngineError::CannotMark { object, .. }) if object.starts_with("page ")),
+        "{stopped:?}"
+    );
+    assert_eq!(names_of(&site.memory, "").await, before);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn blob_that_is_damaged_is_never_moved_and_its_pack_stays() {
+    let (site, faulty, _) = one_forgotten(10).await;
+    let collector = site.open_as("owner", faulty.clone(), "collector").await.expect("opens");
+    let plan = plan(&collector, request()).await;
+    assert!(plan.repacked_packs > 0, "{plan:?}");
+    faulty.inject(Trigger::next().of(Verb::GetRange).naming("packs/").always(), Fault::ReadWrong);
+    let report = collector.prune(plan, &Arc::default(), CancellationToken::new()).await.expect("goes on");
+    assert!(report.problems.iter().any(|problem| problem.contains("it stays")), "{report:?}");
+    assert_eq!((report.packs_deleted, report.written_len), (0, 0), "{report:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lying_writer_makes_no_prune_let_the_truth_go() {
+    for who in ["owner", "keeper"] {
+        let (site, _, past) = one_forgotten(11).await;
+        let owner = site.open("cache").await;
+        owner.add_key(Role::Maintenance, password("keeper"), "keeper", COST).await.expect("adds");
+        owner.add_key(Role::Writer, password("liar"), "liar", COST).await.expect("adds");
+        let liar = Forge::open(&site.memory, "liar").await;
+        for (kind, id, len) in liar.chunks(&site.memory).await {
+            // Pages that the maintenance key could take for true ones: empty ones, which name nothing.
+            let structure = Structure { kind: PageKind::Content, children: Vec::new() }.encode().expect("encodes");
+            let bytes = if kind == BlobKind::Structure { structure } else { vec![0; len as usize] };
+            liar.lie(&site.memory, kind, id, &bytes).await;
+        }
+        let collector = site.open_as(who, site.store(), "collector").await.expect("opens");
+        for _ in 0..2 {
+            assert!(try_prune(&collector, request()).await.expect("prunes").is_complete(), "{who}");
+        }
+        let fresh = site.open("fresh").await;
+        let listed = fresh.snapshots(&SnapshotFilter::default()).await.expect("lists");
+        site.assert_restores(&fresh, &listed[0], &past[1].1, who).await;
     }
 }
 

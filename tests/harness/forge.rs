@@ -6,8 +6,8 @@
 use bytes::Bytes;
 use pack::manifest::{Child, Entry, TreeBuilder};
 use pack::{
-    Condemned, CondemnedId, Config, Dead, Epoch, Forgotten, PackBuilder, PackClass, PackEntry, PackId, PackSeal,
-    Protector, Segment, Signer, Slot, Snapshot, SnapshotBody, SnapshotId, SnapshotStructure, names,
+    BlobKind, Condemned, CondemnedId, Config, Dead, Epoch, Forgotten, PackBuilder, PackClass, PackEntry, PackId,
+    PackSeal, Protector, Segment, Signer, Slot, Snapshot, SnapshotBody, SnapshotId, SnapshotStructure, names,
 };
 use seal::{BlobSealer, ChunkId, ChunkNamer, ExchangePublic, IdentityKey, RepositoryId, Secret, key_from_password};
 use store::testing::MemoryStore;
@@ -133,6 +133,37 @@ impl Forge {
         let record = Condemned { list, packs, extension: Vec::new() };
         let bytes = record.encode(&self.index_key, self.epoch, self.env.random_id(), &self.signer, self.repository);
         (names::condemned(&list), bytes.expect("encodes").into())
+    }
+
+    /// Stores a pack of one blob that puts `bytes` under `id`, whatever they are, and names it in a segment.
+    pub async fn lie(&self, store: &MemoryStore, kind: BlobKind, id: ChunkId, bytes: &[u8]) -> PackId {
+        let seal = PackSeal::new(self.epoch, self.public(store).await, &self.index_key, self.seed(), self.repository);
+        let mut seal = seal.expect("a seal");
+        let class = if kind == BlobKind::Data { PackClass::Data } else { PackClass::Metadata };
+        let mut builder = PackBuilder::new(class, &seal);
+        let (key, binding) = seal.next(kind);
+        let blob = BlobSealer::new(1).expect("zstd").seal(bytes, &key, binding).expect("seals");
+        builder.push(blob, kind, binding.counter, &[(id, bytes.len() as u32)]);
+        let pack = builder.finish(&self.index_key, self.env.random_id(), self.repository).expect("finishes");
+        store.overwrite(&names::pack(&pack.id), [pack.blobs.concat(), pack.tail].concat().into()).await;
+        let entry = PackEntry { id: pack.id, len: pack.len, trailer: pack.trailer };
+        let segment = Segment { packs: vec![entry], replaces: Vec::new(), domain: Default::default() };
+        let (name, object) = self.segment(&segment);
+        store.overwrite(&name, object).await;
+        pack.id
+    }
+
+    /// Every chunk that stored packs hold, with what each is.
+    pub async fn chunks(&self, store: &MemoryStore) -> Vec<(BlobKind, ChunkId, u32)> {
+        let mut found = Vec::new();
+        for name in names_of(store, names::INDEX).await {
+            for pack in self.open_segment(&store.get(&name).await.expect("is there")).packs {
+                for blob in &pack.trailer.blobs {
+                    found.extend(pack.trailer.chunks_of(blob).iter().map(|(id, len)| (blob.kind, *id, *len)));
+                }
+            }
+        }
+        found
     }
 
     /// What a segment's object says.

@@ -121,7 +121,7 @@ impl<'a> Mover<'a> {
             };
             match taken {
                 Ok(()) => moved.push(pack),
-                Err(error) if error.kind() == Kind::Damaged => failed.push(error),
+                Err(error) if is_of_the_pack(&error) => failed.push(error),
                 Err(error) => return Err(error),
             }
         }
@@ -284,7 +284,7 @@ impl<'a> Mover<'a> {
 impl Repository {
     /// Reads a pack's trailer and those of its blobs that are wanted, in few long reads, and checks the hash of each.
     async fn read_blobs(&self, wanted: Move) -> Result<Read, EngineError> {
-        let entry = Arc::new(self.read_pack_entry(wanted.pack, wanted.len).await?);
+        let entry = Arc::new(self.read_entry_twice(wanted.pack, wanted.len).await?);
         let mut rows = Vec::with_capacity(wanted.blobs.len());
         for (row, fate) in wanted.blobs.into_iter().filter(|(_, fate)| *fate != BlobFate::Dropped) {
             let blob = entry.trailer.blobs.get(row as usize);
@@ -375,6 +375,11 @@ fn live_chunks(
         draft.chunks.push((*id, *len));
     }
     Ok(draft)
+}
+
+/// Whether an error says something of one pack, of which others may be free: damage, or a version that is not known here.
+pub(super) fn is_of_the_pack(error: &EngineError) -> bool {
+    matches!(error, EngineError::Object { .. }) || error.kind() == Kind::Damaged
 }
 
 fn inconsistent(pack: &PackId, what: &'static str) -> EngineError {

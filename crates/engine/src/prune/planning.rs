@@ -13,12 +13,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::choice::{Choice, Surroundings, choose};
 use super::mark::Mark;
+use super::moving::is_of_the_pack;
 use super::report::{PrunePlan, PruneRequest, PruneRequests};
 use super::sweep::SMALL_COUNT_MIN;
 use super::usage::Listed;
+use crate::EngineError;
 use crate::index::Index;
 use crate::repository::{Repository, list};
-use crate::{EngineError, Kind};
 
 /// A stored segment shorter than this is small.
 const SMALL_SEGMENT_LEN: u64 = 256 << 10;
@@ -145,10 +146,10 @@ impl Repository {
     ) -> Result<(), EngineError> {
         let (mut needed_count, mut unreadable_count) = (0, 0);
         for pack in strays.unnamed.iter().take(STRAYS_MAX) {
-            let entry = match self.read_entry_twice(*pack).await {
+            let entry = match self.read_entry_twice(pack.id, pack.len).await {
                 Ok(entry) => entry,
                 Err(EngineError::Store(store::StoreError::NotFound { .. })) => continue,
-                Err(error) if error.kind() == Kind::Damaged => {
+                Err(error) if is_of_the_pack(&error) => {
                     unreadable_count += 1;
                     continue;
                 }

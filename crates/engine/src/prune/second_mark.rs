@@ -22,11 +22,11 @@ use store::{ObjectInfo, StoreError};
 
 use super::choice::BlobFate;
 use super::live::LiveSet;
-use super::moving::Move;
+use super::moving::{Move, is_of_the_pack};
 use super::usage::Listed;
+use crate::EngineError;
 use crate::index::open_segment;
 use crate::repository::{Repository, list};
-use crate::{EngineError, Kind};
 
 /// Live chunks of condemned packs that are looked at in one pass, at some 60 bytes each.
 const NEEDED_MAX: usize = 1 << 20;
@@ -140,7 +140,7 @@ impl Repository {
             }
         }
         let mut reads = futures::stream::iter(there)
-            .map(|pack| async move { (pack, self.read_entry_twice(pack).await) })
+            .map(|pack| async move { (pack, self.read_entry_twice(pack.id, pack.len).await) })
             .buffered(READS_AT_ONCE);
         let mut needed_count = 0;
         while let Some((pack, read)) = reads.next().await {
@@ -151,7 +151,7 @@ impl Repository {
             match read {
                 Ok(entry) => needed_count += pass.add(pack, &entry, live),
                 Err(EngineError::Store(StoreError::NotFound { .. })) => drop(found.gone.insert(pack.id)),
-                Err(error) if error.kind() == Kind::Damaged => found.unreadable.push((pack.id, error)),
+                Err(error) if is_of_the_pack(&error) => found.unreadable.push((pack.id, error)),
                 Err(error) => return Err(error),
             }
         }
@@ -159,9 +159,9 @@ impl Repository {
     }
 
     /// A pack's trailer, read once more if it does not open.
-    pub(super) async fn read_entry_twice(&self, pack: Listed) -> Result<PackEntry, EngineError> {
-        match self.read_pack_entry(pack.id, pack.len).await {
-            Err(EngineError::Object { .. }) => self.read_pack_entry(pack.id, pack.len).await,
+    pub(super) async fn read_entry_twice(&self, id: PackId, len: u64) -> Result<PackEntry, EngineError> {
+        match self.read_pack_entry(id, len).await {
+            Err(EngineError::Object { .. }) => self.read_pack_entry(id, len).await,
             read => read,
         }
     }
