@@ -298,6 +298,39 @@ async fn blob_that_is_damaged_is_never_moved_and_its_pack_stays() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn content_that_two_hosts_stored_at_once_stays_twice_until_a_key_that_can_tell_prunes() {
+    let site = Site::new(12);
+    let owner = site.init(site.store(), "cache").await.expect("makes");
+    owner.add_key(Role::Maintenance, password("keeper"), "keeper", COST).await.expect("adds");
+    fs::write(site.tree().join("both"), Dice::of_seed(4).bytes(LEN)).expect("writes");
+    // The first host's packs are not named yet when the other one looks.
+    let faulty = Arc::new(FaultyStore::new(site.store()));
+    let other = site.open_as("owner", faulty.clone(), "other").await.expect("opens");
+    faulty.inject(Trigger::next().of(Verb::Put).naming("index/"), Fault::Hang);
+    let waits = async {
+        while !faulty.calls().iter().any(|call| call.verb == Verb::Put && call.name.starts_with("index/")) {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        let done = try_backup(&owner, backup_request(&site.tree())).await;
+        faulty.release();
+        done.expect("backs up")
+    };
+    let (first, second) = futures::join!(try_backup(&other, backup_request(&site.tree())), waits);
+    let tree = Tree::read(&site.tree());
+    let ids = [first.expect("backs up").snapshot, second.snapshot].map(|id| id.expect("was committed"));
+    let kept = ids.map(|id| (id, tree.clone()));
+    let twice = stored_len(&site.memory).await;
+    assert!(twice > 2 * LEN as u64);
+    let keeper = site.open_as("keeper", site.store(), "keeper's cache").await.expect("opens");
+    assert!(plan(&keeper, request()).await.double_len >= LEN as u64);
+    prune(&keeper).await;
+    assert_eq!(stored_len(&site.memory).await, twice);
+    prune(&owner).await;
+    assert!(stored_len(&site.memory).await < LEN as u64 * 11 / 10);
+    assert_restores(&site, &owner, &kept, "after the owner's prune").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lying_writer_makes_no_prune_let_the_truth_go() {
     for who in ["owner", "keeper"] {
         let (site, _, past) = one_forgotten(11).await;

@@ -283,7 +283,7 @@ impl<'a> Mover<'a> {
 
 impl Repository {
     /// Reads a pack's trailer and those of its blobs that are wanted, in few long reads, and checks the hash of each.
-    async fn read_blobs(&self, wanted: Move) -> Result<Read, EngineError> {
+    pub(super) async fn read_blobs(&self, wanted: Move) -> Result<Read, EngineError> {
         let entry = Arc::new(self.read_entry_twice(wanted.pack, wanted.len).await?);
         let mut rows = Vec::with_capacity(wanted.blobs.len());
         for (row, fate) in wanted.blobs.into_iter().filter(|(_, fate)| *fate != BlobFate::Dropped) {
@@ -306,6 +306,26 @@ impl Repository {
             }
         }
         Ok((entry, read))
+    }
+
+    /// The chunks of a blob that are what their names say; none of one that does not open.
+    pub(super) async fn true_chunks(
+        &self,
+        entry: &Arc<PackEntry>,
+        row: u32,
+        bytes: Bytes,
+    ) -> Result<Vec<ChunkId>, EngineError> {
+        let (keyring, namer, entry) = (self.keyring.clone(), self.keyring.namer()?, Arc::clone(entry));
+        let open = move || {
+            let Ok((kind, opened)) = open(&keyring, &entry, row, &bytes) else { return Vec::new() };
+            let chunks = opened.chunks.iter().scan(opened.plain.as_slice(), |rest, (id, len)| {
+                let (chunk, others) = rest.split_at_checked(*len as usize)?;
+                *rest = others;
+                Some((kind.name(&namer, chunk) == *id).then_some(*id))
+            });
+            chunks.flatten().collect()
+        };
+        self.offload.start(open).await
     }
 
     /// A blob's bytes if they match its hash, read once more if they do not.
@@ -350,6 +370,30 @@ fn live_chunks(
     sealed: &[u8],
     live: &LiveSet,
 ) -> Result<Draft, EngineError> {
+    let (kind, opened) = open(keyring, entry, row, sealed)?;
+    let (mut rest, mut draft) = (opened.plain.as_slice(), Draft::default());
+    for (id, len) in &opened.chunks {
+        let (chunk, others) = rest.split_at_checked(*len as usize).unwrap_or((&[], rest));
+        rest = others;
+        if !live.contains(id) {
+            continue;
+        }
+        if kind.name(namer, chunk) != *id {
+            return Err(inconsistent(&entry.id, "a chunk does not hash to its id"));
+        }
+        draft.plain.extend_from_slice(chunk);
+        draft.chunks.push((*id, *len));
+    }
+    Ok(draft)
+}
+
+/// Opens a blob; gives its kind, plaintext and chunks. CPU-bound.
+fn open(
+    keyring: &crate::Keyring,
+    entry: &PackEntry,
+    row: u32,
+    sealed: &[u8],
+) -> Result<(BlobKind, Draft), EngineError> {
     let blob = entry.trailer.blobs.get(row as usize);
     let blob = blob.ok_or_else(|| inconsistent(&entry.id, "the index names a blob it does not have"))?;
     let info = PackInfo {
@@ -360,21 +404,8 @@ fn live_chunks(
         seals: entry.trailer.seals.clone(),
         blobs: entry.trailer.blobs.clone(),
     };
-    let opened = open_blob(keyring, &info, row, sealed)?;
-    let (mut rest, mut draft) = (opened.as_slice(), Draft::default());
-    for (id, len) in entry.trailer.chunks_of(blob) {
-        let (chunk, others) = rest.split_at_checked(*len as usize).unwrap_or((&[], rest));
-        rest = others;
-        if !live.contains(id) {
-            continue;
-        }
-        if blob.kind.name(namer, chunk) != *id {
-            return Err(inconsistent(&entry.id, "a chunk does not hash to its id"));
-        }
-        draft.plain.extend_from_slice(chunk);
-        draft.chunks.push((*id, *len));
-    }
-    Ok(draft)
+    let plain = open_blob(keyring, &info, row, sealed)?;
+    Ok((blob.kind, Draft { plain, chunks: entry.trailer.chunks_of(blob).to_vec() }))
 }
 
 /// Whether an error says something of one pack, of which others may be free: damage, or a version that is not known here.

@@ -6,13 +6,13 @@
 //! ```
 //!
 //! A copy counts if its pack is listed, named by a segment that was read just now, in no condemned list of anybody, and if it
-//! is the same sealed bytes or was written by this very prune. (The protocol asks for less; two copies that were sealed apart
-//! may differ, if one of their writers lied.)
+//! is the same sealed bytes, was written by this very prune, or was opened by it and is what its name says. (The protocol asks for
+//! less; two copies that were sealed apart may differ, if one of their writers lied.)
 //!
 //! Invariant: neither the index cache nor the first mark's figures say here that something may go.
 //! Never here: deleting.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use futures::StreamExt;
@@ -34,6 +34,8 @@ const NEEDED_MAX: usize = 1 << 20;
 const READS_AT_ONCE: usize = 8;
 /// How often the listing of segments is repeated when one vanishes.
 const LISTINGS_MAX: usize = 10;
+/// Copies of one chunk, sealed apart, that are opened at most.
+const OTHERS_MAX: usize = 4;
 /// How often a segment that does not open is read.
 const READS_MAX: usize = 2;
 
@@ -46,6 +48,8 @@ struct Needed {
     hash: [u8; 32],
     /// Packs in which a copy was seen that would count.
     copies: Vec<PackId>,
+    /// Packs and blobs with a copy that was sealed apart: it counts once it was opened.
+    others: Vec<(PackId, u32)>,
 }
 
 /// What a pass found out about some condemned packs.
@@ -102,6 +106,9 @@ impl Repository {
         let counts: HashSet<PackId> = before.iter().map(|pack| pack.id).filter(|id| !condemned.contains(id)).collect();
         let lens: HashMap<PackId, u64> = before.iter().map(|pack| (pack.id, pack.len)).collect();
         found.segments = self.look_for_copies(&mut pass, &counts, &lens, own).await?;
+        if self.keyring.can_recut() {
+            self.open_others(&mut pass, &lens).await?;
+        }
         // Once more, now after the index: what vanished meanwhile does not count.
         let after: HashSet<PackId> = self.list_packs().await?.iter().map(|pack| pack.id).collect();
         let mut to_copy: HashMap<u32, HashSet<u32>> = HashMap::new();
@@ -164,6 +171,32 @@ impl Repository {
             Err(EngineError::Object { .. }) => self.read_pack_entry(id, len).await,
             read => read,
         }
+    }
+
+    /// Opens copies that were sealed apart, where no other would count, and notes those that are what their names say.
+    async fn open_others(&self, pass: &mut Pass, lens: &HashMap<PackId, u64>) -> Result<(), EngineError> {
+        let mut wanted: BTreeMap<PackId, BTreeSet<u32>> = BTreeMap::new();
+        for needed in pass.needed.values().flatten().filter(|needed| needed.copies.is_empty()) {
+            for (pack, blob) in &needed.others {
+                wanted.entry(*pack).or_default().insert(*blob);
+            }
+        }
+        for (pack, rows) in wanted {
+            let blobs = rows.into_iter().map(|row| (row, BlobFate::Carried)).collect();
+            let read = self.read_blobs(Move { pack, len: lens.get(&pack).copied().unwrap_or_default(), blobs }).await;
+            let (entry, blobs) = match read {
+                Ok(read) => read,
+                Err(EngineError::Store(StoreError::NotFound { .. })) => continue,
+                Err(error) if is_of_the_pack(&error) => continue,
+                Err(error) => return Err(error),
+            };
+            for (row, _, bytes) in blobs {
+                for id in self.true_chunks(&entry, row, bytes).await? {
+                    pass.note_opened(&id, pack);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Reads every segment and notes copies that would count. Segments that do not open name nothing.
@@ -238,7 +271,7 @@ impl Pass {
         let mut count = 0;
         for (blob, row) in (0..).zip(&entry.trailer.blobs) {
             for (id, _) in entry.trailer.chunks_of(row).iter().filter(|(id, _)| live.contains(id)) {
-                let needed = Needed { pack: number, blob, hash: row.hash, copies: Vec::new() };
+                let needed = Needed { pack: number, blob, hash: row.hash, copies: Vec::new(), others: Vec::new() };
                 self.needed.entry(*id).or_default().push(needed);
                 count += 1;
             }
@@ -248,19 +281,39 @@ impl Pass {
 
     /// What was noted out of a listing that did not hold counts no more.
     fn forget_copies(&mut self) {
-        self.needed.values_mut().flatten().for_each(|needed| needed.copies.clear());
+        for needed in self.needed.values_mut().flatten() {
+            needed.copies.clear();
+            needed.others.clear();
+        }
     }
 
     /// Notes copies in a pack that would count.
     fn note_copies(&mut self, entry: &PackEntry, is_own: bool) {
-        for row in &entry.trailer.blobs {
+        for (blob, row) in (0..).zip(&entry.trailer.blobs) {
             for (id, _) in entry.trailer.chunks_of(row) {
                 for needed in self.needed.get_mut(id).into_iter().flatten() {
-                    if (is_own || needed.hash == row.hash) && !needed.copies.contains(&entry.id) {
-                        needed.copies.push(entry.id);
-                    }
+                    needed.note(entry.id, blob, is_own || needed.hash == row.hash);
                 }
             }
+        }
+    }
+
+    /// Notes that a pack holds a chunk that is what its name says.
+    fn note_opened(&mut self, id: &ChunkId, pack: PackId) {
+        for needed in self.needed.get_mut(id).into_iter().flatten() {
+            if needed.others.iter().any(|(other, _)| *other == pack) {
+                needed.copies.push(pack);
+            }
+        }
+    }
+}
+
+impl Needed {
+    fn note(&mut self, pack: PackId, blob: u32, counts: bool) {
+        if counts && !self.copies.contains(&pack) {
+            self.copies.push(pack);
+        } else if !counts && self.others.len() < OTHERS_MAX && !self.others.contains(&(pack, blob)) {
+            self.others.push((pack, blob));
         }
     }
 }

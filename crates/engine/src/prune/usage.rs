@@ -4,9 +4,10 @@
 //! index cache: chunk → places ─► live? ─► which copies stay ─► live bytes of each blob
 //! ```
 //!
-//! Of copies that are the same sealed bytes, which repacking leaves behind, the one in the pack with the lowest id stays. Copies
-//! of one chunk that were sealed apart all stay: only a key that opens content could tell whether each of them is what its
-//! name says, and a writer whose key was stolen must not have the true one removed by a false one.
+//! Of copies that are the same sealed bytes, which repacking leaves behind, the one in the pack with the lowest id stays. Of
+//! copies of one chunk that were sealed apart, all stay for a key that opens no content: it cannot tell whether each of them is what
+//! its name says, and a writer whose key was stolen must not have the true one removed by a false one. A key that can tell looks
+//! before it lets one go (see `second_mark`).
 //!
 //! Invariant: this is a guess that a plan rests on. Nothing is deleted before packs and index were read from the store
 //! (see `sweep`).
@@ -56,7 +57,7 @@ pub(super) struct PackUse {
 #[derive(Default)]
 pub(super) struct Usage {
     pub(super) packs: Vec<PackUse>,
-    /// Bytes of plaintext which are kept more than once.
+    /// Bytes of plaintext which this key has to keep more than once.
     pub(super) double_len: u64,
 }
 
@@ -82,12 +83,18 @@ impl Repository {
         listed: &[Listed],
     ) -> Result<Usage, EngineError> {
         let times: HashMap<PackId, StoreTime> = listed.iter().map(|pack| (pack.id, pack.modified_at)).collect();
-        self.offload.start(move || usage(&index, &live, &times)).await?
+        let can_tell = self.keyring.can_recut();
+        self.offload.start(move || usage(&index, &live, &times, can_tell)).await?
     }
 }
 
 /// Blocks on the local disk.
-fn usage(index: &Index, live: &LiveSet, times: &HashMap<PackId, StoreTime>) -> Result<Usage, EngineError> {
+fn usage(
+    index: &Index,
+    live: &LiveSet,
+    times: &HashMap<PackId, StoreTime>,
+    can_tell: bool,
+) -> Result<Usage, EngineError> {
     let mut packs: HashMap<PackNo, PackUse> = HashMap::new();
     for found in index.cache.packs() {
         let (number, info) = found?;
@@ -105,7 +112,7 @@ fn usage(index: &Index, live: &LiveSet, times: &HashMap<PackId, StoreTime>) -> R
             continue;
         }
         let usable: Vec<Place> = places.iter().filter(|place| packs.contains_key(&place.pack)).copied().collect();
-        let kept = kept_copies(&index.cache, &packs, usable)?;
+        let kept = kept_copies(&index.cache, &packs, usable, can_tell)?;
         double_len += kept.iter().skip(1).map(|place| u64::from(place.len)).sum::<u64>();
         for place in kept {
             let blob = packs.get_mut(&place.pack).and_then(|pack| pack.blobs.get_mut(place.blob as usize));
@@ -119,16 +126,21 @@ fn usage(index: &Index, live: &LiveSet, times: &HashMap<PackId, StoreTime>) -> R
     Ok(Usage { packs, double_len })
 }
 
-/// Of several copies of a chunk those that stay: of each sealed form one.
+/// Of several copies of a chunk those that stay: one, or of each sealed form one.
 fn kept_copies(
     cache: &IndexCache,
     packs: &HashMap<PackNo, PackUse>,
     mut usable: Vec<Place>,
+    can_tell: bool,
 ) -> Result<Vec<Place>, EngineError> {
     if usable.len() < 2 {
         return Ok(usable);
     }
     usable.sort_by_key(|place| packs.get(&place.pack).map(|pack| pack.id));
+    if can_tell {
+        usable.truncate(1);
+        return Ok(usable);
+    }
     let (mut kept, mut hashes) = (Vec::new(), Vec::new());
     for place in usable {
         let info = cache.pack(place.pack)?;
