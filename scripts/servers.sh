@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes folders with older and newer servers than this Debian has (PostgreSQL 13, 17 and 18, Redis 8, Valkey 9, etcd 3.5) for the
-# tests of sources. Takes a minute and a gigabyte each, once, and root; without root those tests fail. PostgreSQL 14 and 16 are in
+# tests of sources, and with a restic whose retention is ours. Takes a minute and a gigabyte each, once, and root; without root those tests fail. PostgreSQL 14 and 16 are in
 # no Debian: put them beside one of these, and they are tested; with BACKSTAY_POSTGRES_MORE=14,16 tests fail without them.
 set -euo pipefail
 
@@ -15,8 +15,9 @@ make_root() {
     rm -rf "$cache/$1.part"
     mkdir -p "$cache"
     debootstrap --variant=minbase --include="$4" "$2" "$cache/$1.part" >/dev/null
+    rm -rf "${cache:?}/$1"
     mv "$cache/$1.part" "$cache/$1"
 }
 make_root bullseye bullseye usr/lib/postgresql/13/bin/postgres postgresql-13
-make_root trixie trixie usr/lib/postgresql/17/bin/postgres postgresql-17
+make_root trixie trixie usr/bin/restic postgresql-17,restic
 make_root servers sid usr/lib/postgresql/18/bin/postgres postgresql-18,etcd-server,etcd-client,valkey-server,redis-server

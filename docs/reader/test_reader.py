@@ -196,6 +196,13 @@ class GoldenRepository(unittest.TestCase):
         self.assertIn("does not belong to this snapshot", err)
         self.assertEqual(code, 0)
 
+    def test_holds_are_nothing_to_a_reader(self):
+        before = self.run_reader("list", "--all")
+        hold = self.repository / "holds" / FIRST / ("0b" * 16)
+        hold.parent.mkdir(parents=True)
+        hold.write_bytes(b"whatever holds a snapshot")
+        self.assertEqual(self.run_reader("list", "--all"), before)
+
     def test_a_restore_goes_into_an_empty_directory_only(self):
         target = self.folder / "full"
         target.mkdir()

@@ -252,7 +252,19 @@ fn coordination() {
     put("records", "lease", &[vec![2], record(&lease)].concat());
     put("records", "condemned", &[vec![3], record(&condemned)].concat());
     put("records", "dead", &[vec![4], record(&Dead { writer, extension: extension.clone() })].concat());
-    put("records", "forgotten", &[vec![5], record(&Forgotten { snapshot: writer, extension })].concat());
+    put("records", "forgotten", &[vec![5], record(&Forgotten { snapshot: writer, extension: extension.clone() })].concat());
+    let hold = Hold {
+        hold: HoldId([4; 16]),
+        snapshot: writer,
+        effect: HoldEffect::Until(1),
+        lifts: vec![HoldId([5; 16])],
+        reason: "audit".to_owned(),
+        extension: extension.clone(),
+    };
+    put("records", "hold", &[vec![11], record(&hold)].concat());
+    let undeleted = Undeleted { snapshot: writer, signer: Identity([6; 32]), stored_at: 1 };
+    let extended = SnapshotExtension { undeleted: Some(undeleted), extension };
+    put("records", "snapshot-extension", &[vec![12], record(&extended)].concat());
 }
 
 /// Under other keys than the target tries, which expects that nothing opens.

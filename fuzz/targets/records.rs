@@ -5,7 +5,10 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use pack::{Announced, Certificate, Claim, Condemned, Dead, EpochSecrets, Forgotten, Grant, Lease, Seen, SlotSecrets, codec};
+use pack::{
+    Announced, Certificate, Claim, Condemned, Dead, EpochSecrets, Forgotten, Grant, Hold, Lease, Seen, SlotSecrets,
+    SnapshotExtension, codec,
+};
 
 macro_rules! returns {
     ($record:ty, $bytes:expr) => {
@@ -28,6 +31,8 @@ fuzz_target!(|bytes: &[u8]| {
         7 => returns!(Grant, bytes),
         8 => returns!(SlotSecrets, bytes),
         9 => returns!(EpochSecrets, bytes),
-        _ => returns!(Claim, bytes),
+        10 => returns!(Claim, bytes),
+        11 => returns!(Hold, bytes),
+        _ => returns!(SnapshotExtension, bytes),
     }
 });

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use engine::{BackupReport, CatRequest, Repository, SnapshotFilter};
+use engine::{BackupReport, CatRequest, Forget, GroupBy, Repository, SnapshotFilter};
 use futures::TryStreamExt as _;
 use harness::{Dice, Site, check_all, names_of, prune_request};
 use store::{Counted, RequestCounts};
@@ -183,6 +183,24 @@ async fn listing_snapshots_again_reads_none_of_them() {
     meter.since();
     fresh.snapshots(&SnapshotFilter::default()).await.expect("lists");
     meter.assert_spent([0, 3, 0, 0, 2, 0], "a first listing on another host");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn forget_costs_a_put_and_undelete_what_a_backup_of_nothing_new_does() {
+    let (site, mut meter, repository) = one_file().await;
+    let first = site.backup(&repository).await.snapshot.expect("was committed");
+    site.backup(&repository).await;
+    meter.since();
+    let what = Forget::Named(vec![first]);
+    let plan = repository.plan_forget(&what, GroupBy::default(), &jiff::Zoned::now()).await.expect("plans");
+    meter.assert_spent([0, 0, 0, 0, 3, 0], "a plan: holds, what is hidden, snapshots");
+    repository.forget(&plan).await.expect("forgets");
+    meter.assert_spent([1, 0, 0, 0, 1, 0], "a forget, which looks at holds once more");
+    let found = repository.forgotten_snapshots().await.expect("lists");
+    meter.assert_spent([0, 3, 0, 0, 4, 0], "a list of what was forgotten");
+    repository.undelete(&found[0], CancellationToken::new()).await.expect("comes back");
+    // Announced twice, seen, the snapshot, which is read back; pages are in the cache.
+    meter.assert_spent([4, 1, 0, 0, 4, 2], "an undelete");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

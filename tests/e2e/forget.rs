@@ -148,6 +148,117 @@ fn job_keeps_what_its_retention_says() {
     forget().expect_code(2).says(&["\"some\" is no count"]);
 }
 
+/// When snapshots were made, newest first: the newest on a Tuesday.
+const TIMES: [&str; 8] = [
+    "2026-03-31T12:30:00Z",
+    "2026-03-31T12:10:00Z",
+    "2026-03-31T10:00:00Z",
+    "2026-03-30T12:00:00Z",
+    "2026-03-27T12:00:00Z",
+    "2026-02-15T12:00:00Z",
+    "2025-12-20T12:00:00Z",
+    "2024-06-01T12:00:00Z",
+];
+
+/// A host with a snapshot of each of the times, as source `nightly`; two of them have tags.
+fn with_times() -> Host {
+    let host = Host::with_repository();
+    let tree = host.write("tree/file", "x").parent().expect("the tree").to_owned();
+    for (at, time) in TIMES.iter().enumerate() {
+        let time: jiff::Timestamp = time.parse().expect("a time");
+        let mut backup = host.backstay(["--json", "backup", "--source", "nightly"]);
+        backup.env("BACKSTAY_REPLAY", format!("{}:{at}", time.as_second())).arg(&tree);
+        match at {
+            4 => drop(backup.args(["--tag", "x"])),
+            5 => drop(backup.args(["--tag", "x,y"])),
+            _ => {}
+        }
+        let done = backup.run().expect_code(0).json();
+        let object = host.repository().join("snapshots").join(done["snapshot_id"].as_str().expect("an id"));
+        let object = fs::File::options().write(true).open(object).expect("is there");
+        let secs = u64::try_from(time.as_second()).expect("after 1970");
+        object.set_modified(std::time::UNIX_EPOCH + Duration::from_secs(secs)).expect("is ours");
+    }
+    host
+}
+
+/// The places in [`TIMES`] of what these arguments keep.
+fn places_kept(host: &Host, words: &[&str]) -> Vec<usize> {
+    let plan = host.backstay(["--json", "forget", "--dry-run"]).args(words).run().expect_code(0).json();
+    let groups = plan["groups"].as_array().expect("a list").iter();
+    let decided = groups.flat_map(|group| group["snapshots"].as_array().expect("a list"));
+    let kept = decided.filter(|decision| decision["kept"] == true);
+    let time = |decision: &serde_json::Value| decision["time"].as_str().expect("a time").parse::<jiff::Timestamp>();
+    let place = |at: jiff::Timestamp| TIMES.iter().position(|time| time.parse() == Ok(at)).expect("one of the times");
+    let mut places: Vec<usize> = kept.map(|decision| place(time(decision).expect("a time"))).collect();
+    places.sort_unstable();
+    places
+}
+
+#[test]
+fn each_option_keeps_what_it_says() {
+    let host = with_times();
+    let cases: &[(&str, &[usize])] = &[
+        ("--keep-last 2", &[0, 1]),
+        ("--keep-hourly 2", &[0, 2]),
+        ("--keep-daily 2", &[0, 3]),
+        ("--keep-weekly 2", &[0, 4]),
+        ("--keep-monthly 2", &[0, 5]),
+        ("--keep-quarterly 2", &[0, 6]),
+        ("--keep-yearly 2", &[0, 6]),
+        ("--keep-daily all", &[0, 3, 4, 5, 6, 7]),
+        ("--keep-within 3h", &[0, 1, 2]),
+        ("--keep-within-hourly 3h", &[0, 2]),
+        ("--keep-within-daily 2d", &[0, 3]),
+        ("--keep-within-weekly 7d", &[0, 4]),
+        ("--keep-within-monthly 2mo", &[0, 5]),
+        ("--keep-within-quarterly 6mo", &[0, 6]),
+        ("--keep-within-yearly 1y", &[0, 6]),
+        ("--keep-last 1 --keep-tag x", &[0, 4, 5]),
+        ("--keep-last 1 --keep-tag x,y", &[0, 5]),
+        ("--keep-last 1 --tag x", &[4]),
+        ("--keep-last 1 --group-by tags", &[0, 4, 5]),
+        ("--keep-last 1 --source nightly", &[0]),
+        ("--keep-last 1 --source other", &[]),
+    ];
+    for (words, expected) in cases {
+        assert_eq!(places_kept(&host, &words.split(' ').collect::<Vec<_>>()), *expected, "{words}");
+    }
+}
+
+#[test]
+fn each_key_of_a_retention_keeps_what_it_says() {
+    let host = with_times();
+    let cases: &[(&str, &[usize])] = &[
+        ("last = 2", &[0, 1]),
+        ("hourly = 2", &[0, 2]),
+        ("daily = 2", &[0, 3]),
+        ("weekly = 2", &[0, 4]),
+        ("monthly = 2", &[0, 5]),
+        ("quarterly = 2", &[0, 6]),
+        ("yearly = \"all\"", &[0, 6, 7]),
+        ("within = \"3h\"", &[0, 1, 2]),
+        ("within_hourly = \"3h\"", &[0, 2]),
+        ("within_daily = \"2d\"", &[0, 3]),
+        ("within_weekly = \"7d\"", &[0, 4]),
+        ("within_monthly = \"2mo\"", &[0, 5]),
+        ("within_quarterly = \"6mo\"", &[0, 6]),
+        ("within_yearly = \"1y\"", &[0, 6]),
+        ("last = 1, tags = [\"y\"]", &[0, 5]),
+    ];
+    for (retention, expected) in cases {
+        let sources = format!(
+            "[repositories.main]\nurl = \"{}\"\n[sources.tree]\nkind = \"files\"\npaths = [\"{}\"]\n",
+            host.repository().display(),
+            host.path("tree").display()
+        );
+        let job = format!("[jobs.nightly]\nsources = [\"tree\"]\nretention = {{ {retention} }}\n");
+        let path = host.write("backstay.toml", format!("{sources}{job}"));
+        let path = path.to_str().expect("a plain path");
+        assert_eq!(places_kept(&host, &["--job", "nightly", "--config", path]), *expected, "{retention}");
+    }
+}
+
 #[test]
 fn nothing_but_the_record_is_written() {
     let (host, ids) = with_three();

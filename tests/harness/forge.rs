@@ -6,8 +6,9 @@
 use bytes::Bytes;
 use pack::manifest::{Child, Entry, TreeBuilder};
 use pack::{
-    BlobKind, Condemned, CondemnedId, Config, Dead, Epoch, Forgotten, PackBuilder, PackClass, PackEntry, PackId,
-    PackSeal, Protector, Segment, Signer, Slot, Snapshot, SnapshotBody, SnapshotId, SnapshotStructure, names,
+    BlobKind, Condemned, CondemnedId, Config, Dead, Epoch, Forgotten, Hold, HoldEffect, HoldId, PackBuilder, PackClass,
+    PackEntry, PackId, PackSeal, Protector, Segment, Signer, Slot, Snapshot, SnapshotBody, SnapshotId,
+    SnapshotStructure, names,
 };
 use seal::{BlobSealer, ChunkId, ChunkNamer, ExchangePublic, IdentityKey, RepositoryId, Secret, key_from_password};
 use store::testing::MemoryStore;
@@ -124,6 +125,16 @@ impl Forge {
         let record = Forgotten { snapshot, extension: Vec::new() };
         let bytes = record.encode(&self.index_key, self.epoch, self.env.random_id(), &self.signer, self.repository);
         (names::forgotten(&snapshot), bytes.expect("encodes").into())
+    }
+
+    /// What holds `snapshot`: its name and bytes.
+    #[must_use]
+    pub fn hold(&self, snapshot: SnapshotId) -> (String, Bytes) {
+        let hold = HoldId(self.env.random_id());
+        let (effect, lifts, reason) = (HoldEffect::UntilLifted, Vec::new(), String::new());
+        let record = Hold { hold, snapshot, effect, lifts, reason, extension: Vec::new() };
+        let bytes = record.encode(&self.index_key, self.epoch, self.env.random_id(), &self.signer, self.repository);
+        (names::hold(&snapshot, &hold), bytes.expect("encodes").into())
     }
 
     /// A list that condemns `packs`.

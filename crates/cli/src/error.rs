@@ -157,8 +157,10 @@ pub(crate) enum CommandError {
     NothingToForget,
     #[error("job {job} says nothing of retention; nothing was done")]
     NoRetention { job: String },
-    #[error("--keep-until: {what}")]
-    KeepUntil { what: String },
+    #[error("{option}: {what}")]
+    UntilWhen { option: &'static str, what: String },
+    #[error("no forgotten snapshot that is still there has an id beginning with {name}")]
+    NotThereToUndelete { name: String },
     #[error("what is forgotten by name is named by its id")]
     ForgetById,
     #[error("nothing would be left of {group}; nothing was done")]

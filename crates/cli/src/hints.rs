@@ -143,6 +143,7 @@ fn of_own(error: &CommandError) -> Option<String> {
         }
         CommandError::NoRetention { .. } => "write a table such as [jobs.NAME.retention] with daily = 7",
         CommandError::ForgetById => "backstay snapshots lists the ids",
+        CommandError::NotThereToUndelete { .. } => "list what can come back with: backstay snapshots --forgotten",
         CommandError::LastOfGroup { .. } => "keep one of them, or add --allow-last if the whole group shall go",
         CommandError::NotForgotten { .. } | CommandError::NotPruned | CommandError::Unconfirmed { .. } => {
             "run it again with --yes to carry out this plan"
@@ -201,6 +202,15 @@ fn of_engine(error: &EngineError) -> Option<String> {
         EngineError::RepositoryExists { .. } => "use it as it is, or name another location",
         EngineError::NotEmpty { .. } => "name an empty location, such as a new folder or prefix",
         EngineError::WrongKey { .. } => "check which password or key file belongs to this repository",
+        EngineError::ContentGone { .. } => {
+            "a prune has removed what this snapshot needs, or is about to: only another copy of the repository still has it"
+        }
+        EngineError::Role { what: "bring forgotten snapshots back" | "lift the keep-until of a backup", .. } => {
+            "use the owner's key"
+        }
+        EngineError::Role { what: "forget snapshots" | "hold snapshots" | "lift holds", .. } => {
+            "use the owner's key, or one of role maintenance"
+        }
         EngineError::Role { role, .. } => role_hint(*role),
         EngineError::KeyRemoved { .. } => {
             "use another key, or let the owner add a new one with: backstay key add; if no key works, run: backstay check"

@@ -196,6 +196,18 @@ pub enum EngineError {
         /// What was tried.
         reason: String,
     },
+    /// A forgotten snapshot cannot come back whole.
+    #[error(
+        "snapshot {snapshot} cannot be brought back: {gone_count} of the {count} chunks and pages it needs are gone, or about to be deleted"
+    )]
+    ContentGone {
+        /// The snapshot.
+        snapshot: String,
+        /// What it needs, as far as that can be told.
+        count: u64,
+        /// What of it is in no pack that stays.
+        gone_count: u64,
+    },
     /// A page of a snapshot's entries cannot be had; the others can.
     #[error("{from} is lost with entries that follow it: {source}")]
     EntriesLost {

@@ -149,6 +149,13 @@ impl Repository {
         self.index_without(cache, listed, &unusable).await
     }
 
+    /// The index without the packs in `condemned`, for a writer that refers to what is there and stores nothing. LISTs
+    /// segments, then packs (W3).
+    pub(crate) async fn load_index_besides(&self, condemned: &HashSet<PackId>) -> Result<Index, EngineError> {
+        let (cache, listed) = self.sync_cache().await?;
+        self.index_without(cache, listed, condemned).await
+    }
+
     /// LISTs packs, and takes those that count, a batch at a time.
     async fn index_without(
         &self,

@@ -4,7 +4,8 @@
 //! Never here: chunks of content; `cat` prints those.
 
 use pack::{
-    Announced, Claim, Condemned, Epoch, Forgotten, Frame, Lease, PackError, PackId, Seen, SegmentId, Slot, SnapshotId,
+    Announced, Claim, Condemned, Epoch, Forgotten, Frame, Hold, Lease, PackError, PackId, Seen, SegmentId, Slot,
+    SnapshotId,
     Trailer, names,
 };
 use seal::ObjectKind;
@@ -111,6 +112,7 @@ impl Repository {
                     json!({ "kind": "claim", "id": record.claim.to_string(), "host": record.host, "started_at": record.started_at }),
                 )
             }
+            names::HOLDS => self.inspect_hold(&frame(ObjectKind::Hold)?),
             names::WRITERS if name.ends_with("/announced") => {
                 let record = Announced::open(&frame(ObjectKind::WriterAnnounced)?, index_key, repository)?;
                 Ok(
@@ -127,6 +129,16 @@ impl Repository {
             }
             _ => Err(PackError::Magic { what: "an object" }),
         }
+    }
+
+    fn inspect_hold(&self, frame: &Frame<'_>) -> Result<Value, PackError> {
+        let record = Hold::open(frame, |epoch| self.keyring.index_key_of(epoch), self.config.repository)?;
+        let counts = self.keyring.certifies(frame, Writes::Collection);
+        let lifts = record.lifts.iter().map(ToString::to_string).collect::<Vec<_>>();
+        Ok(json!({
+            "kind": "hold", "id": record.hold.to_string(), "snapshot": record.snapshot.to_string(),
+            "effect": format!("{:?}", record.effect), "lifts": lifts, "reason": record.reason, "counts": counts,
+        }))
     }
 
     fn inspect_snapshot(&self, name: &str, bytes: &[u8]) -> Result<Value, PackError> {

@@ -51,7 +51,7 @@ pub use cat::CatRequest;
 pub use check::{CheckReport, CheckRequest, Damage, Subset};
 pub use entries::{EntryStream, ListedEntry};
 pub use error::{EngineError, Kind};
-pub use forget::{Class, Count, Decision, Forget, ForgetPlan, Group, GroupBy, Policy};
+pub use forget::{Class, Count, Decision, Forget, ForgetPlan, ForgottenSnapshot, Group, GroupBy, Held, Holds, Policy};
 pub use holding::{Chosen, Part};
 pub use init::InitRequest;
 pub use keyring::{Credential, Keyring};

@@ -3,15 +3,18 @@
 //! Invariant: a snapshot counts only if the owner vouches for its signer, its name is its id, and nothing forgot it.
 //! Never here: pages; a snapshot names its roots and nothing below is read.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
-use pack::{Dead, Forgotten, Frame, PackError, Snapshot, SnapshotId, names};
+use pack::{
+    Dead, Forgotten, Frame, PackError, Snapshot, SnapshotBody, SnapshotId, SnapshotStructure, Undeleted, names,
+};
 use seal::{Identity, ObjectKind};
-use store::{ObjectInfo, StoreError};
+use store::{ObjectInfo, StoreError, StoreTime};
 
 use crate::EngineError;
 use crate::keyring::Writes;
+use crate::objects::{random, random_seed};
 use crate::repository::{Repository, list, read_record, visit_all};
 
 /// How often an object that does not open is read: a bad read is not a bad object.
@@ -49,14 +52,25 @@ pub struct SnapshotInfo {
     pub trusted: bool,
     /// Who signed it.
     pub signer: Identity,
+    /// What it was before it was forgotten and brought back, if it was.
+    pub undeleted: Option<Undeleted>,
 }
+
+/// The names of hidden snapshots, and when they were forgotten by the store's clock.
+pub(crate) type Hidden = HashMap<String, StoreTime>;
 
 impl SnapshotInfo {
     /// Whether it says that it began more than a day after the store took it. A stolen key must not have its snapshots taken
     /// for the newest for ever.
     #[must_use]
     pub fn is_of_the_future(&self) -> bool {
-        self.snapshot.structure.started_at.saturating_sub(self.stored_at) > TIME_OFF_MAX
+        self.snapshot.structure.started_at.saturating_sub(self.first().stored_at) > TIME_OFF_MAX
+    }
+
+    /// Who committed its content first, and when the store took that: of one that was brought back, the snapshot that was
+    /// forgotten.
+    pub(crate) fn first(&self) -> Undeleted {
+        self.undeleted.unwrap_or(Undeleted { snapshot: self.id, signer: self.signer, stored_at: self.stored_at })
     }
 
     /// Bytes that it added to the store when it was made: packs, index segments, and its own object.
@@ -89,7 +103,9 @@ pub enum Selector {
 }
 
 impl SnapshotFilter {
-    pub(crate) fn fits(&self, snapshot: &Snapshot) -> bool {
+    /// Whether a snapshot is meant.
+    #[must_use]
+    pub fn fits(&self, snapshot: &Snapshot) -> bool {
         let structure = &snapshot.structure;
         (self.hosts.is_empty() || self.hosts.contains(&structure.host))
             && (self.sources.is_empty() || self.sources.contains(&structure.source))
@@ -119,8 +135,8 @@ impl Repository {
 
     /// The names of snapshots that somebody whom the owner vouches for has forgotten. Anything else that lies there hides
     /// nothing.
-    pub(crate) async fn read_forgotten(&self) -> Result<HashSet<String>, EngineError> {
-        let mut hidden = HashSet::new();
+    pub(crate) async fn read_forgotten(&self) -> Result<Hidden, EngineError> {
+        let mut hidden = Hidden::new();
         let repository = self.config.repository;
         // Forgotten is for ever, whatever became of the key that did it: as for condemned lists, no time decides.
         let open = |info: &ObjectInfo, bytes: &[u8]| {
@@ -135,7 +151,7 @@ impl Repository {
         for info in listed {
             let kept = self.cache.note(&info.name).filter(|bytes| bytes.len() as u64 == info.len);
             match kept.and_then(|bytes| open(&info, &bytes).ok().flatten()) {
-                Some(snapshot) => drop(hidden.insert(snapshot.to_string())),
+                Some(snapshot) => drop(hidden.insert(snapshot.to_string(), info.modified_at)),
                 None => unknown.push(info),
             }
         }
@@ -143,7 +159,7 @@ impl Repository {
             match read.and_then(|bytes| Ok((open(&info, &bytes)?, bytes))) {
                 Ok((Some(snapshot), bytes)) => {
                     self.cache.remember(&info.name, &bytes);
-                    hidden.insert(snapshot.to_string());
+                    hidden.insert(snapshot.to_string(), info.modified_at);
                 }
                 Ok((None, _)) => tracing::warn!("{} hides nothing: it is not by a key that may forget", info.name),
                 Err(error) => tracing::warn!("{} {error}; it hides nothing", info.name),
@@ -194,7 +210,7 @@ impl Repository {
         let hidden = self.read_forgotten().await?;
         let mut listed = list(&self.store, names::SNAPSHOTS).await?;
         self.warn_of_vanished(&listed.iter().map(|info| info.name.as_str()).collect(), &hidden).await?;
-        listed.retain(|info| !hidden.contains(names::last(&info.name)));
+        listed.retain(|info| !hidden.contains_key(names::last(&info.name)));
         let show = |info: ObjectInfo, read| {
             visit(info.name, read);
             Ok(())
@@ -205,7 +221,7 @@ impl Repository {
 
     /// Reads and opens one object; none for a tombstone, and if it is gone. Only what opened is remembered, and what
     /// does not open is read once more.
-    async fn read_snapshot(
+    pub(crate) async fn read_snapshot(
         &self,
         info: &ObjectInfo,
         origin: Origin,
@@ -259,7 +275,21 @@ impl Repository {
         }
         let trusted = self.keyring.believes(&frame, Writes::Content, info.modified_at);
         let (len, stored_at) = (info.len, info.modified_at.as_nanos());
-        Ok(Some(SnapshotInfo { id, snapshot, len, stored_at, trusted, signer: frame.signer }))
+        let undeleted = snapshot.structure.extended().undeleted.filter(|_| frame.signer == self.keyring.secrets.owner);
+        Ok(Some(SnapshotInfo { id, snapshot, len, stored_at, trusted, signer: frame.signer, undeleted }))
+    }
+
+    /// The object of a snapshot, sealed to the newest epoch.
+    pub(crate) fn encode_snapshot(
+        &self,
+        structure: &SnapshotStructure,
+        body: &SnapshotBody,
+    ) -> Result<Vec<u8>, EngineError> {
+        let (epoch, key) = (self.keyring.sealing()?, self.keyring.index_key()?);
+        let (salt, seed) = (random(&self.env), random_seed(&self.env));
+        let repository = self.config.repository;
+        Snapshot::encode(structure, body, epoch, &key, salt, seed, &self.keyring.signer(), repository)
+            .map_err(EngineError::object(names::snapshot(&structure.id)))
     }
 
     /// Whether a collector that the owner ever vouched for declared this very writer dead. Anything else is no tombstone:

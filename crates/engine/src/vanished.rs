@@ -20,6 +20,7 @@ use seal::ObjectKind;
 
 use crate::EngineError;
 use crate::repository::Repository;
+use crate::snapshots::Hidden;
 
 /// Vanished snapshots that a warning names.
 const NAMED_MAX: usize = 10;
@@ -28,15 +29,15 @@ impl Repository {
     /// Warns of the snapshots that this host saw, that are not among `listed`, and that no `hidden` record lets go.
     ///
     /// One LIST of snapshots and a look at what hides them more, if any is gone; else none.
-    pub(crate) async fn warn_of_vanished(
-        &self,
-        listed: &HashSet<&str>,
-        hidden: &HashSet<String>,
-    ) -> Result<(), EngineError> {
+    pub(crate) async fn warn_of_vanished(&self, listed: &HashSet<&str>, hidden: &Hidden) -> Result<(), EngineError> {
         let cache = self.cache.now();
         let seen = self.offload.start(move || cache.note_names(&format!("{}/", names::SNAPSHOTS))).await?;
-        let (may_go, seen): (Vec<_>, Vec<_>) =
-            self.cache.allow(seen).unwrap_or_default().into_iter().partition(|name| hidden.contains(names::last(name)));
+        let (may_go, seen): (Vec<_>, Vec<_>) = self
+            .cache
+            .allow(seen)
+            .unwrap_or_default()
+            .into_iter()
+            .partition(|name| hidden.contains_key(names::last(name)));
         may_go.iter().for_each(|name| self.let_go(name));
         let gone = seen.into_iter().filter(|name| !listed.contains(name.as_str()));
         let gone: Vec<_> = gone.filter(|name| !self.was_tombstone(name)).collect();
@@ -48,7 +49,7 @@ impl Repository {
         let hidden = self.read_forgotten().await?;
         let listed = self.store.list(names::SNAPSHOTS).map_ok(|info| info.name);
         let listed: HashSet<String> = listed.try_collect().await?;
-        let is_gone = |name: &&String| !listed.contains(*name) && !hidden.contains(names::last(name));
+        let is_gone = |name: &&String| !listed.contains(*name) && !hidden.contains_key(names::last(name));
         let gone: Vec<&String> = gone.iter().filter(is_gone).collect();
         if gone.is_empty() {
             return Ok(());

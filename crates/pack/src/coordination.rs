@@ -1,4 +1,4 @@
-//! The objects through which writers and collectors agree without locks. The protocol is in `docs/FORMAT.md`.
+//! The objects through which writers, collectors and those who forget agree without locks. The protocol is in `docs/FORMAT.md`.
 //!
 //! Each is a frame with one section: a sealed record under the index key (bincode).
 //!
@@ -9,7 +9,7 @@ use seal::{ObjectKind, RepositoryId, SealId, Secret, open_record, seal_record};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::{ClaimId, CondemnedId, Frame, PackError, PackId, Signer, SnapshotId, codec};
+use crate::{ClaimId, CondemnedId, Frame, HoldId, PackError, PackId, Signer, SnapshotId, codec};
 
 macro_rules! record {
     ($name:ident, $kind:expr) => {
@@ -129,6 +129,35 @@ pub struct Claim {
     pub extension: Vec<u8>,
 }
 record!(Claim, ObjectKind::Claim);
+
+/// What a [`Hold`] does besides lifting others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HoldEffect {
+    /// Nothing.
+    None,
+    /// The snapshot is not to be forgotten, until this is lifted.
+    UntilLifted,
+    /// The snapshot is not to be forgotten before: nanoseconds since 1970.
+    Until(i64),
+}
+
+/// `holds/<snapshot>/<id>`: the snapshot is not to be forgotten, or what said so is lifted, or both.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hold {
+    /// This record.
+    pub hold: HoldId,
+    /// The snapshot.
+    pub snapshot: SnapshotId,
+    /// What it does.
+    pub effect: HoldEffect,
+    /// Records that hold no more. The snapshot's own id stands for the keep-until that it was committed with.
+    pub lifts: Vec<HoldId>,
+    /// Why, for people.
+    pub reason: String,
+    /// For later versions.
+    pub extension: Vec<u8>,
+}
+record!(Hold, ObjectKind::Hold);
 
 fn encode<T: Serialize>(
     record: &T,

@@ -60,6 +60,11 @@ id!(
     ClaimId,
     16
 );
+id!(
+    /// What holds a snapshot: random, or, for the keep-until that a snapshot has itself, the snapshot's id.
+    HoldId,
+    16
+);
 
 impl PackId {
     /// The id of an object given in pieces.

@@ -2,14 +2,14 @@
 //!
 //! ```text
 //! config  config-copy  keys/<hash>  keys-copy/<hash>  epochs/<n>  epochs-copy/<n>  packs/<2 hex>/<pack id>  index/<segment id>
-//! snapshots/<id>  forgotten/<id>  writers/<id>/{announced,seen,lease-<k>}  condemned/<id>  gc/<id>
+//! snapshots/<id>  forgotten/<id>  holds/<snapshot>/<id>  writers/<id>/{announced,seen,lease-<k>}  condemned/<id>  gc/<id>
 //! ```
 //!
 //! Invariant: names are ASCII, show no content, and are never reused.
 //! Invariant: whatever lists objects leaves out names of other forms ([`is_known`]).
 //! Never here: reading a listing.
 
-use crate::{ClaimId, CondemnedId, PackId, SegmentId, SnapshotId};
+use crate::{ClaimId, CondemnedId, HoldId, PackId, SegmentId, SnapshotId};
 
 /// The configuration.
 pub const CONFIG: &str = "config";
@@ -31,6 +31,8 @@ pub const INDEX: &str = "index";
 pub const SNAPSHOTS: &str = "snapshots";
 /// Prefix of what hides snapshots.
 pub const FORGOTTEN: &str = "forgotten";
+/// Prefix of what holds snapshots.
+pub const HOLDS: &str = "holds";
 /// Prefix of writer records.
 pub const WRITERS: &str = "writers";
 /// Prefix of condemned lists.
@@ -81,6 +83,12 @@ pub fn forgotten(id: &SnapshotId) -> String {
     format!("{FORGOTTEN}/{id}")
 }
 
+/// What holds a snapshot.
+#[must_use]
+pub fn hold(snapshot: &SnapshotId, id: &HoldId) -> String {
+    format!("{HOLDS}/{snapshot}/{id}")
+}
+
 /// A writer's announcement.
 #[must_use]
 pub fn announced(id: &SnapshotId) -> String {
@@ -121,6 +129,7 @@ pub fn is_known(name: &str) -> bool {
         [EPOCHS | EPOCHS_COPY, number] => is_number(number, 10),
         [PACKS, folder, id] => is_hex(id, 64) && id.get(..2) == Some(folder),
         [SNAPSHOTS | FORGOTTEN | CONDEMNED | CLAIMS, id] => is_hex(id, 32),
+        [HOLDS, snapshot, id] => is_hex(snapshot, 32) && is_hex(id, 32),
         [WRITERS, id, "announced" | "seen"] => is_hex(id, 32),
         [WRITERS, id, lease] => {
             is_hex(id, 32) && lease.strip_prefix("lease-").is_some_and(|renewal| is_number(renewal, 6))

@@ -10,7 +10,7 @@
 //! Never here: pages (see [`crate::manifest`]).
 
 use seal::{
-    ChunkId, ExchangeKey, ExchangePublic, LetterSeed, ObjectKind, RepositoryId, SealId, Secret, open_letter,
+    ChunkId, ExchangeKey, ExchangePublic, Identity, LetterSeed, ObjectKind, RepositoryId, SealId, Secret, open_letter,
     open_record, seal_letter, seal_record,
 };
 use serde::{Deserialize, Serialize};
@@ -89,8 +89,47 @@ pub struct SnapshotStructure {
     pub components: Vec<Component>,
     /// The domain of the writer.
     pub domain: [u8; 16],
+    /// A [`SnapshotExtension`], or nothing.
+    pub extension: Vec<u8>,
+}
+
+/// What a snapshot's structure says that few of them have to.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct SnapshotExtension {
+    /// It was forgotten and brought back. Believed of the owner alone.
+    pub undeleted: Option<Undeleted>,
     /// For later versions; skipped by this one.
     pub extension: Vec<u8>,
+}
+
+/// What an undeleted snapshot was before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Undeleted {
+    /// The forgotten snapshot whose content it has.
+    pub snapshot: SnapshotId,
+    /// Who committed it first.
+    pub signer: Identity,
+    /// When the store took it first: nanoseconds since 1970, by the store's clock.
+    pub stored_at: i64,
+}
+
+impl SnapshotExtension {
+    /// The bytes for [`SnapshotStructure::extension`].
+    ///
+    /// # Errors
+    ///
+    /// Only if it is too long.
+    pub fn encode(&self) -> Result<Vec<u8>, PackError> {
+        codec::encode(self)
+    }
+}
+
+impl SnapshotStructure {
+    /// What its extension says; nothing if that is of a later version.
+    #[must_use]
+    pub fn extended(&self) -> SnapshotExtension {
+        codec::decode(&self.extension).unwrap_or_default()
+    }
 }
 
 /// One component's body.

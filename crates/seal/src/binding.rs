@@ -105,6 +105,8 @@ pub enum ObjectKind {
     Certificate = 19,
     /// A collector's claim.
     Claim = 20,
+    /// What holds a snapshot, or lifts that.
+    Hold = 21,
 }
 
 /// What one AEAD call is bound to.

@@ -145,6 +145,8 @@ struct GroupDocument<'a> {
     host: Option<&'a str>,
     source: Option<&'a str>,
     tags: Option<&'a [String]>,
+    /// The public signing key of whoever made them, as `key list` has it.
+    identity: String,
     snapshots: Vec<DecisionDocument<'a>>,
 }
 
@@ -232,7 +234,7 @@ pub(crate) async fn run(args: &ForgetArgs, ctx: &Context) -> Result<Outcome, Com
     let snapshots = human::counted(count as u64, "snapshot", "snapshots");
     match (is_done, count) {
         (_, 0) => ctx.ui.note("nothing to forget"),
-        (true, _) => ctx.ui.note(format_args!("{snapshots} forgotten")),
+        (true, _) => ctx.ui.note(format_args!("{snapshots} forgotten; until a prune, `backstay undelete` brings them back")),
         (false, _) if args.dry_run => ctx.ui.note(format_args!("{snapshots} would be forgotten")),
         (false, _) => return Err(CommandError::NotForgotten { snapshots }),
     }
@@ -266,7 +268,9 @@ fn show(plan: &ForgetPlan, ctx: &Context) -> Result<(), CommandError> {
         if at > 0 {
             ctx.ui.line("")?;
         }
-        ctx.ui.line(ctx.ui.stdout.bold(title(group)))?;
+        let is_alone = plan.groups.iter().filter(|other| title(other) == title(group)).count() == 1;
+        let key = if is_alone { String::new() } else { format!(", by key {}", human::short(&group.signer)) };
+        ctx.ui.line(ctx.ui.stdout.bold(format!("{}{key}", title(group))))?;
         ctx.ui.line(table(group, ctx.ui.stdout))?;
     }
     Ok(())
@@ -299,6 +303,7 @@ fn document(plan: &ForgetPlan, done: bool, prune: Option<PruneDocument>) -> Docu
         host: group.host.as_deref(),
         source: group.source.as_deref(),
         tags: group.tags.as_deref(),
+        identity: group.signer.to_string(),
         snapshots: group.decisions.iter().map(decision_document).collect(),
     });
     Document { done, forgotten: if done { plan.going().count() } else { 0 }, groups: groups.collect(), prune }

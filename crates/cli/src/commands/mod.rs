@@ -12,6 +12,7 @@ mod completions;
 mod component_table;
 mod config;
 mod forget;
+mod hold;
 mod init;
 mod key;
 mod ls;
@@ -25,6 +26,7 @@ mod selection;
 mod snapshot_document;
 mod snapshots;
 mod stats;
+mod undelete;
 mod watch;
 
 use clap::Subcommand;
@@ -47,6 +49,8 @@ pub(crate) enum Command {
     Check(check::CheckArgs),
     Forget(Box<forget::ForgetArgs>),
     Prune(prune::PruneArgs),
+    Undelete(undelete::UndeleteArgs),
+    Hold(hold::HoldArgs),
     Stats(stats::StatsArgs),
     #[command(subcommand)]
     Key(key::KeyCommand),
@@ -76,6 +80,8 @@ impl Command {
             Self::Check(args) => check::run(args, ctx).await,
             Self::Forget(args) => forget::run(args, ctx).await,
             Self::Prune(args) => prune::run(args, ctx).await,
+            Self::Undelete(args) => undelete::run(args, ctx).await,
+            Self::Hold(args) => ctx.unless_interrupted(hold::run(args, ctx)).await,
             Self::Stats(args) => ctx.unless_interrupted(stats::run(args, ctx)).await,
             Self::Key(command) => command.run(ctx).await,
             Self::Cache(command) => command.run(ctx).await,

@@ -5,10 +5,11 @@
 
 use std::collections::BTreeMap;
 
-use engine::SnapshotInfo;
+use engine::{ForgottenSnapshot, Held, SnapshotInfo};
 use pack::{Component, ComponentBody, ComponentState, SnapshotBody, SnapshotState};
 use serde::Serialize;
 
+use crate::commands::hold::HeldDocument;
 use crate::human::rfc3339;
 
 /// A snapshot.
@@ -27,6 +28,17 @@ pub(crate) struct SnapshotDocument {
     class: Option<&'static str>,
     seconds: f64,
     keep_until: Option<String>,
+    /// How long nothing forgets it; absent if it is not held, or where that was not looked up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    held: Option<HeldDocument>,
+    /// The forgotten snapshot as which it was committed first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    undeleted_from: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    forgotten_at: Option<String>,
+    /// Of a forgotten one: the snapshot as which it was brought back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    back_as: Option<String>,
     entry_count: u64,
     content_len: u64,
     new_len: u64,
@@ -94,6 +106,10 @@ impl SnapshotDocument {
             class,
             seconds: seconds_between(structure.started_at, structure.ended_at),
             keep_until: structure.keep_until.map(rfc3339),
+            held: None,
+            undeleted_from: info.undeleted.map(|before| before.snapshot.to_string()),
+            forgotten_at: None,
+            back_as: None,
             entry_count: total(|component| component.entry_count),
             content_len: total(|component| component.content_len),
             new_len: total(|component| component.new_len),
@@ -102,6 +118,17 @@ impl SnapshotDocument {
             description: body.map(|body| body.description.clone()),
             program: body.map(|body| body.program.clone()),
         }
+    }
+
+    /// The same, with what holds it.
+    pub(crate) fn with_held(self, held: Option<&Held>) -> Self {
+        Self { held: held.map(HeldDocument::from), ..self }
+    }
+
+    /// A snapshot that was forgotten.
+    pub(crate) fn forgotten(found: &ForgottenSnapshot) -> Self {
+        let forgotten_at = Some(rfc3339(found.forgotten_at));
+        Self { forgotten_at, back_as: found.back_as.map(|id| id.to_string()), ..Self::new(&found.info, None) }
     }
 }
 

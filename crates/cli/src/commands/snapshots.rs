@@ -3,10 +3,11 @@
 //! Never here: what is in a snapshot (see `ls`).
 
 use clap::Args;
-use engine::SnapshotInfo;
+use engine::{Repository, SnapshotInfo};
 use pack::{Component, ComponentState, SnapshotState};
 
 use crate::classes::classes;
+use crate::commands::hold;
 use crate::commands::selection::FilterArgs;
 use crate::commands::snapshot_document::{SnapshotDocument, component_word, seconds_between};
 use crate::context::Context;
@@ -21,6 +22,7 @@ const EXAMPLES: &str = "\
 Examples:
   backstay snapshots
   backstay snapshots --long --host web1 --tag nightly
+  backstay snapshots --forgotten         # those which `backstay undelete` can bring back
   backstay snapshots --json | jq '.[-1].id'";
 
 /// Columns, and in which order they are left out where a terminal is too narrow; 0 always stays.
@@ -56,41 +58,80 @@ pub(crate) struct SnapshotsArgs {
     #[arg(short, long)]
     long: bool,
 
+    /// Those that were forgotten and that no prune has removed yet, in place of the others
+    #[arg(long, help_heading = "Which snapshots")]
+    forgotten: bool,
+
     #[command(flatten)]
     filter: FilterArgs,
+}
+
+/// A snapshot to be shown, what is said of it beside its tags, and its document.
+struct Shown {
+    info: SnapshotInfo,
+    remark: Option<String>,
+    document: SnapshotDocument,
+    class: Option<&'static str>,
 }
 
 /// Lists them.
 pub(crate) async fn run(args: &SnapshotsArgs, ctx: &Context) -> Result<Outcome, CommandError> {
     let at = args.at.as_deref().map(|at| moment(at, &ctx.now())).transpose()?;
     let repository = ctx.open_repository().await?;
-    let mut snapshots = repository.snapshots(&args.filter.any_tags()).await?;
-    let classes = classes(&snapshots, ctx.now().time_zone());
-    snapshots.retain(|info| args.filter.fits_tags(info));
+    let mut shown = match args.forgotten {
+        true => forgotten(args, &repository).await?,
+        false => committed(args, &repository, ctx).await?,
+    };
     if let Some(at) = at {
-        snapshots.retain(|info| i128::from(info.snapshot.structure.started_at) <= at.as_nanosecond());
+        shown.retain(|one| i128::from(one.info.snapshot.structure.started_at) <= at.as_nanosecond());
     }
-    let class = |info: &SnapshotInfo| classes.get(&info.id).copied();
     if ctx.ui.is_json {
-        ctx.ui.json(&snapshots.iter().map(|info| SnapshotDocument::new(info, class(info))).collect::<Vec<_>>())?;
-    } else if snapshots.is_empty() {
-        ctx.ui.note("no snapshots");
+        ctx.ui.json(&shown.into_iter().map(|one| one.document).collect::<Vec<_>>())?;
+    } else if shown.is_empty() {
+        ctx.ui.note(if args.forgotten { "no forgotten snapshots that are still there" } else { "no snapshots" });
     } else {
-        let mut rows = Vec::new();
-        for info in &snapshots {
-            let components = &info.snapshot.structure.components;
-            let named = match args.long {
-                true => human::counted(components.len() as u64, "component", "components"),
-                false => named(components),
-            };
-            rows.push(row(info, named, class(info)));
-            if args.long {
-                rows.extend(components.iter().map(component_row));
-            }
-        }
+        let rows: Vec<Row> = shown.iter().flat_map(|one| rows_of(one, args.long)).collect();
         ctx.ui.line(fitted(&rows, terminal::width(), ctx.ui.stdout))?;
     }
     Ok(Outcome::Done)
+}
+
+async fn committed(args: &SnapshotsArgs, repository: &Repository, ctx: &Context) -> Result<Vec<Shown>, CommandError> {
+    let (mut snapshots, holds) =
+        futures::try_join!(async { repository.snapshots(&args.filter.any_tags()).await }, repository.holds())?;
+    let now = ctx.now();
+    let classes = classes(&snapshots, now.time_zone());
+    snapshots.retain(|info| args.filter.fits_tags(info));
+    let shown = snapshots.into_iter().map(|info| {
+        let class = classes.get(&info.id).copied();
+        let held = holds.of(&info, now.timestamp());
+        let document = SnapshotDocument::new(&info, class).with_held(held.as_ref());
+        Shown { remark: held.as_ref().map(hold::words), document, class, info }
+    });
+    Ok(shown.collect())
+}
+
+async fn forgotten(args: &SnapshotsArgs, repository: &Repository) -> Result<Vec<Shown>, CommandError> {
+    let filter = args.filter.filter();
+    let found = repository.forgotten_snapshots().await?.into_iter().filter(|found| filter.fits(&found.info.snapshot));
+    let shown = found.map(|found| {
+        let at = human::local_time(found.forgotten_at);
+        let back = found.back_as.map(|id| format!(", back as {}", human::short(&id))).unwrap_or_default();
+        let document = SnapshotDocument::forgotten(&found);
+        Shown { remark: Some(format!("forgotten {at}{back}")), document, class: None, info: found.info }
+    });
+    Ok(shown.collect())
+}
+
+/// The row of a snapshot, and if they are wanted those of its components.
+fn rows_of(shown: &Shown, is_long: bool) -> Vec<Row> {
+    let components = &shown.info.snapshot.structure.components;
+    let named = match is_long {
+        true => human::counted(components.len() as u64, "component", "components"),
+        false => named(components),
+    };
+    let own = std::iter::once(row(shown, named));
+    own.chain(components.iter().filter(|_| is_long).map(component_row)).collect()
 }
 
 type Row = [String; COLUMNS.len()];
@@ -116,7 +157,8 @@ fn fitted(rows: &[Row], width: Option<usize>, paint: Paint) -> String {
     }
 }
 
-fn row(info: &SnapshotInfo, named: String, class: Option<&str>) -> Row {
+fn row(shown: &Shown, named: String) -> Row {
+    let info = &shown.info;
     let structure = &info.snapshot.structure;
     let components = &structure.components;
     let sum = |of: fn(&Component) -> u64| human::size(components.iter().map(of).sum());
@@ -130,8 +172,8 @@ fn row(info: &SnapshotInfo, named: String, class: Option<&str>) -> Row {
         sum(|component| component.new_len),
         human::size(info.stored_len()),
         human::duration(seconds_between(structure.started_at, structure.ended_at)),
-        class.unwrap_or_default().to_owned(),
-        remarks(info),
+        shown.class.unwrap_or_default().to_owned(),
+        remarks(info, shown.remark.as_deref()),
     ]
 }
 
@@ -167,7 +209,7 @@ fn component_row(component: &Component) -> Row {
 }
 
 /// Tags, and whatever is unusual: `nightly (partial: cache failed)`.
-fn remarks(info: &SnapshotInfo) -> String {
+fn remarks(info: &SnapshotInfo, remark: Option<&str>) -> String {
     let structure = &info.snapshot.structure;
     let mut words = structure.tags.clone();
     if structure.state == SnapshotState::Partial {
@@ -180,6 +222,7 @@ fn remarks(info: &SnapshotInfo) -> String {
     if !info.trusted {
         words.push("(not trusted: its key was removed)".to_owned());
     }
+    words.extend(remark.map(|remark| format!("({remark})")));
     words.join(" ")
 }
 

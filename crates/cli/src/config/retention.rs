@@ -27,6 +27,18 @@ pub(crate) struct RetentionConfig {
     yearly: Option<Periods>,
     /// All of so long before the newest, such as "14d".
     within: Option<Period>,
+    /// The newest of each hour of so long before the newest.
+    within_hourly: Option<Period>,
+    /// The newest of each day of so long before the newest.
+    within_daily: Option<Period>,
+    /// The newest of each week of so long before the newest.
+    within_weekly: Option<Period>,
+    /// The newest of each month of so long before the newest.
+    within_monthly: Option<Period>,
+    /// The newest of each quarter of so long before the newest.
+    within_quarterly: Option<Period>,
+    /// The newest of each year of so long before the newest.
+    within_yearly: Option<Period>,
     /// Snapshots with this tag, whatever their age.
     #[serde(default)]
     tags: Vec<String>,
@@ -38,9 +50,19 @@ impl RetentionConfig {
         let counts =
             [self.last, self.hourly, self.daily, self.weekly, self.monthly, self.quarterly, self.yearly].into_iter();
         let counts = Class::ALL.into_iter().zip(counts);
+        let within = [
+            self.within,
+            self.within_hourly,
+            self.within_daily,
+            self.within_weekly,
+            self.within_monthly,
+            self.within_quarterly,
+            self.within_yearly,
+        ];
+        let within = Class::ALL.into_iter().zip(within);
         Policy {
             counts: counts.filter_map(|(class, periods)| Some((class, periods?.0))).collect(),
-            within: self.within.iter().map(|period| (Class::Last, period.0)).collect(),
+            within: within.filter_map(|(class, period)| Some((class, period?.0))).collect(),
             tags: self.tags.iter().map(|tag| vec![tag.clone()]).collect(),
         }
     }

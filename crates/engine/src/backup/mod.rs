@@ -30,7 +30,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Instant;
 
-use pack::{Role, Snapshot, names};
+use pack::{Role, names};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use files::{Problems, message};
@@ -42,7 +42,7 @@ pub use request::{
 pub(crate) use upload::{SEGMENT_CHUNKS_MAX, SEGMENT_PACKS_MAX, UPLOADS_MAX, put_pack};
 
 use crate::backup::component::Run;
-use crate::objects::{now, random, random_seed};
+use crate::objects::now;
 use crate::repository::Repository;
 use crate::writer::Writer;
 use crate::{EngineError, Progress};
@@ -103,11 +103,7 @@ impl Repository {
         let mut ran = self.run_components(&run).await?;
         ran.refuse_if_nothing(request)?;
         let (structure, body) = self.describe(request, &ran, id, started_at);
-        let (epoch, key) = (self.keyring.sealing()?, self.keyring.index_key()?);
-        let (salt, seed) = (random(&self.env), random_seed(&self.env));
-        let repository = self.config.repository;
-        let object = Snapshot::encode(&structure, &body, epoch, &key, salt, seed, &self.keyring.signer(), repository)
-            .map_err(EngineError::object(names::snapshot(&id)))?;
+        let object = self.encode_snapshot(&structure, &body)?;
         let len = object.len() as u64;
         if run.cancel.is_cancelled() {
             return Err(EngineError::Interrupted);

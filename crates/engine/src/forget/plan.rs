@@ -9,7 +9,9 @@ use std::collections::BTreeMap;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 use pack::{ComponentState, SnapshotId};
+use seal::Identity;
 
+use crate::forget::holds::Holds;
 use crate::forget::policy::{Member, Policy};
 use crate::snapshots::{SnapshotInfo, TIME_OFF_MAX};
 
@@ -55,6 +57,8 @@ pub struct Group {
     pub source: Option<String>,
     /// The tags, if they count.
     pub tags: Option<Vec<String>>,
+    /// Who committed them first.
+    pub signer: Identity,
     /// Newest first.
     pub decisions: Vec<Decision>,
 }
@@ -83,18 +87,18 @@ pub(super) fn grouped(
         tags.sort();
         let host = by.host.then(|| structure.host.clone());
         let source = by.source.then(|| structure.source.clone());
-        groups.entry((host, source, by.tags.then_some(tags), info.signer.0)).or_default().push(info);
+        groups.entry((host, source, by.tags.then_some(tags), info.first().signer)).or_default().push(info);
     }
-    let groups = groups.into_iter().map(|((host, source, tags, _), mut members)| {
+    let groups = groups.into_iter().map(|((host, source, tags, signer), mut members)| {
         members.sort_by_key(|info| std::cmp::Reverse((info.snapshot.structure.started_at, info.id)));
-        Group { host, source, tags, decisions: decide(members) }
+        Group { host, source, tags, signer, decisions: decide(members) }
     });
     groups.collect()
 }
 
 /// What `policy` keeps of a group, which is sorted newest first.
-pub(super) fn by_policy(members: Vec<SnapshotInfo>, policy: &Policy, now: &Zoned) -> Vec<Decision> {
-    let shielded: Vec<Option<String>> = members.iter().map(|info| shield(info, now)).collect();
+pub(super) fn by_policy(members: Vec<SnapshotInfo>, policy: &Policy, holds: &Holds, now: &Zoned) -> Vec<Decision> {
+    let shielded: Vec<Option<String>> = members.iter().map(|info| shield(info, holds, now)).collect();
     let counted = members.iter().zip(&shielded).filter(|(info, _)| is_believed(info));
     let seen: Vec<Member<'_>> = counted.map(|(info, _)| member(info, now.time_zone())).collect();
     let mut reasons = policy.reasons(&seen, now).into_iter();
@@ -110,9 +114,9 @@ pub(super) fn by_policy(members: Vec<SnapshotInfo>, policy: &Policy, now: &Zoned
 }
 
 /// What becomes of a group of which `named` shall go. What is held stays all the same.
-pub(super) fn by_name(members: Vec<SnapshotInfo>, named: &[SnapshotId], now: &Zoned) -> Vec<Decision> {
+pub(super) fn by_name(members: Vec<SnapshotInfo>, named: &[SnapshotId], holds: &Holds, now: &Zoned) -> Vec<Decision> {
     let decided = members.into_iter().map(|info| {
-        let held = held_until(&info, now);
+        let held = held(&info, holds, now);
         let (is_kept, reason) = match (named.contains(&info.id), held) {
             (true, None) => (false, "named".to_owned()),
             (true, Some(held)) => (true, held),
@@ -130,22 +134,25 @@ fn member<'a>(info: &'a SnapshotInfo, zone: &TimeZone) -> Member<'a> {
 }
 
 /// Why a snapshot stays whatever the policy says.
-fn shield(info: &SnapshotInfo, now: &Zoned) -> Option<String> {
-    held_until(info, now).or_else(|| {
+fn shield(info: &SnapshotInfo, holds: &Holds, now: &Zoned) -> Option<String> {
+    held(info, holds, now).or_else(|| {
         let why = if info.trusted { "its times cannot be true" } else { "its key was removed" };
         (!is_believed(info)).then(|| format!("{why}: it goes only by name"))
     })
 }
 
-fn held_until(info: &SnapshotInfo, now: &Zoned) -> Option<String> {
-    let until = moment(info.snapshot.structure.keep_until?);
-    (until > now.timestamp()).then(|| format!("held until {}", until.to_zoned(now.time_zone().clone()).date()))
+/// `held until 2033-11-19: audit`.
+fn held(info: &SnapshotInfo, holds: &Holds, now: &Zoned) -> Option<String> {
+    let held = holds.of(info, now.timestamp())?;
+    let until = held.until.map(|until| moment(until).to_zoned(now.time_zone().clone()).date());
+    let until = until.map_or_else(|| "held".to_owned(), |until| format!("held until {until}"));
+    Some(if held.reason.is_empty() { until } else { format!("{until}: {}", held.reason) })
 }
 
 fn is_believed(info: &SnapshotInfo) -> bool {
     let structure = &info.snapshot.structure;
     let took = structure.ended_at.saturating_sub(structure.started_at);
-    let is_plausible = structure.ended_at.abs_diff(info.stored_at) <= TIME_OFF_MAX.unsigned_abs();
+    let is_plausible = structure.ended_at.abs_diff(info.first().stored_at) <= TIME_OFF_MAX.unsigned_abs();
     info.trusted && is_plausible && (0..=TAKES_MAX).contains(&took)
 }
 

@@ -67,6 +67,8 @@ fn damaged_records_are_errors_or_other_records() {
     record_survives(&samples::condemned());
     record_survives(&samples::dead());
     record_survives(&samples::forgotten());
+    record_survives(&samples::hold());
+    record_survives(&samples::snapshot_extension());
     record_survives(&samples::keys());
 }
 
@@ -235,7 +237,7 @@ fn chunk_longer_than_a_blob_and_body_with_a_length_are_refused() {
 #[test]
 fn only_names_of_the_formats_forms_are_known() {
     use crate::names::{self, is_known};
-    use crate::{CondemnedId, PackId, SegmentId, SnapshotId};
+    use crate::{CondemnedId, HoldId, PackId, SegmentId, SnapshotId};
     let (hash, id) = ([0xab; 32], SnapshotId([0xcd; 16]));
     let known = [
         names::CONFIG.to_owned(),
@@ -246,6 +248,7 @@ fn only_names_of_the_formats_forms_are_known() {
         names::segment(&SegmentId(hash)),
         names::snapshot(&id),
         names::forgotten(&id),
+        names::hold(&id, &HoldId([1; 16])),
         names::announced(&id),
         names::seen(&id),
         names::lease(&id, 12),

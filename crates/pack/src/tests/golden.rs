@@ -26,6 +26,7 @@ fn golden_names() {
     let id = SnapshotId([2; 16]);
     assert_eq!(names::snapshot(&id), format!("snapshots/{}", "02".repeat(16)));
     assert_eq!(names::forgotten(&id), format!("forgotten/{}", "02".repeat(16)));
+    assert_eq!(names::hold(&id, &HoldId([3; 16])), format!("holds/{}/{}", "02".repeat(16), "03".repeat(16)));
     assert_eq!(names::announced(&id), format!("writers/{}/announced", "02".repeat(16)));
     assert_eq!(names::seen(&id), format!("writers/{}/seen", "02".repeat(16)));
     assert_eq!(names::lease(&id, 7), format!("writers/{}/lease-000007", "02".repeat(16)));
@@ -88,6 +89,19 @@ fn golden_records() {
     );
     is(&codec::encode(&samples::dead()).expect("encodes"), "5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d010000000000000005");
     is(&codec::encode(&samples::forgotten()).expect("encodes"), "5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d010000000000000006");
+    is(
+        &codec::encode(&samples::hold()).expect("encodes"),
+        "
+         40404040404040404040404040404040 5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d 02000000 0500000000000000
+         0200000000000000 41414141414141414141414141414141 5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d
+         0500000000000000 6175646974 0100000000000000 07",
+    );
+    is(
+        &samples::snapshot_extension().encode().expect("encodes"),
+        "
+         01 5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d 1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d
+         0600000000000000 0100000000000000 08",
+    );
     is(
         &codec::encode(&samples::keys()).expect("encodes"),
         "020000000000000002000000000000000061040000000000000064000063010000000000000006",
@@ -193,8 +207,9 @@ fn golden_numbers_of_kinds_and_roles() {
         Epoch,
         Certificate,
         Claim,
+        Hold,
     ];
-    assert_eq!(kinds.map(|kind| kind as u8).to_vec(), (1..=20).collect::<Vec<u8>>());
+    assert_eq!(kinds.map(|kind| kind as u8).to_vec(), (1..=21).collect::<Vec<u8>>());
     let roles = [Role::Owner, Role::Writer, Role::Reader, Role::Maintenance];
     assert_eq!(roles.map(|role| codec::encode(&role).expect("encodes")[0]), [0, 1, 2, 3]);
     assert_eq!([BlobKind::Data as u8, BlobKind::Body as u8, BlobKind::Structure as u8], [1, 2, 3]);

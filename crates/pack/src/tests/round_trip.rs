@@ -175,6 +175,19 @@ proptest! {
         returns(&Dead { writer, extension: extension.clone() })?;
         returns(&Forgotten { snapshot: writer, extension })?;
     }
+
+    #[test]
+    fn holds_and_extensions_round_trip(
+        id: [u8; 16], lifts in vec(any::<[u8; 16]>(), 0..4), which in 0..3, until: i64, signer: [u8; 32],
+        reason in text(), extension in bytes(),
+    ) {
+        let effect = [HoldEffect::None, HoldEffect::UntilLifted, HoldEffect::Until(until)][which as usize];
+        let lifts = lifts.into_iter().map(HoldId).collect();
+        let snapshot = SnapshotId(id);
+        returns(&Hold { hold: HoldId(id), snapshot, effect, lifts, reason, extension: extension.clone() })?;
+        let undeleted = Undeleted { snapshot, signer: Identity(signer), stored_at: until };
+        returns(&SnapshotExtension { undeleted: (which > 0).then_some(undeleted), extension })?;
+    }
 }
 
 prop_compose! {

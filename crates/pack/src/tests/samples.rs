@@ -296,6 +296,22 @@ pub(super) fn claim() -> Claim {
     Claim { claim: ClaimId([0xC1; 16]), host: "web1".into(), started_at: 1_700_000_000_000_000_000, extension: vec![7] }
 }
 
+pub(super) fn hold() -> Hold {
+    Hold {
+        hold: HoldId([0x40; 16]),
+        snapshot: SnapshotId([0x5D; 16]),
+        effect: HoldEffect::Until(5),
+        lifts: vec![HoldId([0x41; 16]), HoldId([0x5D; 16])],
+        reason: "audit".to_owned(),
+        extension: vec![7],
+    }
+}
+
+pub(super) fn snapshot_extension() -> SnapshotExtension {
+    let undeleted = Undeleted { snapshot: SnapshotId([0x5D; 16]), signer: Identity([0x1D; 32]), stored_at: 6 };
+    SnapshotExtension { undeleted: Some(undeleted), extension: vec![8] }
+}
+
 /// Every frame there is, with its kind and signer.
 pub(super) fn frames() -> Vec<(ObjectKind, Identity, Vec<u8>)> {
     let (key, writer) = (index_key(), writer());
@@ -321,5 +337,6 @@ pub(super) fn frames() -> Vec<(ObjectKind, Identity, Vec<u8>)> {
         record!(Dead, dead()),
         record!(Forgotten, forgotten()),
         record!(Claim, claim()),
+        record!(Hold, hold()),
     ]
 }

@@ -160,7 +160,7 @@ impl BackupArgs {
     pub(crate) fn request(&self, ctx: &Context) -> Result<BackupRequest, CommandError> {
         let (snapshot, storing) = (&self.snapshot, &self.storing);
         let keep_until = snapshot.keep_until.as_deref().map(|text| until(text, &ctx.now())).transpose();
-        let keep_until = keep_until.map_err(|what| CommandError::KeepUntil { what })?;
+        let keep_until = keep_until.map_err(|what| CommandError::UntilWhen { option: "--keep-until", what })?;
         Ok(BackupRequest {
             components: vec![ComponentRequest {
                 input: self.input(ctx)?,
