@@ -146,10 +146,10 @@ async fn binary_keeps_what_restic_keeps_on_fresh_timelines() {
         // A month before the 31st is where we differ, and then keep more.
         let is_long = rules.iter().any(|rule| rule.starts_with("within") && rule.contains(['m', 'y']));
         for (number, (timeline, mask)) in recording.timelines.iter().zip(masks).enumerate() {
-            let theirs = timeline.iter().enumerate().filter(|(at, _)| mask >> at & 1 == 1);
+            let theirs = timeline.iter().enumerate().filter(|(at, _)| (mask >> at) & 1 == 1);
             let theirs: BTreeSet<i64> = theirs.map(|(_, (at, _))| *at).collect();
             let ours = &ours[&number];
-            let is_same = *ours == theirs || is_long && ours.is_superset(&theirs);
+            let is_same = *ours == theirs || (is_long && ours.is_superset(&theirs));
             assert!(is_same, "{rules:?}, {timeline:?}: {ours:?}, and restic {theirs:?}");
         }
     }

@@ -234,7 +234,9 @@ pub(crate) async fn run(args: &ForgetArgs, ctx: &Context) -> Result<Outcome, Com
     let snapshots = human::counted(count as u64, "snapshot", "snapshots");
     match (is_done, count) {
         (_, 0) => ctx.ui.note("nothing to forget"),
-        (true, _) => ctx.ui.note(format_args!("{snapshots} forgotten; until a prune, `backstay undelete` brings them back")),
+        (true, _) => {
+            ctx.ui.note(format_args!("{snapshots} forgotten; until a prune, `backstay undelete` brings them back"))
+        }
         (false, _) if args.dry_run => ctx.ui.note(format_args!("{snapshots} would be forgotten")),
         (false, _) => return Err(CommandError::NotForgotten { snapshots }),
     }

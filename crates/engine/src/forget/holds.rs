@@ -196,8 +196,9 @@ impl Repository {
         });
         let put = |record: Hold| async move {
             let name = names::hold(&record.snapshot, &record.hold);
-            let bytes = self
-                .seal(&name, |key, epoch, salt, signer, repository| record.encode(key, epoch, salt, signer, repository))?;
+            let bytes = self.seal(&name, |key, epoch, salt, signer, repository| {
+                record.encode(key, epoch, salt, signer, repository)
+            })?;
             match create(&*self.store, &name, bytes).await? {
                 true => Ok(()),
                 false => Err(EngineError::Request { what: format!("{name} is there already; random ids repeat") }),

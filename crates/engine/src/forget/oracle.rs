@@ -8,7 +8,7 @@
 //! Never here: snapshots that lack a component and those whose time is not believed, which restic does not tell apart.
 
 use jiff::tz::TimeZone;
-use jiff::{Span, Timestamp, Zoned};
+use jiff::{Span, Timestamp};
 
 use super::policy::{Class, Count, Member, Policy};
 
@@ -16,14 +16,14 @@ const RECORDED: &str = include_str!("../../../../tests/golden/retention/kept.txt
 /// When the recording counts as having been made: what began later is of the future.
 const NOW: i64 = 1_796_000_000;
 
-/// A timeline, newest first: moments and tags.
-type Timeline = Vec<(Timestamp, Vec<String>)>;
+/// When a snapshot began, and its tags; a timeline has them newest first.
+type Moment = (Timestamp, Vec<String>);
 
 fn number<T: std::str::FromStr>(text: &str) -> T {
     text.parse().unwrap_or_else(|_| panic!("{text:?} is no number"))
 }
 
-fn timeline(words: &[&str]) -> Timeline {
+fn timeline(words: &[&str]) -> Vec<Moment> {
     let mut at: i64 = number(words[0]);
     let mut found = vec![(at, Vec::new())];
     for word in &words[1..] {
@@ -55,18 +55,17 @@ fn policy(rules: &[&str]) -> Policy {
 }
 
 /// What is kept, as a mask in which the newest is bit 0.
-fn kept(policy: &Policy, timeline: &Timeline, zone: &TimeZone) -> u64 {
-    let member = |(at, tags): &'_ (Timestamp, Vec<String>)| (at.to_zoned(zone.clone()), tags.clone());
-    let owned: Vec<(Zoned, Vec<String>)> = timeline.iter().map(member).collect();
-    let members: Vec<Member<'_>> =
-        owned.iter().map(|(at, tags)| Member { at: at.clone(), tags, is_whole: true }).collect();
+fn kept(policy: &Policy, timeline: &[Moment], zone: &TimeZone) -> u64 {
+    let members = timeline.iter();
+    let members = members.map(|(at, tags)| Member { at: at.to_zoned(zone.clone()), tags, is_whole: true });
+    let members: Vec<Member<'_>> = members.collect();
     let now = Timestamp::from_second(NOW).expect("a time").to_zoned(zone.clone());
     let reasons = policy.reasons(&members, &now);
-    reasons.iter().enumerate().filter(|(_, reasons)| !reasons.is_empty()).map(|(at, _)| 1 << at).sum()
+    reasons.iter().enumerate().filter(|(_, reasons)| !reasons.is_empty()).map(|(at, _)| 1_u64 << at).sum()
 }
 
 /// Whether the difference is the wanted one.
-fn is_wanted(policy: &Policy, timeline: &Timeline, zone: &TimeZone, (ours, theirs): (u64, u64)) -> bool {
+fn is_wanted(policy: &Policy, timeline: &[Moment], zone: &TimeZone, (ours, theirs): (u64, u64)) -> bool {
     let is_long = |span: &Span| span.get_months() != 0 || span.get_years() != 0;
     let newest = timeline.iter().map(|(at, _)| at).find(|at| at.as_second() <= NOW);
     let is_late = newest.is_some_and(|at| at.to_zoned(zone.clone()).day() > 28);
@@ -93,7 +92,8 @@ fn policies_keep_what_restic_keeps_on_thousands_of_timelines() {
                     decided += 1;
                     if ours != theirs {
                         let is_wanted = is_wanted(&policy, timeline, &zone, (ours, theirs));
-                        let context = || format!("{rules:?} on {timeline:?} in {zone:?}: {ours:b}, and restic {theirs:b}");
+                        let context =
+                            || format!("{rules:?} on {timeline:?} in {zone:?}: {ours:b}, and restic {theirs:b}");
                         assert!(is_wanted, "{}", context());
                         wanted += 1;
                     }
