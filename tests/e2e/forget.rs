@@ -189,7 +189,8 @@ fn places_kept(host: &Host, words: &[&str]) -> Vec<usize> {
     let decided = groups.flat_map(|group| group["snapshots"].as_array().expect("a list"));
     let kept = decided.filter(|decision| decision["kept"] == true);
     let time = |decision: &serde_json::Value| decision["time"].as_str().expect("a time").parse::<jiff::Timestamp>();
-    let place = |at: jiff::Timestamp| TIMES.iter().position(|time| time.parse() == Ok(at)).expect("one of the times");
+    let times = TIMES.map(|time| time.parse::<jiff::Timestamp>().expect("a time"));
+    let place = |at: jiff::Timestamp| times.iter().position(|time| *time == at).expect("one of the times");
     let mut places: Vec<usize> = kept.map(|decision| place(time(decision).expect("a time"))).collect();
     places.sort_unstable();
     places

@@ -147,8 +147,9 @@ async fn forgotten_site(seed: u64) -> (Site, Repository, ForgottenSnapshot, Tree
 }
 
 async fn forget(repository: &Repository, id: SnapshotId) {
-    let plan = repository.plan_forget(&Forget::Named(vec![id]), GroupBy::default(), &jiff::Zoned::now());
-    repository.forget(&plan.await.expect("plans")).await.expect("forgets");
+    let (what, now) = (Forget::Named(vec![id]), jiff::Zoned::now());
+    let plan = repository.plan_forget(&what, GroupBy::default(), &now).await.expect("plans");
+    repository.forget(&plan).await.expect("forgets");
 }
 
 async fn undelete(repository: &Repository, found: &ForgottenSnapshot) -> Result<SnapshotId, EngineError> {

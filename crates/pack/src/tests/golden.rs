@@ -90,6 +90,14 @@ fn golden_records() {
     is(&codec::encode(&samples::dead()).expect("encodes"), "5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d010000000000000005");
     is(&codec::encode(&samples::forgotten()).expect("encodes"), "5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d010000000000000006");
     is(
+        &codec::encode(&samples::keys()).expect("encodes"),
+        "020000000000000002000000000000000061040000000000000064000063010000000000000006",
+    );
+}
+
+#[test]
+fn golden_holds_and_extensions() {
+    is(
         &codec::encode(&samples::hold()).expect("encodes"),
         "
          40404040404040404040404040404040 5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d 02000000 0500000000000000
@@ -101,10 +109,6 @@ fn golden_records() {
         "
          01 5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d 1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d
          0600000000000000 0100000000000000 08",
-    );
-    is(
-        &codec::encode(&samples::keys()).expect("encodes"),
-        "020000000000000002000000000000000061040000000000000064000063010000000000000006",
     );
 }
 
