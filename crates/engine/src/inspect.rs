@@ -5,8 +5,7 @@
 
 use pack::{
     Announced, Claim, Condemned, Epoch, Forgotten, Frame, Hold, Lease, PackError, PackId, Seen, SegmentId, Slot,
-    SnapshotId,
-    Trailer, names,
+    SnapshotId, Trailer, names,
 };
 use seal::ObjectKind;
 use serde_json::{Value, json};

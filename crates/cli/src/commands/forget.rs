@@ -234,6 +234,7 @@ pub(crate) async fn run(args: &ForgetArgs, ctx: &Context) -> Result<Outcome, Com
     let snapshots = human::counted(count as u64, "snapshot", "snapshots");
     match (is_done, count) {
         (_, 0) => ctx.ui.note("nothing to forget"),
+        (true, _) if args.prune => ctx.ui.note(format_args!("{snapshots} forgotten")),
         (true, _) => {
             ctx.ui.note(format_args!("{snapshots} forgotten; until a prune, `backstay undelete` brings them back"))
         }

@@ -32,14 +32,14 @@ pub(super) struct ForgottenSnapshots {
 
 impl Repository {
     /// Which forgotten snapshots may be removed.
-    pub(super) async fn forgotten_snapshots(&self) -> Result<ForgottenSnapshots, EngineError> {
+    pub(super) async fn removable_snapshots(&self) -> Result<ForgottenSnapshots, EngineError> {
         let forgotten = self.read_forgotten().await?;
         // First the records, then the snapshots: a writer that ends in between has committed before.
         let writers: HashSet<SnapshotId> = self.list_writers().await?.iter().map(|writer| writer.id).collect();
         let mut found = ForgottenSnapshots::default();
         for info in list(&self.store, names::SNAPSHOTS).await? {
             let Some(id) = SnapshotId::from_hex(names::last(&info.name)) else { continue };
-            if !forgotten.contains(&id.to_string()) {
+            if !forgotten.contains_key(&id.to_string()) {
                 continue;
             }
             if writers.contains(&id) {
@@ -63,7 +63,7 @@ impl Repository {
         let writers: HashSet<SnapshotId> = self.list_writers().await?.iter().map(|writer| writer.id).collect();
         let there: HashSet<String> =
             list(&self.store, names::SNAPSHOTS).await?.into_iter().map(|info| info.name).collect();
-        for id in planned.iter().filter(|id| forgotten.contains(&id.to_string()) && !writers.contains(id)) {
+        for id in planned.iter().filter(|id| forgotten.contains_key(&id.to_string()) && !writers.contains(id)) {
             let name = names::snapshot(id);
             if there.contains(&name) {
                 self.store.delete(&name).await?;
@@ -72,7 +72,7 @@ impl Repository {
         }
         for info in listed.into_iter().filter(|info| at.since(info.modified_at) >= KEPT_FOR) {
             let Some(id) = SnapshotId::from_hex(names::last(&info.name)) else { continue };
-            if forgotten.contains(&id.to_string())
+            if forgotten.contains_key(&id.to_string())
                 && !writers.contains(&id)
                 && self.store.head(&names::snapshot(&id)).await?.is_none()
             {

@@ -48,7 +48,7 @@ impl Repository {
         self.keyring.require(&[Role::Owner, Role::Maintenance], "prune")?;
         let lists = self.read_condemned_lists().await?;
         let condemned: HashSet<PackId> = lists.iter().flat_map(|list| list.packs.iter().copied()).collect();
-        let forgotten = self.forgotten_snapshots().await?;
+        let forgotten = self.removable_snapshots().await?;
         let fetcher = self.fetcher().await?;
         let mut mark = Mark::new();
         self.mark(&mut mark, &fetcher, &cancel).await?;
