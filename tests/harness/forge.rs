@@ -9,8 +9,6 @@ use pack::{
     BlobKind, Condemned, CondemnedId, Config, Dead, Epoch, Forgotten, Hold, HoldEffect, HoldId, PackBuilder, PackClass,
     PackEntry, PackId, PackSeal, Protector, Segment, Signer, Slot, Snapshot, SnapshotBody, SnapshotId,
     SnapshotStructure, names,
-    PackEntry, PackId, PackSeal, Protector, Segment, Signer, Slot, Snapshot, SnapshotBody, SnapshotId,
-    SnapshotStructure, names,
 };
 use seal::{BlobSealer, ChunkId, ChunkNamer, ExchangePublic, IdentityKey, RepositoryId, Secret, key_from_password};
 use store::testing::MemoryStore;
