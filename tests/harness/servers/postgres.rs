@@ -5,9 +5,9 @@
 //! $BACKSTAY_CACHE/roots/<root>/usr/lib/postgresql/<major>/bin       of a newer Debian in a folder, run by chroot
 //! ```
 //!
-//! A root is made by `debootstrap --variant=minbase --include=postgresql-17 trixie $BACKSTAY_CACHE/roots/trixie`; versions
-//! that no Debian has (14 and 16) may be put beside the one that came with it; `BACKSTAY_POSTGRES_MORE=14,16`
-//! makes tests fail without them. Only root can use roots.
+//! A root is made by `debootstrap --variant=minbase --include=postgresql-17 trixie $BACKSTAY_CACHE/roots/trixie`; of versions
+//! that no Debian has (14 and 16) `scripts/servers.sh` puts those beside the one that came with it which
+//! `BACKSTAY_POSTGRES_MORE=14,16` names, and tests fail without them. Only root can use roots.
 //!
 //! Each listens on a port of its own on loopback and on a socket in its folder, as the user postgres when we are root.
 //!
