@@ -263,8 +263,11 @@ fn coordination() {
     };
     put("records", "hold", &[vec![11], record(&hold)].concat());
     let undeleted = Undeleted { snapshot: writer, signer: Identity([6; 32]), stored_at: 1 };
-    let extended = SnapshotExtension { undeleted: Some(undeleted), extension };
+    let extended = SnapshotExtension { undeleted: Some(undeleted), extension: extension.clone() };
     put("records", "snapshot-extension", &[vec![12], record(&extended)].concat());
+    let run = VerifiedRun { at: 1, is_opened: true, packs: vec![[3; 16]] };
+    let verified = Verified { record: VerifiedId([4; 16]), runs: vec![run], damaged: vec![[5; 16]], extension };
+    put("records", "verified", &[vec![13], record(&verified)].concat());
 }
 
 /// Under other keys than the target tries, which expects that nothing opens.

@@ -1,4 +1,4 @@
-//! The coordination records and the secrets; the first byte says which.
+//! The coordination records, the memory of checks and the secrets; the first byte says which.
 //!
 //! Invariant: what decodes encodes to the same bytes.
 //! Never here: slots, epochs, snapshots, which have targets of their own.
@@ -7,7 +7,7 @@
 use libfuzzer_sys::fuzz_target;
 use pack::{
     Announced, Certificate, Claim, Condemned, Dead, EpochSecrets, Forgotten, Grant, Hold, Lease, Seen, SlotSecrets,
-    SnapshotExtension, codec,
+    SnapshotExtension, Verified, codec,
 };
 
 macro_rules! returns {
@@ -33,6 +33,7 @@ fuzz_target!(|bytes: &[u8]| {
         9 => returns!(EpochSecrets, bytes),
         10 => returns!(Claim, bytes),
         11 => returns!(Hold, bytes),
-        _ => returns!(SnapshotExtension, bytes),
+        12 => returns!(SnapshotExtension, bytes),
+        _ => returns!(Verified, bytes),
     }
 });

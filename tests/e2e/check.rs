@@ -267,7 +267,13 @@ fn open_to_all(folder: &Path, but: &Path) {
 }
 
 async fn check_with(repository: &Repository, read_data: Option<Subset>) -> Result<CheckReport, EngineError> {
-    repository.check(CheckRequest { read_data }, &Arc::new(Progress::new()), CancellationToken::new()).await
+    repository
+        .check(
+            CheckRequest { read_data, ..CheckRequest::default() },
+            &Arc::new(Progress::new()),
+            CancellationToken::new(),
+        )
+        .await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

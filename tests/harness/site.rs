@@ -258,7 +258,7 @@ pub fn restore_request(path: &[u8], target: &Path) -> RestoreRequest {
 
 /// Checks everything, by reading every byte.
 pub async fn check_all(repository: &Repository) -> Result<CheckReport, EngineError> {
-    let request = CheckRequest { read_data: Some(Subset::All) };
+    let request = CheckRequest { read_data: Some(Subset::All), ..CheckRequest::default() };
     repository.check(request, &progress(), CancellationToken::new()).await
 }
 

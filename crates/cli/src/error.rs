@@ -169,6 +169,8 @@ pub(crate) enum CommandError {
     NotForgotten { snapshots: String },
     #[error("this is what prune would do; nothing was done")]
     NotPruned,
+    #[error("{what}; nothing was done")]
+    NotRepaired { what: String },
     #[error("--name is for a stream, and without --command what follows -- are files")]
     NotACommand,
     #[error("standard output cannot be written")]

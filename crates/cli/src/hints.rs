@@ -18,20 +18,25 @@ use crate::words::NAMES;
 const REPORT: &str = "this is a bug; please report it with the output of the same command with -vv";
 
 /// After a check that found damage.
-pub(crate) const AFTER_DAMAGE: &str =
-    "back up what is affected again from this host: what is still at its source heals the repository";
+pub(crate) const AFTER_DAMAGE: &str = "back up what is affected again from this host: what is still at its source heals the repository; what is not: backstay repair packs, \
+     then backstay repair snapshots";
 
 /// After a check that found objects damaged which no backup makes again.
 pub(crate) const AFTER_LOSS: &str = "what is damaged besides packs and index is not made again by a backup: bring those objects back from a copy; config, keys \
      and epochs have one in the repository, in config-copy, keys-copy and epochs-copy";
 
 /// After a check that found damaged index segments.
-pub(crate) const AFTER_DAMAGED_INDEX: &str = "a damaged index segment loses nothing while its packs are there: restores read the packs' own tables. Move the \
-     segment out of the repository, check again, and back up what is affected then";
+pub(crate) const AFTER_DAMAGED_INDEX: &str = "a damaged index segment loses nothing while its packs are there: restores read the packs' own tables. Make it \
+     again with: backstay repair index";
 
 /// After a check that found damaged packs which nothing needs.
-pub(crate) const UNNEEDED: &str = "delete the damaged packs that no snapshot needs from the store while no backup runs: hosts \
+pub(crate) const UNNEEDED: &str = "delete the damaged packs that no snapshot needs from the store while no backup runs, or take them out of use with \
+    backstay repair packs: hosts \
     that have not run this check may refer to them again";
+
+/// After a repair of packs of which something is lost.
+pub(crate) const AFTER_LOST_CHUNKS: &str = "back up the sources again: what they still have heals the repository; \
+    for what is lost for good, run: backstay repair snapshots";
 
 /// After a check that could not look at everything.
 pub(crate) const AFTER_UNCLEAR: &str = "run the same check again when the store answers; -v tells more";
@@ -145,9 +150,10 @@ fn of_own(error: &CommandError) -> Option<String> {
         CommandError::ForgetById => "backstay snapshots lists the ids",
         CommandError::NotThereToUndelete { .. } => "list what can come back with: backstay snapshots --forgotten",
         CommandError::LastOfGroup { .. } => "keep one of them, or add --allow-last if the whole group shall go",
-        CommandError::NotForgotten { .. } | CommandError::NotPruned | CommandError::Unconfirmed { .. } => {
-            "run it again with --yes to carry out this plan"
-        }
+        CommandError::NotForgotten { .. }
+        | CommandError::NotPruned
+        | CommandError::NotRepaired { .. }
+        | CommandError::Unconfirmed { .. } => "run it again with --yes to carry out this plan",
         other => return of_restore(other),
     };
     Some(text.to_owned())

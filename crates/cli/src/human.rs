@@ -39,6 +39,12 @@ pub(crate) fn counted(number: u64, one: &str, many: &str) -> String {
     format!("{} {}", count(number), if number == 1 { one } else { many })
 }
 
+/// What a backup says of chunks that were lost and are there again; nothing if there are none.
+pub(crate) fn healed(number: u64) -> Option<String> {
+    let chunks = counted(number, "chunk that was lost", "chunks that were lost");
+    (number > 0).then(|| format!("stored again: {chunks}"))
+}
+
 /// `0.04 s`, `4.2 s`, `3 min 05 s`, `2 h 04 min`.
 pub(crate) fn duration(seconds: f64) -> String {
     let whole = seconds.round() as u64;
@@ -48,6 +54,15 @@ pub(crate) fn duration(seconds: f64) -> String {
         60..3600 => format!("{} min {:02} s", whole / 60, whole % 60),
         _ => format!("{} h {:02} min", whole / 3600, whole / 60 % 60),
     }
+}
+
+/// `30 days`, `12 hours`: the largest unit of which it is a whole number.
+pub(crate) fn age(len: std::time::Duration) -> String {
+    let seconds = len.as_secs();
+    let units = [(86_400, "day", "days"), (3600, "hour", "hours"), (60, "minute", "minutes")];
+    let fits = units.into_iter().find(|(unit, ..)| seconds > 0 && seconds.is_multiple_of(*unit));
+    let (unit, one, many) = fits.unwrap_or((1, "second", "seconds"));
+    counted(seconds / unit, one, many)
 }
 
 /// Nanoseconds since 1970 as the local date and time, to the second.
@@ -123,6 +138,12 @@ mod tests {
     fn sizes_change_unit_before_they_would_round_to_1024() {
         let shown = [0, 1023, 1024, 1_048_524, 1_048_525, 2_254_857_830, u64::MAX].map(size);
         assert_eq!(shown, ["0 B", "1023 B", "1.0 KiB", "1023.9 KiB", "1.0 MiB", "2.1 GiB", "16.0 EiB"]);
+    }
+
+    #[test]
+    fn ages_are_told_in_the_largest_unit_that_fits() {
+        let shown = [2_592_000, 86_400, 129_600, 5400, 61, 0].map(|secs| age(std::time::Duration::from_secs(secs)));
+        assert_eq!(shown, ["30 days", "1 day", "36 hours", "90 minutes", "61 seconds", "0 seconds"]);
     }
 
     #[test]

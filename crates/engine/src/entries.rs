@@ -300,6 +300,43 @@ pub(crate) fn leaves_of(fetcher: Fetcher, children: Vec<Child>) -> BoxStream<'st
     runs.try_flatten().boxed()
 }
 
+/// As [`leaves_of`], with the pages of content among them, each before what is below it.
+pub(crate) fn pages_and_leaves(
+    fetcher: Fetcher,
+    children: Vec<Child>,
+) -> BoxStream<'static, Result<Child, EngineError>> {
+    let todo: Vec<(Child, usize)> = children.into_iter().rev().map(|child| (child, 0)).collect();
+    let parts = stream::try_unfold((fetcher, todo), |(fetcher, mut todo)| async move {
+        let Some((child, level)) = todo.pop() else { return Ok(None) };
+        if child.kind == pack::manifest::ChildKind::Page {
+            if level >= LEVELS_MAX {
+                return Err(damaged(child.id, "the tree of content is too deep"));
+            }
+            let page = load_structure(&fetcher, child.id).await?;
+            if page.kind != PageKind::Content || page.content_len() != child.len {
+                return Err(damaged(child.id, "it is no page of as much content as the page above says"));
+            }
+            todo.extend(page.content().iter().rev().map(|child| (*child, level + 1)));
+        }
+        Ok(Some((child, (fetcher, todo))))
+    });
+    parts.boxed()
+}
+
+/// The pages of entries below `root` and their bodies, as far as they can be read.
+pub(crate) async fn entry_pages(fetcher: &Fetcher, root: ChunkId) -> Vec<ChunkId> {
+    let (mut todo, mut found) = (vec![root], Vec::new());
+    while let Some(id) = todo.pop() {
+        found.push(id);
+        let Ok(page) = load_structure(fetcher, id).await else { continue };
+        found.extend(page.body());
+        if page.kind == PageKind::Directory {
+            todo.extend(page.content().iter().map(|child| child.id));
+        }
+    }
+    found
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

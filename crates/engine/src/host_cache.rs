@@ -136,6 +136,11 @@ impl HostCache {
         all.late.union(&all.damaged).copied().collect()
     }
 
+    /// Those of them that only a removed key vouches for.
+    pub(crate) fn late(&self) -> HashSet<PackId> {
+        self.distrusted_now().late.clone()
+    }
+
     /// Takes packs that only a removed key vouches for as not to be offered for deduplication, at once and by later runs
     /// on this host.
     ///

@@ -5,13 +5,13 @@
 //! Never here: publishing segments (see `backup`), opening blobs (see `fetch`).
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt, TryStreamExt};
 use pack::{Condemned, CondemnedId, Frame, PackError, PackId, Segment, SegmentId, names};
 use seal::{ChunkId, Identity, ObjectKind};
-use store::index_cache::{IndexCache, PackInfo, PackNo, PackSet, Place};
+use store::index_cache::{IndexCache, PackInfo, PackNo, PackSet, Place, Places};
 use store::{ObjectInfo, StoreError};
 
 use crate::host_cache::HostCache;
@@ -23,6 +23,8 @@ use crate::{EngineError, Kind};
 const LISTINGS_MAX: usize = 10;
 /// Listed packs that are looked up at once.
 const BATCH: usize = 4096;
+/// Lost chunks that are kept to be recognised when they come again, at some 40 bytes each.
+const MISSED_MAX: usize = 1 << 20;
 
 /// Whose segments are applied.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -53,6 +55,10 @@ pub(crate) struct Index {
     named: Arc<PackSet>,
     /// Packs that this operation stored and named itself.
     own: Arc<RwLock<PackSet>>,
+    /// Packs that are whole and are not to be used: condemned, or vouched for by a removed key alone.
+    spared: Arc<PackSet>,
+    /// Chunks that the parent needs and that nobody has any more.
+    missed: Arc<RwLock<HashSet<ChunkId>>>,
     /// Whether the packs that were listed, those that are named and the usable ones are the same.
     is_plain: bool,
 }
@@ -64,6 +70,41 @@ impl Index {
         let own = self.own.read().unwrap_or_else(PoisonError::into_inner);
         let may_use = |place: &&Place| self.usable.contains(place.pack) || own.contains(place.pack);
         Ok(places.iter().map(|places| places.iter().find(may_use).copied()).collect())
+    }
+
+    /// As [`Index::find`], and of what is not found whether it was there once and got lost: a snapshot needs it, or a
+    /// segment still names a pack for it that is damaged or missing.
+    pub(crate) fn find_or_miss(&self, ids: &[ChunkId]) -> Result<Vec<(Option<Place>, bool)>, EngineError> {
+        let found = self.find(ids)?;
+        if self.is_plain && self.missed().is_empty() {
+            return Ok(found.into_iter().map(|place| (place, false)).collect());
+        }
+        let all = self.host.allow(self.cache.lookup(ids)).unwrap_or_else(|| vec![Places::default(); ids.len()]);
+        let missed = self.missed();
+        let is_lost = |id: &ChunkId, places: &Places| {
+            let is_spared = places.iter().any(|place| self.spared.contains(place.pack));
+            missed.contains(id) || (!is_spared && places.iter().any(|place| self.named.contains(place.pack)))
+        };
+        let both = found.into_iter().zip(ids.iter().zip(&all));
+        Ok(both.map(|(place, (id, places))| (place, place.is_none() && is_lost(id, places))).collect())
+    }
+
+    /// Notes those of `ids` that nobody has: a snapshot needs them.
+    pub(crate) fn note_missed(&self, ids: &[ChunkId]) -> Result<(), EngineError> {
+        let found = self.find(ids)?;
+        let Some(all) = self.host.allow(self.cache.lookup(ids)) else { return Ok(()) };
+        let mut missed = self.missed.write().unwrap_or_else(PoisonError::into_inner);
+        for ((id, places), found) in ids.iter().zip(&all).zip(found) {
+            let is_spared = places.iter().any(|place| self.spared.contains(place.pack));
+            if found.is_none() && !is_spared && missed.len() < MISSED_MAX {
+                missed.insert(*id);
+            }
+        }
+        Ok(())
+    }
+
+    fn missed(&self) -> RwLockReadGuard<'_, HashSet<ChunkId>> {
+        self.missed.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes in packs that this operation stored and that a segment names now, as far as the cache knows them.
@@ -131,7 +172,7 @@ impl Repository {
     /// The index, with every pack that exists.
     pub(crate) async fn load_index(&self) -> Result<Index, EngineError> {
         let (cache, listed) = self.sync_cache().await?;
-        self.index_without(cache, listed, &HashSet::new()).await
+        self.index_without(cache, listed, &HashSet::new(), &HashSet::new()).await
     }
 
     /// The index for a writer: without the packs in `condemned`, nor those which only a removed key vouches for.
@@ -144,16 +185,17 @@ impl Repository {
             }
             synced => synced?,
         };
-        let mut unusable = self.cache.distrusted();
+        let (mut unusable, mut spared) = (self.cache.distrusted(), self.cache.late());
         unusable.extend(condemned);
-        self.index_without(cache, listed, &unusable).await
+        spared.extend(condemned);
+        self.index_without(cache, listed, &unusable, &spared).await
     }
 
     /// The index without the packs in `condemned`, for a writer that refers to what is there and stores nothing. LISTs
     /// segments, then packs (W3).
     pub(crate) async fn load_index_besides(&self, condemned: &HashSet<PackId>) -> Result<Index, EngineError> {
         let (cache, listed) = self.sync_cache().await?;
-        self.index_without(cache, listed, condemned).await
+        self.index_without(cache, listed, condemned, condemned).await
     }
 
     /// LISTs packs, and takes those that count, a batch at a time.
@@ -162,9 +204,11 @@ impl Repository {
         cache: Arc<IndexCache>,
         segments: HashSet<SegmentId>,
         unusable: &HashSet<PackId>,
+        spared: &HashSet<PackId>,
     ) -> Result<Index, EngineError> {
-        let reads = Arc::clone(&cache);
-        let named = self.offload.start(move || reads.named_packs(&segments)).await??;
+        let (reads, spared) = (Arc::clone(&cache), spared.iter().copied().collect::<Vec<_>>());
+        let numbers = move || Ok::<_, EngineError>((reads.named_packs(&segments)?, reads.pack_numbers(&spared)?));
+        let (named, spared) = self.offload.start(numbers).await??;
         let (mut usable, mut listed_count) = (PackSet::new(), 0);
         let mut batches = std::pin::pin!(self.listed_packs().try_chunks(BATCH));
         while let Some(mut batch) = batches.try_next().await.map_err(|error| error.1)? {
@@ -175,8 +219,10 @@ impl Repository {
             usable.extend(numbers.into_iter().flatten().filter(|number| named.contains(*number)));
         }
         let is_plain = usable.len() == named.len() && usable.len() == listed_count;
+        let spared = Arc::new(spared.into_iter().flatten().collect());
         let (host, usable, named) = (Arc::clone(&self.cache), Arc::new(usable), Arc::new(named));
-        Ok(Index { cache, host, usable, named, own: Arc::default(), is_plain })
+        let (own, missed) = (Arc::default(), Arc::default());
+        Ok(Index { cache, host, usable, own, named, spared, missed, is_plain })
     }
 
     /// The cache with every listed segment applied, and these segments. One that fails gives way to a temporary one.

@@ -5,7 +5,7 @@
 
 use pack::{
     Announced, Claim, Condemned, Epoch, Forgotten, Frame, Hold, Lease, PackError, PackId, Seen, SegmentId, Slot,
-    SnapshotId, Trailer, names,
+    SnapshotId, Trailer, Verified, names,
 };
 use seal::ObjectKind;
 use serde_json::{Value, json};
@@ -112,6 +112,7 @@ impl Repository {
                 )
             }
             names::HOLDS => self.inspect_hold(&frame(ObjectKind::Hold)?),
+            names::CHECKS => Ok(verified(&Verified::open(&frame(ObjectKind::Verified)?, index_key, repository)?)),
             names::WRITERS if name.ends_with("/announced") => {
                 let record = Announced::open(&frame(ObjectKind::WriterAnnounced)?, index_key, repository)?;
                 Ok(
@@ -171,6 +172,15 @@ impl Repository {
             "components": components.collect::<Vec<_>>(), "has_body": snapshot.body.is_some(),
         }))
     }
+}
+
+fn verified(record: &Verified) -> Value {
+    let runs = record.runs.iter().map(|run| {
+        let packs = run.packs.iter().map(hex::encode).collect::<Vec<_>>();
+        json!({ "at": run.at, "is_opened": run.is_opened, "packs": packs })
+    });
+    let damaged = record.damaged.iter().map(hex::encode).collect::<Vec<_>>();
+    json!({ "kind": "record of checks", "id": record.record.to_string(), "runs": runs.collect::<Vec<_>>(), "damaged": damaged })
 }
 
 fn trailer(trailer: &Trailer) -> Value {

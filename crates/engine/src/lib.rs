@@ -35,6 +35,7 @@ mod objects;
 mod offload;
 mod progress;
 mod prune;
+mod repair;
 mod repository;
 mod restore;
 mod snapshots;
@@ -48,7 +49,7 @@ pub use backup::{
     Problem, ShrinkLimit,
 };
 pub use cat::CatRequest;
-pub use check::{CheckReport, CheckRequest, Damage, Subset};
+pub use check::{Ages, CheckReport, CheckRequest, Damage, Shard, Subset};
 pub use entries::{EntryStream, ListedEntry};
 pub use error::{EngineError, Kind};
 pub use forget::{Class, Count, Decision, Forget, ForgetPlan, ForgottenSnapshot, Group, GroupBy, Held, Holds, Policy};
@@ -58,6 +59,10 @@ pub use keyring::{Credential, Keyring};
 pub use keys::{KeyInfo, KeyStatus};
 pub use progress::{Progress, ProgressView};
 pub use prune::{LEASE_OVER_AFTER, PruneLimits, PrunePlan, PruneReport, PruneRequest, PruneRequests, RunningBackup};
+pub use repair::{
+    ComponentLoss, IndexRepair, IndexRepaired, PackRepair, PacksRepair, PacksRepaired, SnapshotRepair, SnapshotsRepair,
+    SnapshotsRepaired, Told,
+};
 pub use repository::{OpenOptions, Repository};
 pub use restore::{Foreseen, Overwrite, RestoreReport, RestoreRequest};
 pub use snapshots::{Selector, SnapshotFilter, SnapshotInfo};

@@ -1,4 +1,5 @@
-//! The objects through which writers, collectors and those who forget agree without locks. The protocol is in `docs/FORMAT.md`.
+//! The objects through which writers, collectors and those who forget agree without locks, and the memory of checks. The
+//! protocol is in `docs/FORMAT.md`.
 //!
 //! Each is a frame with one section: a sealed record under the index key (bincode).
 //!
@@ -9,7 +10,7 @@ use seal::{ObjectKind, RepositoryId, SealId, Secret, open_record, seal_record};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::{ClaimId, CondemnedId, Frame, HoldId, PackError, PackId, Signer, SnapshotId, codec};
+use crate::{ClaimId, CondemnedId, Frame, HoldId, PackError, PackId, Signer, SnapshotId, VerifiedId, codec};
 
 macro_rules! record {
     ($name:ident, $kind:expr) => {
@@ -158,6 +159,32 @@ pub struct Hold {
     pub extension: Vec<u8>,
 }
 record!(Hold, ObjectKind::Hold);
+
+/// `checks/<id>`: which packs checks have read whole and found right, and when. A hint: what it says spares a check that
+/// asks for it some reading, and nothing else.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verified {
+    /// The record.
+    pub record: VerifiedId,
+    /// The packs, by when they were read.
+    pub runs: Vec<VerifiedRun>,
+    /// The first halves of the ids of packs that were found damaged and not found right since.
+    pub damaged: Vec<[u8; 16]>,
+    /// For later versions.
+    pub extension: Vec<u8>,
+}
+record!(Verified, ObjectKind::Verified);
+
+/// The packs that were verified at one time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerifiedRun {
+    /// When the check began, by its host's clock: nanoseconds since 1970.
+    pub at: i64,
+    /// Their blobs were opened and their chunks named again, too.
+    pub is_opened: bool,
+    /// The first halves of their ids ([`PackId::half`]).
+    pub packs: Vec<[u8; 16]>,
+}
 
 fn encode<T: Serialize>(
     record: &T,

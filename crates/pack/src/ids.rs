@@ -65,6 +65,11 @@ id!(
     HoldId,
     16
 );
+id!(
+    /// A record of what checks have verified: random.
+    VerifiedId,
+    16
+);
 
 impl PackId {
     /// The id of an object given in pieces.
@@ -75,6 +80,12 @@ impl PackId {
             hasher.update(piece);
         }
         Self(*hasher.finalize().as_bytes())
+    }
+
+    /// The first half, as records of checks name packs: nobody finds two packs of the same half.
+    #[must_use]
+    pub fn half(&self) -> [u8; 16] {
+        self.0.first_chunk().copied().unwrap_or_default()
     }
 }
 

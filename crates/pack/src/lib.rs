@@ -34,11 +34,13 @@ mod tests;
 mod trailer;
 
 pub use config::{Config, FORMAT_VERSION};
-pub use coordination::{Announced, Claim, Condemned, Dead, Forgotten, Hold, HoldEffect, Lease, Seen};
+pub use coordination::{
+    Announced, Claim, Condemned, Dead, Forgotten, Hold, HoldEffect, Lease, Seen, Verified, VerifiedRun,
+};
 pub use epoch::{Epoch, EpochGrant};
 pub use error::PackError;
 pub use frame::{Frame, Signer};
-pub use ids::{ClaimId, CondemnedId, HoldId, PackId, SegmentId, SnapshotId};
+pub use ids::{ClaimId, CondemnedId, HoldId, PackId, SegmentId, SnapshotId, VerifiedId};
 pub use keys::{Certificate, EpochSecrets, Grant, Protector, Role, Slot, SlotSecrets};
 pub use object::{
     END_MARK_LEN, FinishedPack, PackBuilder, PackSeal, blob_binding, open_blob_key, padded_len, read_end_mark,

@@ -2,14 +2,14 @@
 //!
 //! ```text
 //! config  config-copy  keys/<hash>  keys-copy/<hash>  epochs/<n>  epochs-copy/<n>  packs/<2 hex>/<pack id>  index/<segment id>
-//! snapshots/<id>  forgotten/<id>  holds/<snapshot>/<id>  writers/<id>/{announced,seen,lease-<k>}  condemned/<id>  gc/<id>
+//! snapshots/<id>  forgotten/<id>  holds/<snapshot>/<id>  writers/<id>/{announced,seen,lease-<k>}  condemned/<id>  gc/<id>  checks/<id>
 //! ```
 //!
 //! Invariant: names are ASCII, show no content, and are never reused.
 //! Invariant: whatever lists objects leaves out names of other forms ([`is_known`]).
 //! Never here: reading a listing.
 
-use crate::{ClaimId, CondemnedId, HoldId, PackId, SegmentId, SnapshotId};
+use crate::{ClaimId, CondemnedId, HoldId, PackId, SegmentId, SnapshotId, VerifiedId};
 
 /// The configuration.
 pub const CONFIG: &str = "config";
@@ -39,6 +39,8 @@ pub const WRITERS: &str = "writers";
 pub const CONDEMNED: &str = "condemned";
 /// Prefix of collectors' claims.
 pub const CLAIMS: &str = "gc";
+/// Prefix of what checks have verified.
+pub const CHECKS: &str = "checks";
 
 /// A key slot, named by BLAKE3 of its bytes.
 #[must_use]
@@ -119,6 +121,12 @@ pub fn claim(id: &ClaimId) -> String {
     format!("{CLAIMS}/{id}")
 }
 
+/// What checks have verified.
+#[must_use]
+pub fn verified(id: &VerifiedId) -> String {
+    format!("{CHECKS}/{id}")
+}
+
 /// Whether an object of this name is one of the format's. Others may lie beside: they are nobody's business.
 #[must_use]
 pub fn is_known(name: &str) -> bool {
@@ -128,7 +136,7 @@ pub fn is_known(name: &str) -> bool {
         [KEYS | KEYS_COPY | INDEX, id] => is_hex(id, 64),
         [EPOCHS | EPOCHS_COPY, number] => is_number(number, 10),
         [PACKS, folder, id] => is_hex(id, 64) && id.get(..2) == Some(folder),
-        [SNAPSHOTS | FORGOTTEN | CONDEMNED | CLAIMS, id] => is_hex(id, 32),
+        [SNAPSHOTS | FORGOTTEN | CONDEMNED | CLAIMS | CHECKS, id] => is_hex(id, 32),
         [HOLDS, snapshot, id] => is_hex(snapshot, 32) && is_hex(id, 32),
         [WRITERS, id, "announced" | "seen"] => is_hex(id, 32),
         [WRITERS, id, lease] => {

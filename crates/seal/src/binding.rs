@@ -107,6 +107,8 @@ pub enum ObjectKind {
     Claim = 20,
     /// What holds a snapshot, or lifts that.
     Hold = 21,
+    /// What checks have verified, and when.
+    Verified = 22,
 }
 
 /// What one AEAD call is bound to.

@@ -4,25 +4,30 @@
 //! Never here: repairing.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
-use engine::{CheckReport, CheckRequest, Progress, Subset};
+use engine::{Ages, CheckReport, CheckRequest, Progress, Shard, Subset};
 use serde::Serialize;
 
+use crate::commands::selection::named;
 use crate::context::Context;
 use crate::error::{CommandError, Outcome};
 use crate::hints;
 use crate::human;
 use crate::ui::Ui;
 use crate::watch::Watch;
-use crate::words::subset;
+use crate::words::{Reference, lasting, shard, subset};
 
 const EXAMPLES: &str = "\
 Examples:
   backstay check
   backstay check --read-data
   backstay check --read-data-subset 3/7
-  backstay check --read-data-subset 5% --json";
+  backstay check --read-data-subset 5% --json
+  backstay check --snapshot latest
+  backstay check --max-age 30d --max-duration 1h       # each night; all within 30 days
+  backstay check --read-data --shard 3/16              # one of sixteen machines";
 
 /// What `--read-data` cannot prove with a key that only writes or maintains.
 const CONTENT_SEALED: &str = "this key opens no content: what was read was compared with its hashes, and not opened";
@@ -30,8 +35,10 @@ const CONTENT_SEALED: &str = "this key opens no content: what was read was compa
 /// Prove that the repository is whole
 ///
 /// Without options every snapshot is followed down to the packs which must exist. With --read-data every byte is read
-/// and compared with its hash as well, and opened if the key may. The exit code is 1 if something is damaged, and 2 if
-/// nothing is, but the store did not let everything be looked at.
+/// and compared with its hash as well, and opened if the key may. The other options choose what is read; each of them reads
+/// data by itself, and together they narrow it further. What was verified is written down in the repository for later
+/// checks. The exit code is 1 if something is damaged, and 2 if nothing is, but the store did not let everything be looked
+/// at.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct CheckArgs {
@@ -42,6 +49,23 @@ pub(crate) struct CheckArgs {
     /// Read a part of the data: the N-th of T parts, a random percentage, or a random amount
     #[arg(long, value_name = "N/T|P%|SIZE", value_parser = subset, conflicts_with = "read_data")]
     read_data_subset: Option<Subset>,
+
+    /// Read only the packs that this snapshot needs: `latest` or the start of its id
+    #[arg(long, value_name = "SNAPSHOT", value_parser = Reference::parser())]
+    snapshot: Option<Reference>,
+
+    /// Read only what was not verified for so long, the oldest first: 30d, 12h
+    #[arg(long, value_name = "TIME", value_parser = lasting)]
+    max_age: Option<Duration>,
+
+    /// Begin to read nothing more after so long: 1h, 90m. What was verified longest ago is read first, so that the same
+    /// command goes on from there the next time
+    #[arg(long, value_name = "TIME", value_parser = lasting)]
+    max_duration: Option<Duration>,
+
+    /// Read only this machine's part of the packs, where N machines check at once, each with its own K from 1 to N
+    #[arg(long, value_name = "K/N", value_parser = shard)]
+    shard: Option<Shard>,
 }
 
 #[derive(Debug, Serialize)]
@@ -52,10 +76,25 @@ struct Document<'a> {
     chunk_count: u64,
     read_len: u64,
     is_content_sealed: bool,
+    /// When the data was verified; none if no data was to be read.
+    verified: Option<VerifiedDocument>,
     damages: Vec<DamageDocument<'a>>,
     warnings: Vec<String>,
     unclear: &'a [String],
     unclear_count: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct VerifiedDocument {
+    packs_len: u64,
+    /// Within `max_age_seconds`, or ever.
+    within_len: u64,
+    max_age_seconds: Option<u64>,
+    never_len: u64,
+    oldest_at: Option<String>,
+    /// For which there was no time.
+    left_pack_count: u64,
+    left_len: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -68,19 +107,34 @@ struct DamageDocument<'a> {
     affected_snapshot_count: u64,
 }
 
+impl CheckArgs {
+    /// What is read; none if nothing asks for it.
+    fn read_data(&self) -> Option<Subset> {
+        let is_narrowed = self.snapshot.is_some() || self.shard.is_some();
+        let is_timed = self.max_age.is_some() || self.max_duration.is_some();
+        self.read_data_subset.or((self.read_data || is_narrowed || is_timed).then_some(Subset::All))
+    }
+}
+
 /// Checks, and tells what is damaged.
 pub(crate) async fn run(args: &CheckArgs, ctx: &Context) -> Result<Outcome, CommandError> {
     let repository = ctx.open_repository().await?;
-    let read_data = if args.read_data { Some(Subset::All) } else { args.read_data_subset };
+    let of_snapshot = match &args.snapshot {
+        Some(reference) => Some(named(reference, &repository).await?.id),
+        None => None,
+    };
+    let (max_age, max_duration) = (args.max_age, args.max_duration);
+    let read_data = args.read_data();
+    let request = CheckRequest { read_data, of_snapshot, shard: args.shard, max_age, max_duration, remember: true };
     let progress = Arc::new(Progress::new());
     let watch = Watch::start(&ctx.ui, &progress, "packs");
-    let report = repository.check(CheckRequest { read_data }, &progress, ctx.interrupts.token.clone()).await;
+    let report = repository.check(request, &progress, ctx.interrupts.token.clone()).await;
     drop(watch);
     let report = report.map_err(CommandError::of_reading)?;
     if ctx.ui.is_json {
-        ctx.ui.json(&document(&report, &repository.warnings()))?;
+        ctx.ui.json(&document(&report, args, &repository.warnings()))?;
     } else {
-        tell(&report, &ctx.ui)?;
+        tell(&report, args, &ctx.ui)?;
     }
     Ok(match (report.damages.is_empty(), report.unclear_count) {
         (true, 0) => Outcome::Done,
@@ -89,7 +143,7 @@ pub(crate) async fn run(args: &CheckArgs, ctx: &Context) -> Result<Outcome, Comm
     })
 }
 
-fn tell(report: &CheckReport, ui: &Ui) -> Result<(), CommandError> {
+fn tell(report: &CheckReport, args: &CheckArgs, ui: &Ui) -> Result<(), CommandError> {
     report.warnings.iter().for_each(|warning| ui.warn(warning));
     report.unclear.iter().for_each(|unclear| ui.note(format_args!("unclear: {unclear}")));
     if report.is_content_sealed {
@@ -107,6 +161,9 @@ fn tell(report: &CheckReport, ui: &Ui) -> Result<(), CommandError> {
         }
     }
     ui.note(summary(report));
+    if let Some(ages) = &report.ages {
+        tell_ages(ages, args, ui);
+    }
     let (of_index, others): (Vec<_>, Vec<_>) = report.damages.iter().partition(|damage| is_of_index(&damage.object));
     let (healing, lost): (Vec<_>, Vec<_>) = others.into_iter().partition(|damage| is_made_again(&damage.object));
     if !of_index.is_empty() {
@@ -124,6 +181,26 @@ fn tell(report: &CheckReport, ui: &Ui) -> Result<(), CommandError> {
         ui.hint(hints::AFTER_UNCLEAR);
     }
     Ok(())
+}
+
+/// How much of the repository was verified within which age, unless all of it was right now.
+fn tell_ages(ages: &Ages, args: &CheckArgs, ui: &Ui) {
+    if args.max_age.is_none() && args.max_duration.is_none() && args.read_data {
+        return;
+    }
+    let percent = (ages.within_len * 100).checked_div(ages.packs_len).unwrap_or(100);
+    let age = args.max_age.map_or_else(String::new, |age| format!(" within {}", human::age(age)));
+    let part = format!("{} of {}", human::size(ages.within_len), human::size(ages.packs_len));
+    let oldest = ages.oldest_at.map(|at| format!("the oldest part at {}", human::local_time(at)));
+    let never = (ages.never_len > 0).then(|| format!("{} was never verified", human::size(ages.never_len)));
+    let more: Vec<_> = oldest.into_iter().chain(never).collect();
+    let more = if more.is_empty() { String::new() } else { format!("; {}", more.join(", ")) };
+    ui.note(format_args!("verified{age}: {percent} % of the repository ({part}){more}"));
+    if ages.left_count > 0 {
+        let packs = human::counted(ages.left_count, "pack was", "packs were");
+        let len = human::size(ages.left_len);
+        ui.note(format_args!("time is over: {packs} not read ({len}); the same command goes on from there"));
+    }
 }
 
 fn is_of_index(object: &str) -> bool {
@@ -150,13 +227,22 @@ fn summary(report: &CheckReport) -> String {
     format!("{result}: {snapshots}, {packs}, {chunks}{read}")
 }
 
-fn document<'a>(report: &'a CheckReport, told: &[String]) -> Document<'a> {
+fn document<'a>(report: &'a CheckReport, args: &CheckArgs, told: &[String]) -> Document<'a> {
     let damages = report.damages.iter().map(|damage| DamageDocument {
         object: &damage.object,
         what: &damage.what,
         affects: &damage.affects,
         affects_count: damage.affects_count,
         affected_snapshot_count: damage.snapshot_count,
+    });
+    let verified = report.ages.as_ref().map(|ages| VerifiedDocument {
+        packs_len: ages.packs_len,
+        within_len: ages.within_len,
+        max_age_seconds: args.max_age.map(|age| age.as_secs()),
+        never_len: ages.never_len,
+        oldest_at: ages.oldest_at.map(human::rfc3339),
+        left_pack_count: ages.left_count,
+        left_len: ages.left_len,
     });
     Document {
         is_whole: report.is_whole(),
@@ -165,6 +251,7 @@ fn document<'a>(report: &'a CheckReport, told: &[String]) -> Document<'a> {
         chunk_count: report.chunks,
         read_len: report.read_len,
         is_content_sealed: report.is_content_sealed,
+        verified,
         damages: damages.collect(),
         warnings: [told, &report.warnings].concat(),
         unclear: &report.unclear,

@@ -18,6 +18,7 @@ mod key;
 mod ls;
 mod man;
 mod prune;
+mod repair;
 mod report;
 mod restore;
 mod restore_to;
@@ -47,6 +48,8 @@ pub(crate) enum Command {
     Cat(cat::CatArgs),
     Restore(Box<restore::RestoreArgs>),
     Check(check::CheckArgs),
+    #[command(subcommand)]
+    Repair(repair::RepairCommand),
     Forget(Box<forget::ForgetArgs>),
     Prune(prune::PruneArgs),
     Undelete(undelete::UndeleteArgs),
@@ -82,6 +85,7 @@ impl Command {
             Self::Prune(args) => prune::run(args, ctx).await,
             Self::Undelete(args) => undelete::run(args, ctx).await,
             Self::Hold(args) => ctx.unless_interrupted(hold::run(args, ctx)).await,
+            Self::Repair(command) => command.run(ctx).await,
             Self::Stats(args) => ctx.unless_interrupted(stats::run(args, ctx)).await,
             Self::Key(command) => command.run(ctx).await,
             Self::Cache(command) => command.run(ctx).await,

@@ -74,6 +74,8 @@ struct Document {
     is_dry_run: bool,
     content_len: u64,
     new_len: u64,
+    /// Chunks that were lost and are there again.
+    healed_chunk_count: u64,
     stored_len: u64,
     seconds: f64,
     components: Vec<ComponentDocument>,
@@ -262,6 +264,7 @@ fn tell(job: &str, report: &BackupReport, is_dry_run: bool, ctx: &Context) -> Re
         ui.to_stderr(table(report).show(ui.stderr));
     }
     ui.note(summary(job, report, is_dry_run));
+    human::healed(report.healed_count).into_iter().for_each(|healed| ui.note(healed));
     Ok(())
 }
 
@@ -317,6 +320,7 @@ fn document(job: &str, report: &BackupReport, is_dry_run: bool) -> Document {
         is_dry_run,
         content_len: report.content_len,
         new_len: report.new_len,
+        healed_chunk_count: report.healed_count,
         stored_len: report.stored_len,
         seconds: report.seconds,
         components: report.components.iter().map(component).collect(),

@@ -46,6 +46,14 @@ pub(crate) struct SelectionArgs {
     filter: FilterArgs,
 }
 
+/// The snapshot that an option names, without a path in it.
+pub(crate) async fn named(reference: &Reference, repository: &Repository) -> Result<SnapshotInfo, CommandError> {
+    let name = reference.snapshot().filter(|name| !name.is_empty() && !reference.has_path);
+    let name = name.ok_or_else(|| CommandError::NoSnapshotName { name: reference.name.clone() })?;
+    let selector = if name == "latest" { Selector::Latest } else { Selector::Prefix(name) };
+    Ok(repository.select(&selector, &SnapshotFilter::default()).await?)
+}
+
 /// `1a2b3c4d (files of web1, 2026-11-19 14:30:05)`.
 fn shown(info: &SnapshotInfo) -> String {
     let structure = &info.snapshot.structure;

@@ -16,9 +16,9 @@ mod subset;
 mod until;
 
 pub(crate) use moment::{UnknownMoment, moment};
-pub(crate) use periods::{duration, periods, span};
+pub(crate) use periods::{duration, lasting, periods, span};
 pub(crate) use reference::{NAMES, Reference};
 pub(crate) use rest::{RestLimit, rest_limit};
 pub(crate) use size::{rate, size};
-pub(crate) use subset::subset;
+pub(crate) use subset::{shard, subset};
 pub(crate) use until::until;

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use engine::Count;
-use jiff::{SignedDuration, Span};
+use jiff::{SignedDuration, Span, SpanRelativeTo};
 
 /// Reads a count.
 pub(crate) fn periods(text: &str) -> Result<Count, String> {
@@ -27,6 +27,14 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     read.ok_or_else(|| format!("\"{text}\" is no length of time such as \"90m\" or \"2h\""))
 }
 
+/// Reads how long something may last or how old it may be: a span of which a day has 24 hours.
+pub(crate) fn lasting(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("\"{text}\" is no length of time such as \"30d\", \"1h\" or \"90m\"");
+    let span = span(text).map_err(|_| wrong())?;
+    let exact = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|_| wrong())?;
+    Duration::try_from(exact).map_err(|_| wrong())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -44,6 +52,16 @@ mod tests {
         assert_eq!(duration("1h 30m"), Ok(Duration::from_secs(5400)));
         for wrong in ["-1h", "1mo", "long", ""] {
             assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn lengths_of_time_are_exact() {
+        let hours = |text| lasting(text).map(|len| len.as_secs() / 3600);
+        assert_eq!((hours("30d"), hours("1h"), hours("2 weeks")), (Ok(720), Ok(1), Ok(336)));
+        assert_eq!(lasting("500ms"), Ok(Duration::from_millis(500)));
+        for wrong in ["1y", "6mo", "0h", "-1h", "30", "soon"] {
+            assert!(lasting(wrong).is_err_and(|error| error.contains(wrong)), "{wrong}");
         }
     }
 

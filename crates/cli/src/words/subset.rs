@@ -3,7 +3,7 @@
 //! Invariant: a part is never empty by its words alone: `N` counts from 1, percent and size are above 0.
 //! Never here: choosing packs.
 
-use engine::Subset;
+use engine::{Shard, Subset};
 
 use super::size;
 
@@ -24,9 +24,20 @@ pub(crate) fn subset(text: &str) -> Result<Subset, String> {
     }
 }
 
+/// Reads which part of the work is this machine's.
+pub(crate) fn shard(text: &str) -> Result<Shard, String> {
+    let numbers = text.split_once('/').and_then(|(k, n)| fraction(k, n));
+    let wrong = || "a shard is K/N with K from 1 to N, such as 3/16".to_owned();
+    numbers.map(|(k, n)| Shard { k, n }).ok_or_else(wrong)
+}
+
 fn part(n: &str, of: &str) -> Option<Subset> {
+    fraction(n, of).map(|(n, of)| Subset::Part { n, of })
+}
+
+fn fraction(n: &str, of: &str) -> Option<(u32, u32)> {
     let (n, of) = (n.trim().parse::<u32>().ok()?, of.trim().parse::<u32>().ok()?);
-    (1..=of).contains(&n).then_some(Subset::Part { n, of })
+    (1..=of).contains(&n).then_some((n, of))
 }
 
 #[cfg(test)]
@@ -38,6 +49,14 @@ mod tests {
         assert!(matches!(subset("2/5"), Ok(Subset::Part { n: 2, of: 5 })));
         assert!(matches!(subset("12.5%"), Ok(Subset::Percent(percent)) if percent == 12.5));
         assert!(matches!(subset("20G"), Ok(Subset::Len(len)) if len == 20 << 30));
+    }
+
+    #[test]
+    fn shard_counts_from_one() {
+        assert_eq!(shard("16/16"), Ok(Shard { k: 16, n: 16 }));
+        for text in ["0/16", "17/16", "3", "3/", "50%"] {
+            assert!(shard(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -15,7 +15,7 @@ use tokio::sync::Mutex;
 
 use crate::backup::batch::{Batch, Item};
 use crate::backup::files::Problems;
-use crate::backup::name::Named;
+use crate::backup::name::{Named, Standing};
 use crate::backup::packer::Packer;
 use crate::budget::Held;
 use crate::index::Index;
@@ -55,6 +55,8 @@ pub(crate) struct Assembler<'p, 'a> {
     waiting: Option<Vec<Waiting>>,
     /// Bytes of content that were new to the repository.
     new_len: u64,
+    /// Chunks and pages that were lost and are there again.
+    healed_count: u64,
 }
 
 impl<'p, 'a> Assembler<'p, 'a> {
@@ -80,6 +82,7 @@ impl<'p, 'a> Assembler<'p, 'a> {
             problems,
             waiting: (order == Order::Any).then(Vec::new),
             new_len: 0,
+            healed_count: 0,
         })
     }
 
@@ -95,19 +98,20 @@ impl<'p, 'a> Assembler<'p, 'a> {
                     self.current = Some((entry, ContentBuilder::new(spans)));
                 }
                 Item::Chunk(bytes) => {
-                    let (id, known) = ids.next().ok_or_else(out_of_step)?;
-                    if !known {
+                    let (id, standing) = ids.next().ok_or_else(out_of_step)?;
+                    if standing != Standing::Known {
                         let own = held.split(bytes.len());
                         let is_new =
                             self.packer.lock().await.add(self.component, BlobKind::Data, id, &bytes, own).await?;
                         self.new_len += if is_new { bytes.len() as u64 } else { 0 };
+                        self.healed_count += u64::from(is_new && standing == Standing::Lost);
                     }
                     self.progress.add_len(bytes.len() as u64);
                     self.content(Child::chunk(id, bytes.len() as u64)).await?;
                 }
                 Item::Known(child) => {
-                    let (_, known) = ids.next().ok_or_else(out_of_step)?;
-                    if !known {
+                    let (_, standing) = ids.next().ok_or_else(out_of_step)?;
+                    if standing != Standing::Known {
                         return Err(EngineError::BaseLost { what: format!("chunk {}", child.id) });
                     }
                     self.content(child).await?;
@@ -172,28 +176,31 @@ impl<'p, 'a> Assembler<'p, 'a> {
         let keeps_all = !self.repository.keyring.opens_content();
         let looked_up = self.repository.offload.start(move || {
             let ids: Vec<_> = pages.iter().map(|page| page.id).collect();
-            let known = index.find(&ids)?;
+            let known = index.find_or_miss(&ids)?;
             let (mut fresh, mut kept) = (Vec::new(), Vec::new());
-            for (page, known) in pages.into_iter().zip(known) {
+            for (page, (known, is_lost)) in pages.into_iter().zip(known) {
                 // A key that opens no bodies can read its own only here, so it keeps those that it lost, too.
                 if known.is_none() || (keeps_all && index.kept_page(&page.id).is_none()) {
                     kept.push((page.id, page.bytes.clone()));
                 }
                 if known.is_none() {
-                    fresh.push(page);
+                    fresh.push((page, is_lost));
                 }
             }
             index.keep_pages(&kept);
             Ok::<_, EngineError>(fresh)
         });
-        for page in looked_up.await?? {
-            self.packer.lock().await.add(self.component, page.kind, page.id, &page.bytes, Held::none()).await?;
+        for (page, is_lost) in looked_up.await?? {
+            let mut packer = self.packer.lock().await;
+            let is_new = packer.add(self.component, page.kind, page.id, &page.bytes, Held::none()).await?;
+            self.healed_count += u64::from(is_new && is_lost);
         }
         Ok(())
     }
 
-    /// Ends the component; gives its root, and the bytes of content that were new.
-    pub(crate) async fn finish(mut self) -> Result<(TreeRoot, u64), EngineError> {
+    /// Ends the component; gives its root, the bytes of content that were new, and the chunks that were lost and are there
+    /// again.
+    pub(crate) async fn finish(mut self) -> Result<(TreeRoot, u64, u64), EngineError> {
         let mut waiting = self.waiting.take().unwrap_or_default();
         waiting.sort_by(|one, other| one.0.cmp(&other.0));
         for (_, entry, children) in waiting {
@@ -204,7 +211,7 @@ impl<'p, 'a> Assembler<'p, 'a> {
         self.pages.extend(pages);
         self.flush_pages().await?;
         self.packer.lock().await.end(self.component).await?;
-        Ok((root, self.new_len))
+        Ok((root, self.new_len, self.healed_count))
     }
 }
 

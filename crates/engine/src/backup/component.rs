@@ -56,10 +56,15 @@ pub(crate) struct Ran {
     pub(crate) root: TreeRoot,
     pub(crate) produced: Produced,
     pub(crate) new_len: u64,
+    /// Chunks that were lost and are there again.
+    pub(crate) healed_count: u64,
     pub(crate) stored_len: u64,
     /// Why nothing of it is in the snapshot.
     pub(crate) failure: Option<Arc<EngineError>>,
 }
+
+/// A component's root, its bytes of content that were new, and its chunks that were lost and are there again.
+type Packed = (TreeRoot, u64, u64);
 
 /// All components, in the order of the request, and what they added to the store.
 pub(crate) struct AllRan {
@@ -115,13 +120,13 @@ impl Repository {
             tracing::warn!("part of the snapshot before is gone; everything is read again");
             done = self.try_component(run, number, component, packer, budget, true).await;
         }
-        let (produced, root, new_len, failure) = match done {
-            Ok((produced, root, new_len)) => (produced, root, new_len, None),
-            Err(error) if error.is_of_source() => (Produced::default(), TreeRoot::default(), 0, Some(Arc::new(error))),
+        let (produced, (root, new_len, healed_count), failure) = match done {
+            Ok((produced, packed)) => (produced, packed, None),
+            Err(error) if error.is_of_source() => (Produced::default(), Packed::default(), Some(Arc::new(error))),
             Err(error) => return Err(error),
         };
         let (ended_at, seconds) = (now(&self.env), clock.elapsed().as_secs_f64());
-        Ok(Ran { started_at, ended_at, seconds, root, produced, new_len, stored_len: 0, failure })
+        Ok(Ran { started_at, ended_at, seconds, root, produced, new_len, healed_count, stored_len: 0, failure })
     }
 
     async fn try_component<'a>(
@@ -132,7 +137,7 @@ impl Repository {
         packer: &Mutex<Packer<'a>>,
         budget: Budget,
         reads_all: bool,
-    ) -> Result<(Produced, TreeRoot, u64), EngineError> {
+    ) -> Result<(Produced, Packed), EngineError> {
         let (sender, receiver) = mpsc::channel(BATCHES_MAX);
         let outlet = Outlet {
             offload: self.offload.clone(),
@@ -148,14 +153,14 @@ impl Repository {
         let assembler = Assembler::new(packer, self, (number, order), index, progress, problems.clone())?;
         let reading = self.produce(run, component, outlet, problems.clone(), reads_all);
         let packing = self.assemble(assembler, run.index.clone(), receiver);
-        let (mut produced, (root, new_len)) = match futures::join!(reading, packing) {
+        let (mut produced, packed) = match futures::join!(reading, packing) {
             (Ok(produced), Ok(packed)) => (produced, packed),
             // A packer that fails closes the channel, and the reader then only sees that nobody listens.
             (Err(EngineError::Interrupted), Err(error)) | (Err(error), _) | (_, Err(error)) => return Err(error),
         };
         (produced.problems, produced.problem_count, produced.lost_count) = problems.take();
-        self.check_size(run, component, &root, &mut produced).await?;
-        Ok((produced, root, new_len))
+        self.check_size(run, component, &packed.0, &mut produced).await?;
+        Ok((produced, packed))
     }
 
     /// Names batches on the pool, several at once, and assembles them in order.
@@ -164,7 +169,7 @@ impl Repository {
         mut assembler: Assembler<'_, '_>,
         index: Index,
         mut receiver: mpsc::Receiver<Batch>,
-    ) -> Result<(TreeRoot, u64), EngineError> {
+    ) -> Result<Packed, EngineError> {
         let namer = self.keyring.namer()?;
         let at_once = (self.offload.threads() + 1).min(NAMING_MAX);
         let batches = futures::stream::poll_fn(|context| receiver.poll_recv(context));

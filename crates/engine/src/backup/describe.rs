@@ -112,6 +112,7 @@ impl AllRan {
             content_len: sum(|ran| ran.root.content_len),
             read_len: sum(|ran| ran.produced.read_len),
             new_len: sum(|ran| ran.new_len),
+            healed_count: sum(|ran| ran.healed_count),
             stored_len: self.stored_len,
             pack_count: self.pack_count,
             problems: self.components.iter().flat_map(|ran| ran.produced.problems.iter().cloned()).collect(),

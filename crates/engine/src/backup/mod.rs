@@ -21,6 +21,7 @@ mod name;
 mod packer;
 mod parent;
 mod produce;
+mod remade;
 mod request;
 mod splice;
 mod stream;
@@ -35,6 +36,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use files::{Problems, message};
 pub(crate) use packer::seal_chunks;
+pub(crate) use remade::Remaking;
 pub use request::{
     BackupReport, BackupRequest, COMPONENTS_AT_ONCE_MAX, ComponentReport, ComponentRequest, EventSource, Input,
     Problem, ShrinkLimit,

@@ -12,8 +12,19 @@ use crate::index::Index;
 /// A batch whose chunks have names.
 pub(crate) struct Named {
     pub(crate) batch: Batch,
-    /// For each chunk, new or known to the parent, in order: its id, and whether the repository has it.
-    pub(crate) ids: Vec<(ChunkId, bool)>,
+    /// For each chunk, new or known to the parent, in order.
+    pub(crate) ids: Vec<(ChunkId, Standing)>,
+}
+
+/// What the repository knows of a chunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// It has it.
+    Known,
+    /// It does not.
+    New,
+    /// It does not any more, and a snapshot needs it.
+    Lost,
 }
 
 /// Names and looks up every chunk of a batch. CPU-bound, plus one batched lookup in the index cache.
@@ -24,7 +35,12 @@ pub(crate) fn name(batch: Batch, namer: &ChunkNamer, index: &Index) -> Result<Na
         _ => None,
     });
     let ids: Vec<ChunkId> = chunks.collect();
-    let known = index.find(&ids)?;
-    let ids = ids.into_iter().zip(known.iter().map(Option::is_some)).collect();
+    let known = index.find_or_miss(&ids)?;
+    let standing = known.into_iter().map(|found| match found {
+        (Some(_), _) => Standing::Known,
+        (None, false) => Standing::New,
+        (None, true) => Standing::Lost,
+    });
+    let ids = ids.into_iter().zip(standing).collect();
     Ok(Named { batch, ids })
 }

@@ -183,7 +183,13 @@ impl Parent {
         let known = self.fetcher.offload.start(move || {
             let named = entries.iter().flat_map(|full| &full.children).filter(|child| child.kind != ChildKind::Hole);
             let ids: Vec<_> = named.map(|child| child.id).collect();
-            let mut places = index.find(&ids)?.into_iter();
+            let found = index.find(&ids)?;
+            let lost = ids.iter().zip(&found).filter(|(_, found)| found.is_none()).map(|(id, _)| *id);
+            let lost: Vec<_> = lost.collect();
+            if !lost.is_empty() {
+                index.note_missed(&lost)?;
+            }
+            let mut places = found.into_iter();
             let known = entries.into_iter().map(|full| {
                 let named = full.children.iter().filter(|child| child.kind != ChildKind::Hole).count();
                 let found = places.by_ref().take(named).filter(Option::is_some).count();
@@ -209,8 +215,12 @@ impl Parent {
             let index = self.fetcher.index.clone();
             let below = structure.children.iter().filter(|child| child.kind != ChildKind::Hole);
             let ids: Vec<_> = below.map(|child| child.id).collect();
-            let found = self.fetcher.offload.start(move || index.find(&ids)).await??;
-            if found.iter().any(Option::is_none) {
+            let is_there = move || {
+                let found = index.find(&ids)?;
+                let is_there = found.iter().all(Option::is_some);
+                if is_there { Ok(true) } else { index.note_missed(&ids).map(|()| false) }
+            };
+            if !self.fetcher.offload.start(is_there).await?? {
                 return Ok(false);
             }
             todo.extend(pages_in(&structure.children));

@@ -168,6 +168,8 @@ pub struct BackupReport {
     pub read_len: u64,
     /// Bytes of content that were new to the repository.
     pub new_len: u64,
+    /// Chunks and pages that snapshots need, that were lost, and that are there again.
+    pub healed_count: u64,
     /// Bytes added to the store: packs, index segments, and the snapshot's object. What [`crate::SnapshotInfo::stored_len`]
     /// gives for the snapshot.
     pub stored_len: u64,

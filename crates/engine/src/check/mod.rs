@@ -10,11 +10,13 @@
 //! A bad read is not a bad object: what fails is read once more before it is called damage.
 //!
 //! Invariant: a good local cache never hides damage; what it knows counts only where the store says so too.
-//! Invariant: nothing is changed.
+//! Invariant: nothing is changed; at most a record is written of what was verified, for later checks.
 //! Invariant: memory does not grow with the content: see `packs` and `tree` for what it costs.
 //! Never here: repair.
 
 mod affected;
+mod choose;
+mod damaged;
 mod objects;
 mod packs;
 mod read;
@@ -22,18 +24,25 @@ mod report;
 mod request;
 mod segments;
 mod tree;
+mod verified;
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use pack::{PackId, SnapshotId};
 use seal::ChunkId;
+use store::Timestamp;
+use store::index_cache::PackSet;
 use tokio_util::sync::CancellationToken;
 
-pub use report::{CheckReport, Damage};
-pub use request::{CheckRequest, Subset};
+pub(crate) use damaged::{DamagedPacks, Harm, Losses, Suspects, elsewhere};
+pub use report::{Ages, CheckReport, Damage};
+pub use request::{CheckRequest, Shard, Subset};
 
+use self::choose::{NEVER, Wanted, choose};
 use self::packs::Packs;
+use self::read::Plan;
 use self::report::Wrong;
 use self::segments::Named;
 use crate::fetch::Fetcher;
@@ -63,7 +72,7 @@ impl Repository {
         progress: &Arc<Progress>,
         cancel: CancellationToken,
     ) -> Result<CheckReport, EngineError> {
-        let mut report = CheckReport::default();
+        let (mut report, started_at) = (CheckReport::default(), self.env.now());
         self.check_config(&mut report).await;
         self.check_keys(&mut report).await?;
         // Snapshots first: one that is committed from here on may need segments and packs that are not read any more.
@@ -71,8 +80,19 @@ impl Repository {
         let fetcher = self.fetcher().await?;
         let mut named = self.check_segments(&fetcher.index.cache, &mut report).await?;
         let mut packs = self.compare_packs(&fetcher.index.cache, &named, &mut report).await?;
-        if let Some(subset) = request.read_data {
-            self.read_packs(&fetcher, subset, &mut packs, progress, &cancel, &mut report).await?;
+        if request.read_data.is_some() {
+            report.is_content_sealed = !self.keyring.opens_content();
+            let of_snapshot = match request.of_snapshot {
+                Some(id) => Some(packs_of(&fetcher, id, &snapshots, &cancel).await?),
+                None => None,
+            };
+            let plan = self.plan_reads(&request, of_snapshot, started_at, &mut packs, &mut report).await?;
+            let read = self.read_packs(&fetcher, &plan, &mut packs, progress, &cancel, &mut report).await;
+            if request.remember && report.read_len > 0 {
+                self.remember_verified(&mut packs, &mut report).await;
+            }
+            read?;
+            self.tell_ages(&request, started_at, &packs, &mut report);
             self.find_liars(&fetcher, &mut named, &mut packs, &mut report).await?;
         }
         self.remember_damaged(&fetcher, &named, &packs).await?;
@@ -82,6 +102,52 @@ impl Repository {
         }
         packs.note_unneeded(&named, &fetcher, &mut report)?;
         Ok(report)
+    }
+
+    /// Decides which packs are read, and until when.
+    async fn plan_reads(
+        &self,
+        request: &CheckRequest,
+        of_snapshot: Option<PackSet>,
+        started_at: Timestamp,
+        packs: &mut Packs,
+        report: &mut CheckReport,
+    ) -> Result<Plan, EngineError> {
+        let by_age = request.max_age.is_some() || request.max_duration.is_some();
+        if by_age {
+            self.recall(packs, report).await?;
+        }
+        let wanted = Wanted {
+            subset: request.read_data.unwrap_or(Subset::All),
+            shard: request.shard,
+            of_snapshot,
+            unless_since: request.max_age.map(|age| before(started_at, age)),
+            oldest_first: by_age,
+            opens_content: self.keyring.opens_content(),
+            now: nanos(started_at),
+        };
+        let chosen = choose(&packs.sound, &wanted, || self.env.random_u64());
+        let until = request.max_duration.map(|len| started_at.plus(len));
+        Ok(Plan { chosen, until, started_at: nanos(started_at) })
+    }
+
+    /// Says when what there is was verified.
+    fn tell_ages(&self, request: &CheckRequest, started_at: Timestamp, packs: &Packs, report: &mut CheckReport) {
+        let since = request.max_age.map_or(NEVER + 1, |age| before(started_at, age));
+        let mut ages = report.ages.unwrap_or_default();
+        for pack in &packs.sound {
+            let at = pack.verified_at(self.keyring.opens_content(), nanos(started_at));
+            ages.packs_len += pack.len;
+            if at >= since {
+                ages.within_len += pack.len;
+            }
+            if at == NEVER {
+                ages.never_len += pack.len;
+            } else {
+                ages.oldest_at = Some(ages.oldest_at.map_or(at, |oldest| oldest.min(at)));
+            }
+        }
+        report.ages = Some(ages);
     }
 
     /// Notes the segments that describe packs otherwise than these do themselves.
@@ -143,6 +209,28 @@ impl SnapshotRoots {
         let roots = roots.collect();
         (structure.started_at, Self { id: info.id, roots })
     }
+}
+
+/// The packs that the snapshot `id` needs.
+async fn packs_of(
+    fetcher: &Fetcher,
+    id: SnapshotId,
+    snapshots: &[SnapshotRoots],
+    cancel: &CancellationToken,
+) -> Result<PackSet, EngineError> {
+    let missing = || EngineError::NoSnapshot { what: format!("{id}") };
+    let info = snapshots.iter().find(|info| info.id == id).ok_or_else(missing)?;
+    tree::packs_of(fetcher, info, cancel).await
+}
+
+/// Nanoseconds since 1970.
+fn nanos(at: Timestamp) -> i64 {
+    i64::try_from(at.as_nanos()).unwrap_or(i64::MAX)
+}
+
+/// So long before `at`, in nanoseconds since 1970.
+fn before(at: Timestamp, age: Duration) -> i64 {
+    nanos(at).saturating_sub(i64::try_from(age.as_nanos()).unwrap_or(i64::MAX)).max(NEVER + 1)
 }
 
 /// What is wrong, without the object's name in front.

@@ -1,12 +1,12 @@
 //! Which packs can be had: named by a segment, listed, and of the length that the index says.
 //!
-//! Costs in memory: 24 bytes for each pack that is sound, and as much for each that is not; a thousand packs of 16 MiB are
+//! Costs in memory: 48 bytes for each pack that is sound, and half as much for each that is not; a thousand packs of 16 MiB are
 //! 16 GiB stored. Rows of blobs stay in the cache on disk.
 //!
 //! Invariant: a pack that only the local cache knows does not count.
 //! Never here: what is in the packs.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use futures::TryStreamExt;
@@ -14,7 +14,7 @@ use pack::{PackId, names};
 use store::ObjectInfo;
 use store::index_cache::{IndexCache, PackNo, PackSet, Place};
 
-use super::read::Sound;
+use super::choose::Sound;
 use super::report::{CheckReport, Wrong};
 use super::segments::Named;
 use crate::EngineError;
@@ -46,13 +46,17 @@ pub(super) enum Flaw {
 /// The packs that the cache knows, as the store has them.
 #[derive(Default)]
 pub(super) struct Packs {
-    /// Those that can be had, by number.
+    /// Those that can be had, by the first halves of their ids.
     pub(super) sound: Vec<Sound>,
     /// What is wrong with the others.
     pub(super) flaws: HashMap<PackNo, Flaw>,
     /// Those that were read and are right: a bit for each pack.
     pub(super) read: PackSet,
-    /// Those of them that hold something which snapshots need and which is in no other pack, or which was not read there
+    /// The first halves of the ids of packs that a check found damaged, this one or one before.
+    pub(super) known_damaged: BTreeSet<[u8; 16]>,
+    /// Of packs that were said to be damaged, and that this check found right.
+    pub(super) found_right: BTreeSet<[u8; 16]>,
+    /// Those of the packs read that hold something which snapshots need and which is in no other pack, or which was not read there
     /// although this one was.
     pub(super) irreplaceable: HashSet<PackNo>,
     /// The segments that described packs falsely, by pack.
@@ -240,5 +244,6 @@ fn sort_packs(cache: &IndexCache, named: &PackSet, listing: &Listing) -> Result<
         };
         packs.flaws.insert(number, flaw);
     }
+    packs.sound.sort_unstable_by_key(|pack| pack.half);
     Ok(packs)
 }

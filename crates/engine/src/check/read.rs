@@ -1,18 +1,19 @@
 //! Reading packs whole: every byte hashed, and where the key can, every blob opened and every chunk named again.
 //!
-//! Invariant: which packs a part N/T holds depends on their ids alone, so that all T parts are every pack once.
-//! Never here: what a damaged pack breaks.
+//! Invariant: a pack that is read counts as verified only if all of it was right.
+//! Never here: which packs are read (see `choose`), what a damaged pack breaks.
 
 use std::sync::Arc;
 
 use futures::StreamExt;
 use pack::{PackError, PackId, names};
+use store::Timestamp;
 use store::index_cache::{IndexCache, PackInfo, PackNo};
 use tokio_util::sync::CancellationToken;
 
+use super::choose::Sound;
 use super::packs::{Flaw, Packs};
-use super::report::CheckReport;
-use super::request::Subset;
+use super::report::{Ages, CheckReport};
 use super::{READS_MAX, detail};
 use crate::fetch::{Fetcher, open_blob};
 use crate::repository::Repository;
@@ -22,78 +23,76 @@ use crate::{EngineError, Kind, Progress};
 /// Packs read at once.
 const PACKS_AT_ONCE: usize = 3;
 
-/// A pack that is there, named and of the right length.
-#[derive(Clone, Copy)]
-pub(super) struct Sound {
-    pub(super) number: PackNo,
-    /// The first bytes of its id, which decide in which part it is.
-    part: u32,
-    len: u64,
-}
-
-impl Sound {
-    pub(super) fn new(number: PackNo, info: &PackInfo) -> Self {
-        let part = info.id.0.first_chunk::<4>().map_or(0, |bytes| u32::from_be_bytes(*bytes));
-        Self { number, part, len: info.len }
-    }
+/// What is read, and until when.
+pub(super) struct Plan {
+    /// Positions among the sound packs, in order.
+    pub(super) chosen: Vec<usize>,
+    /// No further pack is begun from then on, but the first.
+    pub(super) until: Option<Timestamp>,
+    /// When the check began, by this host's clock.
+    pub(super) started_at: i64,
 }
 
 impl Repository {
-    /// Reads what was asked for, and notes the packs that are damaged.
+    /// Reads what was planned, and notes the packs that are damaged and those that are right.
     pub(super) async fn read_packs(
         &self,
         fetcher: &Fetcher,
-        subset: Subset,
+        plan: &Plan,
         packs: &mut Packs,
         progress: &Progress,
         cancel: &CancellationToken,
         report: &mut CheckReport,
     ) -> Result<(), EngineError> {
-        report.is_content_sealed = !self.keyring.opens_content();
-        let chosen = self.choose(subset, &packs.sound);
-        progress.set_totals(chosen.len() as u64, chosen.iter().map(|pack| pack.len).sum());
+        let is_opened = self.keyring.opens_content();
+        let chosen = plan.chosen.iter().filter_map(|at| Some((*at, *packs.sound.get(*at)?)));
+        let chosen: Vec<(usize, Sound)> = chosen.collect();
+        let total_len = chosen.iter().map(|(_, pack)| pack.len).sum();
+        progress.set_totals(chosen.len() as u64, total_len);
+        let mut left = Ages { left_count: chosen.len() as u64, left_len: total_len, ..Ages::default() };
+        let mut is_first = true;
+        let in_time = |_: &(usize, Sound)| {
+            let is_over = plan.until.is_some_and(|until| self.env.now() >= until);
+            std::future::ready(std::mem::take(&mut is_first) || !is_over)
+        };
         let mut reads = futures::stream::iter(chosen)
-            .map(|pack| async move { (self.read_pack(fetcher, pack.number).await, pack) })
+            .take_while(in_time)
+            .map(|(at, pack)| async move { (self.read_pack(fetcher, pack.number).await, at, pack) })
             .buffer_unordered(PACKS_AT_ONCE);
-        while let Some((read, pack)) = reads.next().await {
+        while let Some((read, at, pack)) = reads.next().await {
             if cancel.is_cancelled() {
                 return Err(EngineError::Interrupted);
             }
             progress.add_entries(1);
             progress.add_len(pack.len);
             report.read_len += pack.len;
-            match read {
-                Ok(true) => drop(packs.read.insert(pack.number)),
-                Ok(false) => drop(packs.flaws.insert(pack.number, Flaw::Table)),
-                Err(error) if error.kind() == Kind::Damaged => {
-                    packs.flaws.insert(pack.number, Flaw::Content(detail(&error)));
+            (left.left_count, left.left_len) = (left.left_count - 1, left.left_len - pack.len);
+            let flaw = match read {
+                Ok(true) => None,
+                Ok(false) => Some(Flaw::Table),
+                Err(error) if error.kind() == Kind::Damaged => Some(Flaw::Content(detail(&error))),
+                Err(error) => {
+                    report.unclear(error);
+                    continue;
                 }
-                Err(error) => report.unclear(error),
+            };
+            let Some(sound) = packs.sound.get_mut(at) else { continue };
+            match flaw {
+                None => {
+                    sound.verify(plan.started_at, is_opened);
+                    packs.read.insert(pack.number);
+                    packs.known_damaged.remove(&pack.half);
+                    packs.found_right.insert(pack.half);
+                }
+                Some(flaw) => {
+                    sound.forget();
+                    packs.known_damaged.insert(pack.half);
+                    packs.flaws.insert(pack.number, flaw);
+                }
             }
         }
+        report.ages = Some(left);
         Ok(())
-    }
-
-    fn choose(&self, subset: Subset, sound: &[Sound]) -> Vec<Sound> {
-        let total: u64 = sound.iter().map(|pack| pack.len).sum();
-        let wanted = match subset {
-            Subset::All => return sound.to_vec(),
-            Subset::Part { n, of } => {
-                let is_mine = |pack: &&Sound| pack.part % of.max(1) == n.saturating_sub(1);
-                return sound.iter().filter(is_mine).copied().collect();
-            }
-            Subset::Percent(percent) => (total as f64 * percent / 100.0) as u64,
-            Subset::Len(len) => len,
-        };
-        let mut drawn: Vec<_> = sound.iter().map(|pack| (self.env.random_u64(), *pack)).collect();
-        drawn.sort_unstable_by_key(|(lot, pack)| (*lot, pack.number));
-        let mut len = 0;
-        let is_wanted = |pack: &Sound| {
-            let is_wanted = len < wanted;
-            len += pack.len;
-            is_wanted
-        };
-        drawn.into_iter().map(|(_, pack)| pack).take_while(is_wanted).collect()
     }
 
     /// Reads a whole pack, once more if something is wrong with it; false if it is whole and the index describes it

@@ -44,10 +44,29 @@ pub struct CheckReport {
     pub warnings: Vec<String>,
     /// Packs that are damaged and that no snapshot needs: each is one of the warnings.
     pub unneeded_count: u64,
+    /// When the data was verified, by this check or earlier ones; only if data was read.
+    pub ages: Option<Ages>,
     /// What could not be told, because the store failed: the first hundred.
     pub unclear: Vec<String>,
     /// All that could not be told.
     pub unclear_count: u64,
+}
+
+/// When the data that there is was verified: as far as this key verifies, by what earlier checks wrote down.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Ages {
+    /// Bytes of packs that can be had.
+    pub packs_len: u64,
+    /// Those verified within the age that was asked for; without one, those that were verified at all.
+    pub within_len: u64,
+    /// Those of which nobody wrote down that they were verified.
+    pub never_len: u64,
+    /// When the others were verified that were verified longest ago: nanoseconds since 1970.
+    pub oldest_at: Option<i64>,
+    /// Packs that were to be read, and for which there was no time.
+    pub left_count: u64,
+    /// Their bytes.
+    pub left_len: u64,
 }
 
 /// What one damage breaks.
@@ -85,6 +104,13 @@ impl CheckReport {
     pub(super) fn has_seen_all_needs(&self) -> bool {
         let hides = |damage: &Damage| ["snapshots/", "page "].iter().any(|start| damage.object.starts_with(start));
         self.unclear_count == 0 && !self.damages.iter().any(hides)
+    }
+
+    /// Notes what is odd, once.
+    pub(super) fn warn(&mut self, warning: String) {
+        if !self.warnings.contains(&warning) {
+            self.warnings.push(warning);
+        }
     }
 
     pub(super) fn unclear(&mut self, what: impl ToString) {

@@ -7,10 +7,12 @@
 //! Never here: which paths are affected.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 use pack::manifest::{ChildKind, Structure};
 use pack::names;
 use seal::ChunkId;
+use store::index_cache::PackSet;
 use tokio_util::sync::CancellationToken;
 
 use super::SnapshotRoots;
@@ -38,6 +40,11 @@ impl Missing {
 
     pub(super) fn get(&self, id: &ChunkId) -> Option<&Wrong> {
         self.reasons.get(*self.chunks.get(id)? as usize)
+    }
+
+    /// The chunks and pages.
+    pub(super) fn ids(&self) -> impl Iterator<Item = ChunkId> + '_ {
+        self.chunks.keys().copied()
     }
 
     pub(super) fn reasons(&self) -> &[Wrong] {
@@ -107,6 +114,39 @@ pub(super) async fn check_trees(
     }
     check_sums(snapshots, &root_lens, report);
     Ok(missing)
+}
+
+/// Every pack that holds something which a snapshot reaches, as far as its pages can be read; what cannot is told by the
+/// walk through all of them.
+pub(super) async fn packs_of(
+    fetcher: &Fetcher,
+    info: &SnapshotRoots,
+    cancel: &CancellationToken,
+) -> Result<PackSet, EngineError> {
+    let mut seen: HashSet<ChunkId> = info.roots.iter().map(|(root, _)| *root).collect();
+    let mut todo: Vec<ChunkId> = seen.iter().copied().collect();
+    let (mut leaves, mut found) = (Vec::new(), PackSet::new());
+    while let Some(id) = todo.pop() {
+        if cancel.is_cancelled() {
+            return Err(EngineError::Interrupted);
+        }
+        leaves.push(id);
+        if let Ok(page) = structure(fetcher, id).await {
+            for child in page.children.iter().filter(|child| child.kind != ChildKind::Hole) {
+                match child.kind {
+                    ChildKind::Page if seen.insert(child.id) => todo.push(child.id),
+                    ChildKind::Page => {}
+                    _ => leaves.push(child.id),
+                }
+            }
+        }
+        if leaves.len() >= LOOKUP_BATCH || todo.is_empty() {
+            let (cache, ids) = (Arc::clone(&fetcher.index.cache), std::mem::take(&mut leaves));
+            let places = fetcher.offload.start(move || cache.lookup(&ids)).await??;
+            found.extend(places.iter().flat_map(|places| places.iter().map(|place| place.pack)));
+        }
+    }
+    Ok(found)
 }
 
 /// Compares what snapshots say of their content with what their pages do.

@@ -69,6 +69,7 @@ fn damaged_records_are_errors_or_other_records() {
     record_survives(&samples::forgotten());
     record_survives(&samples::hold());
     record_survives(&samples::snapshot_extension());
+    record_survives(&samples::verified());
     record_survives(&samples::keys());
 }
 
@@ -237,7 +238,7 @@ fn chunk_longer_than_a_blob_and_body_with_a_length_are_refused() {
 #[test]
 fn only_names_of_the_formats_forms_are_known() {
     use crate::names::{self, is_known};
-    use crate::{CondemnedId, HoldId, PackId, SegmentId, SnapshotId};
+    use crate::{CondemnedId, HoldId, PackId, SegmentId, SnapshotId, VerifiedId};
     let (hash, id) = ([0xab; 32], SnapshotId([0xcd; 16]));
     let known = [
         names::CONFIG.to_owned(),
@@ -253,6 +254,7 @@ fn only_names_of_the_formats_forms_are_known() {
         names::seen(&id),
         names::lease(&id, 12),
         names::condemned(&CondemnedId([1; 16])),
+        names::verified(&VerifiedId([2; 16])),
     ];
     for name in known {
         assert!(is_known(&name), "{name}");

@@ -31,6 +31,7 @@ fn golden_names() {
     assert_eq!(names::seen(&id), format!("writers/{}/seen", "02".repeat(16)));
     assert_eq!(names::lease(&id, 7), format!("writers/{}/lease-000007", "02".repeat(16)));
     assert_eq!(names::condemned(&CondemnedId([3; 16])), format!("condemned/{}", "03".repeat(16)));
+    assert_eq!(names::verified(&VerifiedId([4; 16])), format!("checks/{}", "04".repeat(16)));
 }
 
 #[test]
@@ -89,6 +90,13 @@ fn golden_records() {
     );
     is(&codec::encode(&samples::dead()).expect("encodes"), "5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d010000000000000005");
     is(&codec::encode(&samples::forgotten()).expect("encodes"), "5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d010000000000000006");
+    is(
+        &codec::encode(&samples::verified()).expect("encodes"),
+        "
+         c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3020000000000000005000000000000000102000000000000009a9a9a9a9a9a9a9a9a9a9a9a9a9a9a9a
+         9b9b9b9b9b9b9b9b9b9b9b9b9b9b9b9bffffffffffffffff0001000000000000009c9c9c9c9c9c9c9c9c9c9c9c9c9c9c9c
+         01000000000000009d9d9d9d9d9d9d9d9d9d9d9d9d9d9d9d010000000000000007",
+    );
     is(
         &codec::encode(&samples::keys()).expect("encodes"),
         "020000000000000002000000000000000061040000000000000064000063010000000000000006",
@@ -212,8 +220,9 @@ fn golden_numbers_of_kinds_and_roles() {
         Certificate,
         Claim,
         Hold,
+        Verified,
     ];
-    assert_eq!(kinds.map(|kind| kind as u8).to_vec(), (1..=21).collect::<Vec<u8>>());
+    assert_eq!(kinds.map(|kind| kind as u8).to_vec(), (1..=22).collect::<Vec<u8>>());
     let roles = [Role::Owner, Role::Writer, Role::Reader, Role::Maintenance];
     assert_eq!(roles.map(|role| codec::encode(&role).expect("encodes")[0]), [0, 1, 2, 3]);
     assert_eq!([BlobKind::Data as u8, BlobKind::Body as u8, BlobKind::Structure as u8], [1, 2, 3]);

@@ -163,8 +163,10 @@ proptest! {
     #[test]
     fn coordination_round_trips(
         id: [u8; 16], ids in vec(any::<[u8; 16]>(), 0..5), packs in vec(any::<[u8; 32]>(), 0..5), host in text(),
-        number: (i64, u32), extension in bytes(),
+        number: (i64, u32), extension in bytes(), runs in vec(any::<(i64, bool, Vec<[u8; 16]>)>(), 0..4),
     ) {
+        let runs = runs.into_iter().map(|(at, is_opened, packs)| VerifiedRun { at, is_opened, packs }).collect();
+        returns(&Verified { record: VerifiedId(id), runs, damaged: ids.clone(), extension: extension.clone() })?;
         let (writer, lists) = (SnapshotId(id), ids.into_iter().map(CondemnedId).collect());
         let packs = packs.into_iter().map(PackId).collect();
         returns(&Claim { claim: ClaimId(id), host: host.clone(), started_at: number.0, extension: extension.clone() })?;

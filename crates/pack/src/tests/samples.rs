@@ -296,6 +296,17 @@ pub(super) fn claim() -> Claim {
     Claim { claim: ClaimId([0xC1; 16]), host: "web1".into(), started_at: 1_700_000_000_000_000_000, extension: vec![7] }
 }
 
+pub(super) fn verified() -> Verified {
+    let run =
+        |at, is_opened, packs: &[u8]| VerifiedRun { at, is_opened, packs: packs.iter().map(|id| [*id; 16]).collect() };
+    Verified {
+        record: VerifiedId([0xC3; 16]),
+        runs: vec![run(5, true, &[0x9A, 0x9B]), run(-1, false, &[0x9C])],
+        damaged: vec![[0x9D; 16]],
+        extension: vec![7],
+    }
+}
+
 pub(super) fn hold() -> Hold {
     Hold {
         hold: HoldId([0x40; 16]),
@@ -338,5 +349,6 @@ pub(super) fn frames() -> Vec<(ObjectKind, Identity, Vec<u8>)> {
         record!(Forgotten, forgotten()),
         record!(Claim, claim()),
         record!(Hold, hold()),
+        record!(Verified, verified()),
     ]
 }

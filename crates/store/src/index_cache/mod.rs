@@ -200,11 +200,20 @@ impl IndexCache {
         let named_count = self.named_packs(listed)?.len();
         if known_count >= OUTGROWN_COUNT_MIN && named_count < known_count / 2 {
             // Not now: numbers that somebody holds must keep their meaning.
-            let mut batch = Batch::default();
-            self.database.put(&mut batch, Family::About, OUTGROWN, b"");
-            self.database.write(batch)?;
+            self.make_anew()?;
         }
         Ok(())
+    }
+
+    /// Has the index read anew at the next opening, as it says false things of some pack. Pages and notes stay.
+    ///
+    /// # Errors
+    ///
+    /// [`CacheError`] if the disk fails.
+    pub fn make_anew(&self) -> Result<(), CacheError> {
+        let mut batch = Batch::default();
+        self.database.put(&mut batch, Family::About, OUTGROWN, b"");
+        self.database.write(batch)
     }
 
     /// The packs that one of these segments names, as far as it is applied. Only these may be deduplicated against, if

@@ -24,6 +24,8 @@ struct Document {
     content_len: u64,
     read_len: u64,
     new_len: u64,
+    /// Chunks that were lost and are there again.
+    healed_chunk_count: u64,
     stored_len: u64,
     pack_count: u64,
     seconds: f64,
@@ -44,6 +46,7 @@ pub(super) fn tell(report: &BackupReport, told: &[String], is_dry_run: bool, ui:
         tell_problems(&report.problems, report.problem_count, ui);
         ui.detail(details(report));
         ui.note(summary(report, is_partial, is_dry_run));
+        human::healed(report.healed_count).into_iter().for_each(|healed| ui.note(healed));
     }
     Ok(if is_partial { Outcome::Partly } else { Outcome::Done })
 }
@@ -85,6 +88,7 @@ fn document(report: &BackupReport, told: &[String], is_dry_run: bool) -> Documen
         content_len: report.content_len,
         read_len: report.read_len,
         new_len: report.new_len,
+        healed_chunk_count: report.healed_count,
         stored_len: report.stored_len,
         pack_count: report.pack_count,
         seconds: report.seconds,
