@@ -10,6 +10,7 @@ use harness::binary::{Host, Ran, Run as _, is_root, shell};
 use harness::mount::SmallDisk;
 use harness::servers::postgres::{Server, Version};
 use harness::servers::stores::{free_port, redis_says, until};
+use rustix::process::Signal;
 
 const ROWS: &str = "create table items as select n as id, md5(n::text) as name from generate_series(1, 20000) n";
 const HASH: &str = "select count(*), md5(string_agg(t::text, ',' order by id)) from items t";
@@ -241,6 +242,46 @@ fn sqlite_that_is_locked_damaged_or_has_no_room_for_its_copy_is_refused() {
     std::fs::write(&path, whole).expect("our own file");
     command(&host, &["run", "app"]).run().expect_code(0);
     assert_eq!(host.snapshots().len(), 2);
+    host.check();
+}
+
+/// Folders in which copies for a backup are made.
+fn copies(host: &Host) -> Vec<String> {
+    let entries = std::fs::read_dir(host.path("srv")).expect("a folder").flatten();
+    entries
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|name| name.starts_with(".backstay"))
+        .collect()
+}
+
+#[test]
+fn run_that_is_killed_leaves_the_next_one_no_slot_and_no_copy_and_none_is_ever_backed_up() {
+    let server = own_postgres(&[]);
+    let _ = server.sql("create table noise as select sha512(random()::text::bytea) from generate_series(1, 300000)");
+    let host = host_with(&format!(
+        "[sources.whole]\nkind = \"postgres-physical\"\nurl = \"postgres://owner@127.0.0.1:{}\"\n\
+         [sources.app]\nkind = \"sqlite\"\npath = \"srv/app.db\"\n[sources.srv]\nkind = \"files\"\npaths = [\"srv\"]\n\
+         [jobs.all]\nsources = [\"whole\", \"app\", \"srv\"]\nsources_at_once = 3\n",
+        server.port
+    ));
+    host.write("srv/file", "beside the database");
+    let python = "import sqlite3\nc = sqlite3.connect('srv/app.db')\nc.execute('create table t (a)')\n\
+                  c.execute('insert into t values (randomblob(40000000))')\nc.commit()";
+    Command::new("python3").args(["-c", python]).current_dir(host.path("")).run().expect_code(0);
+    let slots = || server.sql("select count(*) from pg_replication_slots");
+    let slowly = command(&host, &["--limit-upload", "1M", "run", "all"]);
+    let mut killed = harness::running::Running::start(slowly, false);
+    killed.wait_until("all are read", || slots() == "1" && !copies(&host).is_empty());
+    killed.signal(Signal::KILL);
+    assert_eq!(killed.finish().0.code, None);
+    assert_eq!(copies(&host).len(), 1, "nobody was left to remove it");
+    until("the slot's end", || slots() == "0");
+    assert!(host.snapshots().is_empty());
+    // The copy that is made while the files are read is none of them either.
+    command(&host, &["run", "all"]).run().expect_code(0);
+    assert_eq!(copies(&host), [""; 0]);
+    let listed = host.backstay(["ls", "latest"]).run().expect_code(0);
+    assert!(listed.text().contains("srv/file") && !listed.text().contains(".backstay"), "{listed}");
     host.check();
 }
 

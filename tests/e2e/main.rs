@@ -7,6 +7,7 @@ mod cache;
 mod check;
 mod check_ages;
 mod cli;
+mod configured;
 mod cost;
 mod crash;
 mod damage;

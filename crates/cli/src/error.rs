@@ -118,7 +118,7 @@ pub(crate) enum CommandError {
     NoChoice(#[from] source::dump::NoChoice),
     #[error("{place} has no database {name}")]
     DatabaseMissing { name: String, place: String },
-    #[error("database {database} of {place} is not empty: {count} tables, views or sequences are in the way ({found})")]
+    #[error("database {database} of {place} is not empty; tables, views and sequences in the way: {count} ({found})")]
     DatabaseOccupied { database: String, place: String, count: usize, found: String },
     #[error("no tablespace of the backup was at {}", .path.display())]
     TablespaceUnknown { path: PathBuf, known: String },

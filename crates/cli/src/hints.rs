@@ -8,7 +8,7 @@ use std::path::Path;
 
 use engine::{EngineError, Kind};
 use pack::{PackError, Role};
-use source::SourceError;
+use source::{Fault, SourceError};
 use store::index_cache::CacheError;
 use store::{Obstacle, StoreError};
 
@@ -104,6 +104,9 @@ pub(crate) fn of_component(error: &EngineError) -> Option<String> {
             "if nothing is what you expect, write into [sources.NAME]: shrink = { percent_max = 100 }"
         }
         EngineError::Producer { .. } => "make the command work on its own first",
+        EngineError::Source(SourceError::Server { place, fault: Fault::Busy, .. }) if place.starts_with("command ") => {
+            "find out what it waits for, or give it more time: timeout and no_progress_timeout in [sources.NAME]"
+        }
         other => return of_engine(other),
     };
     Some(text.to_owned())

@@ -29,6 +29,7 @@ mod owners;
 pub mod postgres;
 mod preflight;
 pub mod redis;
+mod scratch;
 mod secret;
 pub mod sink;
 pub mod sqlite;

@@ -90,10 +90,13 @@ fn usual(fault: Fault) -> &'static str {
         Fault::Unreachable => {
             "see that it runs, that host, port and TLS are right, and that no firewall stands between"
         }
-        Fault::Interrupted => "try again; its log says more",
+        Fault::Interrupted => "see that the address is that of a server of this kind, and try again; its log says more",
         Fault::Busy => "try again when it is less busy; its log says more",
         Fault::Full => "make room in the folder that is named",
-        Fault::Login => "correct the user or the password",
+        Fault::Login => {
+            "correct the user or the password; it is given by password_file or password_command of the source, and for \
+             Postgres by PGPASSWORD or ~/.pgpass too"
+        }
         Fault::Right => "give the user the right that is named",
         Fault::Setting => "correct the setting that is named",
         Fault::Version => "install the version that is named",

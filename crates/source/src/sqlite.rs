@@ -28,13 +28,13 @@ use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use rustix::fs::{Access, access};
 use rustix::io::Errno;
-use tempfile::TempDir;
 
 use crate::blocking::{Emitter, stream_of};
 use crate::entry::{Entry, EntryKind, EntryPath, Metadata, Time, escaped};
 use crate::error::{Fault, SourceError};
 use crate::events::{Event, Events, Layout, SourceEntry};
 use crate::preflight::free_len;
+use crate::scratch::Scratch;
 
 pub use preflight::preflight;
 pub use restore::SqliteRestore;
@@ -166,9 +166,9 @@ fn look(place: &str, path: &Path) -> Result<Metadata, SourceError> {
 }
 
 /// A folder of ours, which vanishes with all that is in it.
-fn scratch_folder(place: &str, request: &SqliteBackup) -> Result<TempDir, SourceError> {
+fn scratch_folder(place: &str, request: &SqliteBackup) -> Result<Scratch, SourceError> {
     let parent = folder(request);
-    TempDir::with_prefix_in(".backstay-", parent).map_err(|error| {
+    Scratch::make_in(parent).map_err(|error| {
         let (fault, advice) = match error.kind() {
             std::io::ErrorKind::StorageFull => (Fault::Full, ""),
             _ => (Fault::Setting, "; this folder must be there and take new files"),

@@ -25,6 +25,7 @@ use notify::{Config, Event, EventKind, RecommendedWatcher, RecursiveMode, Watche
 use super::FilesOptions;
 use super::rules::Rules;
 use crate::error::SourceError;
+use crate::scratch::is_scratch;
 
 /// How often the watches are made anew while what they are for keeps changing, as a count.
 const ATTEMPTS_MAX: u32 = 8;
@@ -250,7 +251,8 @@ fn is_left_out(path: &Path, roots: &[PathBuf], forbidden: &[PathBuf], rules: &Ru
     let is_below_root = roots.iter().any(|root| path.starts_with(root));
     let excludes = |at: &Path, is_dir| {
         let bytes = at.as_os_str().as_bytes();
-        rules.excludes(bytes.strip_prefix(b"/").unwrap_or(bytes), is_dir)
+        let is_scratch_folder = at.file_name().is_some_and(|name| is_scratch(name.as_bytes()));
+        is_scratch_folder || rules.excludes(bytes.strip_prefix(b"/").unwrap_or(bytes), is_dir)
     };
     is_below_root && below.enumerate().any(|(index, at)| excludes(at, index > 0))
 }

@@ -15,6 +15,7 @@ use rustix::fs::{FileType, Mode, OFlags, openat};
 use crate::entry::COMPONENT_LEN_MAX;
 use crate::error::SourceError;
 use crate::observe::{FileId, stat_of};
+use crate::scratch::is_scratch;
 
 use super::FilesOptions;
 use super::roots::forbidden_ids;
@@ -62,9 +63,10 @@ impl Rules {
         })
     }
 
-    /// Whether a pattern leaves out `path` (absolute, without the leading slash).
+    /// Whether a pattern leaves out `path` (absolute, without the leading slash), or it is where a copy is made for a backup.
     pub(super) fn excludes(&self, path: &[u8], is_dir: bool) -> bool {
-        !self.exclude.is_empty() && self.exclude.matched(path_of(path), is_dir).is_ignore()
+        let is_matched = !self.exclude.is_empty() && self.exclude.matched(path_of(path), is_dir).is_ignore();
+        is_matched || (is_dir && path.rsplit(|byte| *byte == b'/').next().is_some_and(is_scratch))
     }
 
     /// Whether only matching files are kept at all.

@@ -18,6 +18,8 @@ use crate::table::{Align, Table};
 
 /// Files and tables that are named one by one.
 pub(super) const SHOWN_MAX: usize = 1000;
+/// Files of a plan that are named to people.
+const LISTED_MAX: usize = 20;
 /// Tables that are named in a line for people.
 const NAMED_MAX: usize = 6;
 
@@ -158,8 +160,9 @@ impl Plan {
         let (size, place) = (human::size(self.content_len), self.place.as_deref().unwrap_or_default());
         ctx.ui.note(format_args!("{verb} {of}, {size}, to {}", escaped(place.as_bytes())));
         if self.is_dry_run && self.databases.is_empty() {
-            self.files.iter().for_each(|file| ctx.ui.note(format_args!("  {}", file.line())));
-            tell_rest(self.file_count, self.files.len(), "files", ctx);
+            let listed = self.files.get(..LISTED_MAX).unwrap_or(&self.files);
+            listed.iter().for_each(|file| ctx.ui.note(format_args!("  {}", file.line())));
+            tell_rest(self.file_count, listed.len(), "files", ctx);
         }
         self.databases.iter().for_each(|database| database.tell(ctx));
         for tablespace in &self.tablespaces {

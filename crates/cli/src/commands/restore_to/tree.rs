@@ -75,7 +75,10 @@ fn refuse_if_filled(folder: &Path) -> Result<(), CommandError> {
 }
 
 fn add_dumps(plan: &mut Plan, folder: &Path, paths: &[PathBuf]) {
-    for path in paths {
+    // Roles come first: they own what is in the dumps.
+    let (scripts, dumps): (Vec<_>, Vec<_>) =
+        paths.iter().partition(|path| path.extension().is_some_and(|end| end == "sql"));
+    for path in scripts.into_iter().chain(dumps) {
         let file = typed(&folder.join(path));
         match path.extension().and_then(std::ffi::OsStr::to_str) {
             Some("sql") => plan.step("make roles and tablespaces", format!("psql -X -d postgres -f {file}")),
@@ -125,7 +128,7 @@ mod tests {
     #[test]
     fn every_form_of_a_dump_comes_with_the_command_that_restores_it() {
         let mut plan = Plan::default();
-        let paths = ["globals.sql", "it's.dump", "big.dump/3388.dat", "big.dump/toc.dat"].map(PathBuf::from);
+        let paths = ["it's.dump", "globals.sql", "big.dump/3388.dat", "big.dump/toc.dat"].map(PathBuf::from);
         add_dumps(&mut plan, Path::new("/srv"), &paths);
         let steps: Vec<&str> = plan.next_steps.iter().map(|step| step.command.as_str()).collect();
         let expected = [
