@@ -109,7 +109,7 @@ impl SnapshotsRepair {
     /// Whether there is nothing to do, where the old ones are to be hidden or not.
     #[must_use]
     pub fn is_empty(&self, forget: bool) -> bool {
-        !self.snapshots.iter().any(|snapshot| forget || snapshot.is_due()) && !(forget && !self.damaged.is_empty())
+        !self.snapshots.iter().any(|snapshot| forget || snapshot.is_due()) && (!forget || self.damaged.is_empty())
     }
 }
 
