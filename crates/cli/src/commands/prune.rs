@@ -24,7 +24,6 @@ const EXAMPLES: &str = "\
 Examples:
   backstay prune                                # shows the plan
   backstay prune --yes
-  backstay prune --max-unused 0 --max-repack 20G --yes
   backstay --key-file maintenance.key prune --yes
   backstay forget --job nightly --prune --yes";
 
