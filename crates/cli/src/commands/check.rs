@@ -22,10 +22,7 @@ use crate::words::{Reference, lasting, shard, subset};
 const EXAMPLES: &str = "\
 Examples:
   backstay check
-  backstay check --read-data
-  backstay check --read-data-subset 3/7
   backstay check --read-data-subset 5% --json
-  backstay check --snapshot latest
   backstay check --max-age 30d --max-duration 1h       # each night; all within 30 days
   backstay check --read-data --shard 3/16              # one of sixteen machines";
 
