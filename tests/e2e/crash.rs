@@ -92,7 +92,7 @@ fn change_tree(site: &Site) {
 }
 
 /// Opens with a cache that a dropped run may hold for a moment still.
-async fn open_when_released(site: &Site, store: &MemoryStore, cache: &str) -> Repository {
+pub(crate) async fn open_when_released(site: &Site, store: &MemoryStore, cache: &str) -> Repository {
     for _ in 0..RELEASES_MAX {
         let repository = site.open_as("owner", Arc::new(store.clone()), cache).await.expect("opens");
         if !repository.cache().is_private() {

@@ -145,3 +145,33 @@ async fn lost_object_is_told_by_check_and_by_whoever_needs_it() {
     let restore = host.backstay(["restore", "latest", "--target"]).arg(&target).run().expect_code(1);
     restore.says(&["problem:", "file"]);
 }
+
+#[tokio::test]
+async fn snapshots_are_copied_from_a_folder_to_the_server_and_back() {
+    let server = S3Server::start().await;
+    let (near, far) = (Host::with_repository(), host_of(&server));
+    far.backstay(["init"]).run().expect_code(0);
+    near.write("tree/large", noise("large", 20 * MIB));
+    near.write("tree/small", "some words");
+    let tree = near.path("tree");
+    near.back_up(&[&tree]);
+    near.write("tree/small", "other words");
+    near.back_up(&[&tree]);
+    let expected = listing_of(&tree);
+    let there = server.location("backup/here").to_string();
+    let mut copy = far.backstay(["copy", "--json", "-r"]);
+    copy.arg(near.repository()).args(["--to", &there, "--to-password-file"]).arg(far.path("password"));
+    let report = copy.run().expect_code(0).json();
+    assert_eq!(report["copied_count"], 2, "{report}");
+    assert!(report["snapshots"][1]["read_len"].as_u64() < Some(1000), "{report}");
+    far.check();
+
+    let back = Host::with_repository();
+    let mut copy = far.backstay(["copy", "latest", "--to"]);
+    copy.arg(back.repository()).arg("--to-password-file").arg(back.path("password")).run().expect_code(0);
+    let target = back.path("target");
+    let mut restore = back.backstay(["restore", "--target"]);
+    restore.arg(&target).arg(format!("latest:{}", tree.display())).run().expect_code(0);
+    assert_same(&listing_of(&target), &expected);
+    back.check();
+}

@@ -10,7 +10,10 @@ use pack::{
     PackEntry, PackId, PackSeal, Protector, Segment, Signer, Slot, Snapshot, SnapshotBody, SnapshotId,
     SnapshotStructure, names,
 };
-use seal::{BlobSealer, ChunkId, ChunkNamer, ExchangePublic, IdentityKey, RepositoryId, Secret, key_from_password};
+use seal::{
+    BlobOpener, BlobSealer, ChunkId, ChunkNamer, ExchangeKey, ExchangePublic, IdentityKey, RepositoryId, Secret,
+    key_from_password,
+};
 use store::testing::MemoryStore;
 use store::{Env, Store as _};
 
@@ -26,6 +29,7 @@ pub struct Forge {
     epoch: u32,
     index_key: Secret,
     chunk_id: Option<Secret>,
+    exchange: Option<ExchangeKey>,
 }
 
 impl Forge {
@@ -42,10 +46,11 @@ impl Forge {
             let grant = slot.grants.last().expect("has an epoch");
             let granted = grant.open(&secrets.exchange, config.repository).expect("opens");
             let (epoch, index_key, chunk_id) = (grant.epoch, granted.index, granted.chunk_id);
+            let exchange = granted.exchange;
             let identity = secrets.identity.clone();
             let signer = Signer::certified(secrets.identity.clone(), slot.certificate);
             let repository = config.repository;
-            return Self { env: Env::system(), repository, signer, identity, epoch, index_key, chunk_id };
+            return Self { env: Env::system(), repository, signer, identity, epoch, index_key, chunk_id, exchange };
         }
         panic!("no key opens with {who}");
     }
@@ -175,6 +180,33 @@ impl Forge {
             }
         }
         found
+    }
+
+    /// What every blob of every pack holds, whatever still names it.
+    pub async fn plaintexts(&self, store: &MemoryStore) -> Vec<Vec<u8>> {
+        let mut all = Vec::new();
+        let mut opener = BlobOpener::new().expect("has memory");
+        for name in names_of(store, names::PACKS).await {
+            let bytes = store.get(&name).await.expect("is there");
+            let (rest, mark) = bytes.split_at(bytes.len() - pack::END_MARK_LEN);
+            let trailer_len = pack::read_end_mark(mark).expect("ends a pack") as usize;
+            let (blobs, sealed) = rest.split_at(rest.len() - trailer_len);
+            let index_key = |epoch| (epoch == self.epoch).then(|| self.index_key.clone());
+            let trailer = pack::read_trailer(sealed, index_key, self.repository).expect("opens");
+            let mut at = 0;
+            for blob in &trailer.blobs {
+                let seal = trailer.seals.get(usize::from(blob.seal)).expect("is there");
+                let opened = pack::open_blob_key(seal, blob, &self.index_key, self.exchange.as_ref(), self.repository);
+                let (key, binding) = opened.expect("opens");
+                let len = trailer.chunks_of(blob).iter().map(|(_, len)| *len as usize).sum();
+                let (from, to) = (at, at + blob.sealed_len as usize);
+                let mut plain = Vec::new();
+                opener.open_into(&blobs[from..to], len, &key, binding, &mut plain).expect("opens");
+                all.push(plain);
+                at = to;
+            }
+        }
+        all
     }
 
     /// What a segment's object says.

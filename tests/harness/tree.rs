@@ -113,6 +113,20 @@ impl Tree {
         Self(part)
     }
 
+    /// All but `path` and what is below it.
+    #[must_use]
+    pub fn without(&self, path: &[u8]) -> Self {
+        let below = [path, b"/"].concat();
+        let is_kept = |name: &[u8]| name != path && !name.starts_with(&below);
+        Self(
+            self.0
+                .iter()
+                .filter(|(name, _)| is_kept(name))
+                .map(|(name, named)| (name.clone(), named.clone()))
+                .collect(),
+        )
+    }
+
     /// The names that are in only one of both or stand for something else, and in what.
     #[must_use]
     pub fn differences(&self, other: &Self) -> Vec<String> {

@@ -112,16 +112,20 @@ impl Context {
         let of_job = self.job_repository.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let named = self.globals.repository.repository.as_deref().filter(|name| !name.is_empty());
         let named = named.or(of_job.as_deref());
-        if named.is_some_and(|name| name.contains(['/', ':', '.'])) {
-            return Ok(None);
+        if let Some(name) = named {
+            return self.repository_called(name);
         }
         let Some(found) = self.config()? else { return Ok(None) };
-        let repositories = &found.config.repositories;
-        Ok(match named {
-            Some(name) => repositories.get(name),
-            None if repositories.len() == 1 => repositories.values().next(),
-            None => None,
-        })
+        let mut repositories = found.config.repositories.values();
+        Ok(repositories.next().filter(|_| repositories.next().is_none()))
+    }
+
+    /// The repository of the configuration that is called so, if what is named can be such a name.
+    pub(crate) fn repository_called(&self, name: &str) -> Result<Option<&RepositoryConfig>, CommandError> {
+        if name.contains(['/', ':', '.']) {
+            return Ok(None);
+        }
+        Ok(self.config()?.and_then(|found| found.config.repositories.get(name)))
     }
 
     /// The store at the location.
@@ -134,7 +138,7 @@ impl Context {
         let by_options = self.globals.repository.choice().one("--")?;
         let given = match by_options {
             Some(given) => Some(given),
-            None => credential::from_variables(|name| std::env::var_os(name))?,
+            None => credential::from_variables("BACKSTAY_", |name| std::env::var_os(name))?,
         };
         let given = match (given, self.configured_repository()?) {
             (None, Some(repository)) => repository.choice().one("")?,

@@ -40,7 +40,7 @@ pub(crate) enum Origin {
 }
 
 /// What was given, and under which name.
-type Given = (String, Origin);
+pub(crate) type Given = (String, Origin);
 
 /// What options or variables gave, in place of one another.
 #[derive(Debug, Default)]
@@ -62,17 +62,21 @@ impl Choice {
     }
 }
 
-/// The one that the environment gives, if any. `variable` looks one up.
-pub(crate) fn from_variables(variable: impl Fn(&str) -> Option<OsString>) -> Result<Option<Given>, CommandError> {
+/// The one that the environment gives, if any, by variables whose names begin with `prefix`. `variable` looks one up.
+pub(crate) fn from_variables(
+    prefix: &str,
+    variable: impl Fn(&str) -> Option<OsString>,
+) -> Result<Option<Given>, CommandError> {
     let given = |name: &'static str, origin: fn(OsString) -> Origin| {
-        let value = variable(name).filter(|value| !value.is_empty())?;
-        Some((name.to_owned(), origin(value)))
+        let name = format!("{prefix}{name}");
+        let value = variable(&name).filter(|value| !value.is_empty())?;
+        Some((name, origin(value)))
     };
     let known = [
-        given("BACKSTAY_PASSWORD_FILE", |value| Origin::PasswordFile(value.into())),
-        given("BACKSTAY_PASSWORD_COMMAND", Origin::PasswordCommand),
-        given("BACKSTAY_KEY_FILE", |value| Origin::KeyFile(value.into())),
-        given("BACKSTAY_PASSWORD", |value| Origin::Password(Zeroizing::new(value.into_vec()))),
+        given("PASSWORD_FILE", |value| Origin::PasswordFile(value.into())),
+        given("PASSWORD_COMMAND", Origin::PasswordCommand),
+        given("KEY_FILE", |value| Origin::KeyFile(value.into())),
+        given("PASSWORD", |value| Origin::Password(Zeroizing::new(value.into_vec()))),
     ];
     only(known.into_iter().flatten())
 }
@@ -212,9 +216,9 @@ mod tests {
                 set.contains(&name).then(|| OsString::from(value))
             }
         };
-        let one = from_variables(variable(&["BACKSTAY_PASSWORD", "BACKSTAY_KEY_FILE"]));
+        let one = from_variables("BACKSTAY_", variable(&["BACKSTAY_PASSWORD", "BACKSTAY_KEY_FILE"]));
         assert!(matches!(one, Ok(Some((name, Origin::Password(_)))) if name == "BACKSTAY_PASSWORD"));
-        let two = from_variables(variable(&["BACKSTAY_PASSWORD", "BACKSTAY_PASSWORD_FILE"]));
+        let two = from_variables("BACKSTAY_", variable(&["BACKSTAY_PASSWORD", "BACKSTAY_PASSWORD_FILE"]));
         assert!(matches!(two, Err(CommandError::CredentialTwice { .. })));
     }
 

@@ -56,6 +56,8 @@ pub(crate) enum CommandError {
     SnapshotTwice,
     #[error("{name} names no snapshot")]
     NoSnapshotName { name: String },
+    #[error("only whole snapshots are copied; nothing was done")]
+    WholeSnapshots,
     #[error("no snapshot is named")]
     SnapshotUnnamed,
     #[error("no file in the snapshot is named")]
@@ -171,6 +173,10 @@ pub(crate) enum CommandError {
     NotPruned,
     #[error("{what}; nothing was done")]
     NotRepaired { what: String },
+    #[error("{snapshots} would be rewritten; nothing was done")]
+    NotRewritten { snapshots: String },
+    #[error("--exclude-path names all of a snapshot")]
+    PathOfAll,
     #[error("--name is for a stream, and without --command what follows -- are files")]
     NotACommand,
     #[error("standard output cannot be written")]

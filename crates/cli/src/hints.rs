@@ -150,12 +150,15 @@ fn of_own(error: &CommandError) -> Option<String> {
             "say what to keep, such as --keep-daily 7 --keep-monthly 12, or name snapshots"
         }
         CommandError::NoRetention { .. } => "write a table such as [jobs.NAME.retention] with daily = 7",
+        CommandError::PathOfAll => "to let whole snapshots go: backstay forget",
+        CommandError::WholeSnapshots => "leave the colon and what follows it out",
         CommandError::ForgetById => "backstay snapshots lists the ids",
         CommandError::NotThereToUndelete { .. } => "list what can come back with: backstay snapshots --forgotten",
         CommandError::LastOfGroup { .. } => "keep one of them, or add --allow-last if the whole group shall go",
         CommandError::NotForgotten { .. }
         | CommandError::NotPruned
         | CommandError::NotRepaired { .. }
+        | CommandError::NotRewritten { .. }
         | CommandError::Unconfirmed { .. } => "run it again with --yes to carry out this plan",
         other => return of_restore(other),
     };
@@ -239,6 +242,10 @@ fn of_engine(error: &EngineError) -> Option<String> {
             return Some(format!(
                 "patterns are written as in .gitignore, and those with a slash begin at the root of the snapshot: write **/NAME for one anywhere; list what there is with: backstay ls {snapshot}"
             ));
+        }
+        EngineError::NotRewritten { .. } => "back its source up again to heal it, or forget that snapshot by its id",
+        EngineError::NotCopied { .. } => {
+            "find out what is damaged there with: backstay check --read-data; a snapshot that was copied before is whole in the other repository"
         }
         EngineError::Lost { .. } | EngineError::EntriesLost { .. } => {
             "find out what else is damaged with: backstay check --read-data"

@@ -14,7 +14,7 @@ use pack::Role;
 use pack::manifest::{Child, ChildKind, EntryKind};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::entries::{Scope, content_of, entries_of};
+use crate::entries::{FullEntry, Scope, content_of, entries_of};
 use crate::fetch::Fetcher;
 use crate::repository::Repository;
 use crate::restore::reads::{Wanted, plan_reads, read_run};
@@ -65,13 +65,22 @@ impl Repository {
         if !matches!(full.entry.kind, EntryKind::File { .. }) {
             return Err(EngineError::NotAFile { path: shown, snapshot: id, noun: noun(&full.entry.kind) });
         }
-        let windows = windows_of(content_of(fetcher.clone(), full));
-        let read = windows.map_ok(move |window| read_window(fetcher.clone(), window));
-        let content = read
-            .try_buffered(WINDOWS_AHEAD)
+        let content = content_windows(fetcher, full)
             .map_ok(|found| stream::iter(found.into_iter().flat_map(|(leaf, bytes)| bytes_of(leaf, bytes))));
         Ok(content.try_flatten().boxed())
     }
+}
+
+/// A run of leaves, each with its bytes or why they cannot be had; a hole has none.
+pub(crate) type WindowRead = Vec<(Child, Result<Bytes, EngineError>)>;
+
+/// The content of an entry, window by window, in order.
+pub(crate) fn content_windows(
+    fetcher: Fetcher,
+    full: FullEntry,
+) -> impl Stream<Item = Result<WindowRead, EngineError>> + Send {
+    let windows = windows_of(content_of(fetcher.clone(), full));
+    windows.map_ok(move |window| read_window(fetcher.clone(), window)).try_buffered(WINDOWS_AHEAD)
 }
 
 /// Leaves in windows of bounded content.
@@ -92,10 +101,7 @@ fn windows_of(
 /// Reads a window by pack and blob, each blob once, and gives its leaves back in order.
 ///
 /// Runs as a task of its own, so that it goes on while the window before is being written out; dropped, it ends.
-async fn read_window(
-    fetcher: Fetcher,
-    window: Vec<Child>,
-) -> Result<Vec<(Child, Result<Bytes, EngineError>)>, EngineError> {
+pub(crate) async fn read_window(fetcher: Fetcher, window: Vec<Child>) -> Result<WindowRead, EngineError> {
     let task = tokio::spawn(async move {
         let wanted = window.into_iter().enumerate().map(|(tag, leaf)| Wanted { leaf, tag }).collect();
         let runs = plan_reads(&fetcher, wanted).await?;

@@ -52,6 +52,11 @@ impl Scope {
         Self { path: path.to_vec(), own_key: sort_key(path), below }
     }
 
+    /// The path; empty for everything.
+    pub(crate) fn path(&self) -> &[u8] {
+        &self.path
+    }
+
     pub(crate) fn holds(&self, path: &[u8]) -> bool {
         let rest = path.strip_prefix(self.path.as_slice());
         self.path.is_empty() || rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))

@@ -216,6 +216,22 @@ pub enum EngineError {
         /// Why.
         source: Box<EngineError>,
     },
+    /// Something of the snapshot that is to be copied cannot be had.
+    #[error("{what} cannot be read in the repository that is copied from")]
+    NotCopied {
+        /// The entry or component, escaped.
+        what: String,
+        /// Why.
+        source: Box<EngineError>,
+    },
+    /// Something that a rewritten snapshot keeps cannot be had.
+    #[error("{what} cannot be taken over into a new snapshot")]
+    NotRewritten {
+        /// The entry or component, escaped.
+        what: String,
+        /// Why.
+        source: Box<EngineError>,
+    },
     /// The producer of a stream failed; nothing was committed.
     #[error("{command} {end}; nothing was committed")]
     Producer {
@@ -269,7 +285,10 @@ impl EngineError {
                 seal::ErrorKind::Invalid => Kind::Invalid,
                 seal::ErrorKind::Bug => Kind::Bug,
             },
-            Self::EntriesLost { source, .. } | Self::CannotMark { source, .. } => source.kind(),
+            Self::EntriesLost { source, .. }
+            | Self::CannotMark { source, .. }
+            | Self::NotCopied { source, .. }
+            | Self::NotRewritten { source, .. } => source.kind(),
             Self::Lost { .. } | Self::RolledBack { .. } => Kind::Damaged,
             Self::NothingWhole { failures } => failures.first().map_or(Kind::Bug, |(_, failure)| failure.kind()),
             Self::BaseLost { .. } | Self::DeclaredDead => Kind::Retry,

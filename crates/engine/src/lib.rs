@@ -19,6 +19,7 @@ mod budget;
 mod buffers;
 mod cat;
 mod check;
+mod copy;
 mod entries;
 mod error;
 mod fetch;
@@ -38,6 +39,7 @@ mod prune;
 mod repair;
 mod repository;
 mod restore;
+mod rewrite;
 mod snapshots;
 mod stats;
 mod trailers;
@@ -45,11 +47,12 @@ mod vanished;
 mod writer;
 
 pub use backup::{
-    BackupReport, BackupRequest, COMPONENTS_AT_ONCE_MAX, ComponentReport, ComponentRequest, EventSource, Input,
-    Problem, ShrinkLimit,
+    BackupReport, BackupRequest, COMPONENTS_AT_ONCE_MAX, ComponentReport, ComponentRequest, CopiedComponent,
+    EventSource, Input, Problem, RewrittenComponent, ShrinkLimit,
 };
 pub use cat::CatRequest;
 pub use check::{Ages, CheckReport, CheckRequest, Damage, Shard, Subset};
+pub use copy::{CopyPlan, CopyReport, CopyRequest, Copying, Passed};
 pub use entries::{EntryStream, ListedEntry};
 pub use error::{EngineError, Kind};
 pub use forget::{Class, Count, Decision, Forget, ForgetPlan, ForgottenSnapshot, Group, GroupBy, Held, Holds, Policy};
@@ -65,5 +68,6 @@ pub use repair::{
 };
 pub use repository::{OpenOptions, Repository};
 pub use restore::{Foreseen, Overwrite, RestoreReport, RestoreRequest};
+pub use rewrite::{Affected, Removal, RewritePlan, RewriteReport};
 pub use snapshots::{Selector, SnapshotFilter, SnapshotInfo};
 pub use stats::RepositoryStats;

@@ -7,7 +7,8 @@ use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 use pack::{
-    Dead, Forgotten, Frame, PackError, Snapshot, SnapshotBody, SnapshotId, SnapshotStructure, Undeleted, names,
+    Dead, Forgotten, Frame, PackError, Rewritten, Snapshot, SnapshotBody, SnapshotExtension, SnapshotId,
+    SnapshotStructure, Undeleted, names,
 };
 use seal::{Identity, ObjectKind};
 use store::{ObjectInfo, StoreError, StoreTime};
@@ -54,6 +55,12 @@ pub struct SnapshotInfo {
     pub signer: Identity,
     /// What it was before it was forgotten and brought back, if it was.
     pub undeleted: Option<Undeleted>,
+    /// What it is a copy of, if its key says so.
+    pub origin: Option<pack::Origin>,
+    /// What it stands in for, if the owner says so.
+    pub rewritten: Option<Rewritten>,
+    /// The owner signed it.
+    pub is_by_owner: bool,
 }
 
 /// The names of hidden snapshots, and when they were forgotten by the store's clock.
@@ -67,10 +74,13 @@ impl SnapshotInfo {
         self.snapshot.structure.started_at.saturating_sub(self.first().stored_at) > TIME_OFF_MAX
     }
 
-    /// Who committed its content first, and when the store took that: of one that was brought back, the snapshot that was
-    /// forgotten.
+    /// Who committed its content first, and when the store took that: of one that was brought back or rewritten, the snapshot
+    /// that was forgotten.
     pub(crate) fn first(&self) -> Undeleted {
-        self.undeleted.unwrap_or(Undeleted { snapshot: self.id, signer: self.signer, stored_at: self.stored_at })
+        let own = Undeleted { snapshot: self.id, signer: self.signer, stored_at: self.stored_at };
+        let rewritten = self.rewritten.as_ref();
+        let rewritten = rewritten.map(|old| Undeleted { signer: old.signer, stored_at: old.stored_at, ..own });
+        self.undeleted.or(rewritten).unwrap_or(own)
     }
 
     /// Bytes that it added to the store when it was made: packs, index segments, and its own object.
@@ -275,8 +285,21 @@ impl Repository {
         }
         let trusted = self.keyring.believes(&frame, Writes::Content, info.modified_at);
         let (len, stored_at) = (info.len, info.modified_at.as_nanos());
-        let undeleted = snapshot.structure.extended().undeleted.filter(|_| frame.signer == self.keyring.secrets.owner);
-        Ok(Some(SnapshotInfo { id, snapshot, len, stored_at, trusted, signer: frame.signer, undeleted }))
+        let (signer, is_by_owner) = (frame.signer, frame.signer == self.keyring.secrets.owner);
+        let SnapshotExtension { undeleted, origin, rewritten, .. } = snapshot.structure.extended();
+        let (undeleted, rewritten) = if is_by_owner { (undeleted, rewritten) } else { (None, None) };
+        Ok(Some(SnapshotInfo {
+            id,
+            snapshot,
+            len,
+            stored_at,
+            trusted,
+            signer,
+            is_by_owner,
+            undeleted,
+            origin,
+            rewritten,
+        }))
     }
 
     /// The object of a snapshot, sealed to the newest epoch.

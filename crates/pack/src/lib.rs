@@ -48,7 +48,7 @@ pub use object::{
 };
 pub use segment::{PackEntry, Segment};
 pub use snapshot::{
-    Component, ComponentBody, ComponentState, Snapshot, SnapshotBody, SnapshotExtension, SnapshotState,
-    SnapshotStructure, Undeleted,
+    Component, ComponentBody, ComponentState, Origin, Rewritten, Snapshot, SnapshotBody, SnapshotExtension,
+    SnapshotState, SnapshotStructure, Undeleted,
 };
 pub use trailer::{BlobKind, BlobRow, PackClass, SealRow, Trailer};

@@ -98,6 +98,10 @@ pub struct SnapshotStructure {
 pub struct SnapshotExtension {
     /// It was forgotten and brought back. Believed of the owner alone.
     pub undeleted: Option<Undeleted>,
+    /// It is a copy.
+    pub origin: Option<Origin>,
+    /// It stands in for others. Believed of the owner alone.
+    pub rewritten: Option<Rewritten>,
     /// For later versions; skipped by this one.
     pub extension: Vec<u8>,
 }
@@ -110,6 +114,29 @@ pub struct Undeleted {
     /// Who committed it first.
     pub signer: Identity,
     /// When the store took it first: nanoseconds since 1970, by the store's clock.
+    pub stored_at: i64,
+}
+
+/// The snapshot of another repository that a copy is of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// That repository's id.
+    pub repository: [u8; 16],
+    /// The snapshot there.
+    pub snapshot: SnapshotId,
+    /// Snapshots there, of the same host and source, that had been copied before: so that what was forgotten here is not
+    /// copied again.
+    pub copied: Vec<SnapshotId>,
+}
+
+/// What a rewritten snapshot stands in for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rewritten {
+    /// Snapshots that had something more in them, the newest first.
+    pub from: Vec<SnapshotId>,
+    /// Who committed the first of them.
+    pub signer: Identity,
+    /// When the store took that: nanoseconds since 1970, by the store's clock.
     pub stored_at: i64,
 }
 

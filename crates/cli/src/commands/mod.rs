@@ -11,6 +11,7 @@ mod check;
 mod completions;
 mod component_table;
 mod config;
+mod copy;
 mod forget;
 mod hold;
 mod init;
@@ -22,6 +23,7 @@ mod repair;
 mod report;
 mod restore;
 mod restore_to;
+mod rewrite;
 mod run;
 mod selection;
 mod snapshot_document;
@@ -47,6 +49,7 @@ pub(crate) enum Command {
     Ls(ls::LsArgs),
     Cat(cat::CatArgs),
     Restore(Box<restore::RestoreArgs>),
+    Copy(Box<copy::CopyArgs>),
     Check(check::CheckArgs),
     #[command(subcommand)]
     Repair(repair::RepairCommand),
@@ -54,6 +57,7 @@ pub(crate) enum Command {
     Prune(prune::PruneArgs),
     Undelete(undelete::UndeleteArgs),
     Hold(hold::HoldArgs),
+    Rewrite(Box<rewrite::RewriteArgs>),
     Stats(stats::StatsArgs),
     #[command(subcommand)]
     Key(key::KeyCommand),
@@ -80,12 +84,14 @@ impl Command {
             Self::Ls(args) => ctx.unless_interrupted(ls::run(args, ctx)).await,
             Self::Cat(args) => ctx.unless_interrupted(cat::run(args, ctx)).await,
             Self::Restore(args) => restore::run(args, ctx).await,
+            Self::Copy(args) => copy::run(args, ctx).await,
             Self::Check(args) => check::run(args, ctx).await,
             Self::Forget(args) => forget::run(args, ctx).await,
             Self::Prune(args) => prune::run(args, ctx).await,
             Self::Undelete(args) => undelete::run(args, ctx).await,
             Self::Hold(args) => ctx.unless_interrupted(hold::run(args, ctx)).await,
             Self::Repair(command) => command.run(ctx).await,
+            Self::Rewrite(args) => rewrite::run(args, ctx).await,
             Self::Stats(args) => ctx.unless_interrupted(stats::run(args, ctx)).await,
             Self::Key(command) => command.run(ctx).await,
             Self::Cache(command) => command.run(ctx).await,

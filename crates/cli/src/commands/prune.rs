@@ -56,7 +56,8 @@ pub(crate) struct PruneArgs {
 /// How far a prune goes.
 #[derive(Debug, Args)]
 pub(crate) struct LimitArgs {
-    /// How much may stay unused: a percentage of what is used, or a size; 0 repacks whatever is not full
+    /// How much may stay unused: a percentage of what is used, or a size; 0 repacks whatever is not full, and leaves, with the
+    /// owner's key, no byte that nothing needs
     #[arg(long, value_name = "P%|SIZE", value_parser = rest_limit, default_value = "5%")]
     max_unused: RestLimit,
 

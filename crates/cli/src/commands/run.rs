@@ -1,7 +1,7 @@
 //! `run`: back up every source of a job as one snapshot.
 //!
 //! ```text
-//! before hook ─► all sources, some at once ─► one snapshot ─► after or on_failure hook ─► report
+//! before hook ─► all sources, some at once ─► one snapshot ─► its copies ─► after or on_failure hook ─► report
 //!      └─ fails ───────────────────────────────────────────────► on_failure hook ─► error
 //! ```
 //!
@@ -18,6 +18,7 @@ use source::with_causes;
 use tokio_util::sync::CancellationToken;
 
 use crate::commands::component_table::{ComponentRow, component_table};
+use crate::commands::copy::{JobCopy, JobCopyDocument, copies_of_job};
 use crate::commands::snapshot_document::{component_word, state_word};
 use crate::config::JobConfig;
 use crate::context::Context;
@@ -42,7 +43,8 @@ const AT_ONCE: usize = 2;
 /// Back up every source of a job as one snapshot
 ///
 /// A source that fails is named, the others are committed, and the exit code is 1; when all fail, nothing is committed
-/// and the code is 2.
+/// and the code is 2. Then what was not copied yet of the job's snapshots is copied to the repositories of its `copy_to`; a
+/// copy that fails is named, and the exit code is 1.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct RunArgs {
@@ -82,6 +84,8 @@ struct Document {
     problem_count: u64,
     problems: Vec<ProblemDocument>,
     warnings: Vec<String>,
+    /// Where its snapshots are copied to, and what came of that.
+    copies: Vec<JobCopyDocument>,
 }
 
 #[derive(Debug, Serialize)]
@@ -150,7 +154,14 @@ pub(super) struct JobRun<'a> {
 }
 
 /// How the reading and storing ended.
-pub(super) type Ended = Result<(BackupReport, Outcome), CommandError>;
+pub(super) type Ended = Result<Stored, CommandError>;
+
+/// What was stored.
+pub(super) struct Stored {
+    report: BackupReport,
+    copies: Vec<JobCopy>,
+    outcome: Outcome,
+}
 
 impl JobRun<'_> {
     /// What comes before anything is read.
@@ -159,19 +170,19 @@ impl JobRun<'_> {
         self.ctx.unless_interrupted(jobs::run_hook("before", before, self.name, None)).await
     }
 
-    /// Reads and stores.
+    /// Reads and stores, then copies what was stored.
     pub(super) async fn back_up(&self) -> Ended {
         back_up(self.name, self.job, self.args, self.ctx).await
     }
 
     /// The hooks for how it ended. One that fails is told: what was committed stays committed.
     pub(super) async fn after(&self, ended: &Ended) {
-        let is_whole = matches!(ended, Ok((_, Outcome::Done)));
-        let word = match ended {
-            Ok((_, Outcome::Done)) => "complete",
-            Ok((_, Outcome::Partly | Outcome::Unclear)) => "partial",
+        let word = match ended.as_ref().map(|stored| stored.outcome) {
+            Ok(Outcome::Done) => "complete",
+            Ok(Outcome::Partly | Outcome::Unclear) => "partial",
             Err(_) => "failed",
         };
+        let is_whole = word == "complete";
         let hooks = &self.job.hooks;
         for (what, hook, is_due) in
             [("after", &hooks.after, ended.is_ok()), ("on_failure", &hooks.on_failure, !is_whole)]
@@ -186,9 +197,9 @@ impl JobRun<'_> {
 
     /// Tells what came of it.
     pub(super) fn tell(&self, ended: Ended) -> Result<Outcome, CommandError> {
-        let (report, outcome) = ended?;
-        tell(self.name, &report, self.args.dry_run, self.ctx)?;
-        Ok(outcome)
+        let stored = ended?;
+        tell(self.name, &stored, self.args.dry_run, self.ctx)?;
+        Ok(stored.outcome)
     }
 }
 
@@ -199,10 +210,11 @@ async fn back_up(name: &str, job: &JobConfig, args: &RunArgs, ctx: &Context) -> 
         let Some(config) = found.config.sources.get(source) else { continue };
         components.push(ctx.unless_interrupted(jobs::component(source, config, ctx)).await?);
     }
+    let host = args.host.clone().unwrap_or_else(human::host_name);
     let request = BackupRequest {
         components,
         at_once: job.sources_at_once.unwrap_or(AT_ONCE),
-        host: args.host.clone().unwrap_or_else(human::host_name),
+        host: host.clone(),
         source: Some(name.to_owned()),
         tags: job.tags.clone(),
         description: String::new(),
@@ -217,8 +229,13 @@ async fn back_up(name: &str, job: &JobConfig, args: &RunArgs, ctx: &Context) -> 
     let report = with_timeout(repository.backup(request, &progress, cancel.clone()), job, name, &cancel).await;
     drop(watch);
     let report = report?;
+    let copies = match args.dry_run {
+        true => Vec::new(),
+        false => copies_of_job(name, job, &host, &repository, ctx).await,
+    };
     let is_partial = report.components.iter().any(|component| component.state != ComponentState::Complete);
-    Ok((report, if is_partial { Outcome::Partly } else { Outcome::Done }))
+    let is_whole = !is_partial && copies.iter().all(JobCopy::is_whole);
+    Ok(Stored { report, copies, outcome: if is_whole { Outcome::Done } else { Outcome::Partly } })
 }
 
 /// Nanoseconds since 1970.
@@ -247,10 +264,10 @@ async fn with_timeout(
     }
 }
 
-fn tell(job: &str, report: &BackupReport, is_dry_run: bool, ctx: &Context) -> Result<(), CommandError> {
-    let ui = &ctx.ui;
+fn tell(job: &str, stored: &Stored, is_dry_run: bool, ctx: &Context) -> Result<(), CommandError> {
+    let (ui, report) = (&ctx.ui, &stored.report);
     if ui.is_json {
-        return ui.json(&document(job, report, is_dry_run));
+        return ui.json(&document(job, stored, is_dry_run));
     }
     report.warnings.iter().for_each(|warning| ui.warn(warning));
     tell_problems(&report.problems, report.problem_count, ui);
@@ -265,6 +282,7 @@ fn tell(job: &str, report: &BackupReport, is_dry_run: bool, ctx: &Context) -> Re
     }
     ui.note(summary(job, report, is_dry_run));
     human::healed(report.healed_count).into_iter().for_each(|healed| ui.note(healed));
+    stored.copies.iter().for_each(|copy| copy.tell(ui));
     Ok(())
 }
 
@@ -297,7 +315,8 @@ fn summary(job: &str, report: &BackupReport, is_dry_run: bool) -> String {
     }
 }
 
-fn document(job: &str, report: &BackupReport, is_dry_run: bool) -> Document {
+fn document(job: &str, stored: &Stored, is_dry_run: bool) -> Document {
+    let report = &stored.report;
     let component = |component: &ComponentReport| ComponentDocument {
         name: component.name.clone(),
         kind: component.kind.clone(),
@@ -327,5 +346,6 @@ fn document(job: &str, report: &BackupReport, is_dry_run: bool) -> Document {
         problem_count: report.problem_count,
         problems: documents(&report.problems),
         warnings: report.warnings.clone(),
+        copies: stored.copies.iter().map(JobCopy::document).collect(),
     }
 }

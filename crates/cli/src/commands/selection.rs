@@ -55,7 +55,7 @@ pub(crate) async fn named(reference: &Reference, repository: &Repository) -> Res
 }
 
 /// `1a2b3c4d (files of web1, 2026-11-19 14:30:05)`.
-fn shown(info: &SnapshotInfo) -> String {
+pub(crate) fn shown(info: &SnapshotInfo) -> String {
     let structure = &info.snapshot.structure;
     let (source, host) = (escaped(structure.source.as_bytes()), escaped(structure.host.as_bytes()));
     format!("{} ({source} of {host}, {})", human::short(&info.id), human::local_time(structure.started_at))

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use engine::{ForgottenSnapshot, Held, SnapshotInfo};
 use pack::{Component, ComponentBody, ComponentState, SnapshotBody, SnapshotState};
+use seal::RepositoryId;
 use serde::Serialize;
 
 use crate::commands::hold::HeldDocument;
@@ -44,10 +45,23 @@ pub(crate) struct SnapshotDocument {
     new_len: u64,
     stored_len: u64,
     components: Vec<ComponentDocument>,
+    /// What it is a copy of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    origin: Option<OriginDocument>,
+    /// What it stands in for, the newest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    rewritten_from: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     description: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     program: Option<String>,
+}
+
+/// A snapshot of another repository.
+#[derive(Debug, Serialize)]
+struct OriginDocument {
+    repository: String,
+    snapshot: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -115,6 +129,11 @@ impl SnapshotDocument {
             new_len: total(|component| component.new_len),
             stored_len: info.stored_len(),
             components: components(&structure.components, body),
+            origin: info.origin.as_ref().map(|origin| OriginDocument {
+                repository: RepositoryId(origin.repository).to_string(),
+                snapshot: origin.snapshot.to_string(),
+            }),
+            rewritten_from: info.rewritten.iter().flat_map(|old| &old.from).map(ToString::to_string).collect(),
             description: body.map(|body| body.description.clone()),
             program: body.map(|body| body.program.clone()),
         }

@@ -392,6 +392,9 @@ pub(crate) struct JobConfig {
     /// Tags of its snapshots.
     #[serde(default)]
     pub(crate) tags: Vec<String>,
+    /// Repositories that its snapshots are copied to, once they are committed.
+    #[serde(default)]
+    pub(crate) copy_to: Vec<String>,
     /// Programs that run around it.
     #[serde(default)]
     pub(crate) hooks: HooksConfig,

@@ -127,6 +127,24 @@ fn patroni_rules(url: &str, patroni: &[String], told: &mut Told<'_>) {
     }
 }
 
+fn copy_rules(job: &JobConfig, told: &mut Told<'_>) {
+    let repositories = told.places.names("repositories");
+    let own = job.repository.as_deref().or(repositories.first().copied().filter(|_| repositories.len() == 1));
+    let own = own.map(str::to_owned);
+    for (at, to) in job.copy_to.iter().enumerate() {
+        let place = at.to_string();
+        let known = told.places.names("repositories");
+        if !known.contains(&to.as_str()) {
+            let hint = suggestion(to, known);
+            told.wrong(&["copy_to", &place], format_args!("there is no repository \"{to}\""), hint.as_deref());
+        } else if own.as_deref() == Some(to) {
+            told.wrong(&["copy_to", &place], format_args!("\"{to}\" is its own repository"), Some("leave it out"));
+        } else if job.copy_to.iter().take(at).any(|other| other == to) {
+            told.wrong(&["copy_to", &place], format_args!("repository \"{to}\" is named twice"), None);
+        }
+    }
+}
+
 fn job_rules(job: &JobConfig, told: &mut Told<'_>) {
     // What has mistakes of its own is there all the same.
     let (repositories, sources) = (told.places.names("repositories"), told.places.names("sources"));
@@ -141,6 +159,7 @@ fn job_rules(job: &JobConfig, told: &mut Told<'_>) {
         }
         _ => {}
     }
+    copy_rules(job, told);
     if job.sources.is_empty() {
         told.wrong(&["sources"], "sources is empty", Some("name at least one source"));
     }

@@ -17,7 +17,7 @@ mod until;
 
 pub(crate) use moment::{UnknownMoment, moment};
 pub(crate) use periods::{duration, lasting, periods, span};
-pub(crate) use reference::{NAMES, Reference};
+pub(crate) use reference::{NAMES, Reference, normal};
 pub(crate) use rest::{RestLimit, rest_limit};
 pub(crate) use size::{rate, size};
 pub(crate) use subset::{shard, subset};

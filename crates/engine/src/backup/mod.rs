@@ -11,7 +11,8 @@
 
 mod assemble;
 mod batch;
-mod component;
+pub(crate) mod component;
+pub(crate) mod copied;
 mod cutting;
 mod describe;
 pub(crate) mod entry;
@@ -23,6 +24,7 @@ mod parent;
 mod produce;
 mod remade;
 mod request;
+pub(crate) mod rewritten;
 mod splice;
 mod stream;
 mod upload;
@@ -31,9 +33,10 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Instant;
 
-use pack::{Role, names};
+use pack::{Role, SnapshotBody, SnapshotStructure, names};
 use tokio_util::sync::CancellationToken;
 
+pub use copied::CopiedComponent;
 pub(crate) use files::{Problems, message};
 pub(crate) use packer::seal_chunks;
 pub(crate) use remade::Remaking;
@@ -41,6 +44,7 @@ pub use request::{
     BackupReport, BackupRequest, COMPONENTS_AT_ONCE_MAX, ComponentReport, ComponentRequest, EventSource, Input,
     Problem, ShrinkLimit,
 };
+pub use rewritten::RewrittenComponent;
 pub(crate) use upload::{SEGMENT_CHUNKS_MAX, SEGMENT_PACKS_MAX, UPLOADS_MAX, put_pack};
 
 use crate::backup::component::Run;
@@ -72,18 +76,9 @@ impl Repository {
             ran.refuse_if_nothing(&request)?;
             return Ok(BackupReport { state: None, seconds: clock.elapsed().as_secs_f64(), ..ran.report(&request) });
         }
-        let writer = self.announce(&request.host).await?;
-        let stop = cancel.child_token();
-        let work = self.write(&request, &writer, started_at, progress, stop.clone());
-        let mut report = match writer.keep_alive(&stop, work).await {
-            Ok(report) => report,
-            Err(error) => return Err(writer.fail(error).await),
-        };
-        report.warnings = writer.warnings();
-        // The snapshot is committed, whatever happens now; and a writer may have no right to delete.
-        if let Err(error) = writer.withdraw().await {
-            report.warnings.push(format!("the record of this backup stays in the repository: {error}"));
-        }
+        let write = async |writer: &Writer<'_>, stop| self.write(&request, writer, started_at, progress, stop).await;
+        let (mut report, warnings) = self.with_writer(&request.host, &cancel, write).await?;
+        report.warnings = warnings;
         report.seconds = clock.elapsed().as_secs_f64();
         Ok(report)
     }
@@ -97,28 +92,51 @@ impl Repository {
         progress: &Arc<Progress>,
         cancel: CancellationToken,
     ) -> Result<BackupReport, EngineError> {
+        let run = self.begin_run(request, writer, progress, cancel).await?;
+        let mut ran = self.run_components(&run).await?;
+        ran.refuse_if_nothing(request)?;
+        let (structure, body) = self.describe(request, &ran, writer.id, started_at);
+        let len = self.commit(&run, writer, &structure, &body).await?;
+        for (component, ran) in request.components.iter().zip(&ran.components) {
+            self.remember_parent(request, component, &ran.produced, writer.id);
+        }
+        let mut report = ran.report(request);
+        report.snapshot = Some(writer.id);
+        report.stored_len += len;
+        Ok(report)
+    }
+
+    /// W2 and W3: what may be referred to, with the packs of an interrupted run among it.
+    pub(crate) async fn begin_run<'r>(
+        &self,
+        request: &'r BackupRequest,
+        writer: &Writer<'_>,
+        progress: &'r Arc<Progress>,
+        cancel: CancellationToken,
+    ) -> Result<Run<'r>, EngineError> {
         let condemned = writer.see_condemned().await?;
         self.recover_journal(&condemned).await?;
         let index = self.load_index_without(&condemned).await?;
-        let (id, is_careful) = (writer.id, !condemned.is_empty() || !index.is_plain());
-        let run = Run { request, index, is_careful, progress, cancel };
-        let mut ran = self.run_components(&run).await?;
-        ran.refuse_if_nothing(request)?;
-        let (structure, body) = self.describe(request, &ran, id, started_at);
-        let object = self.encode_snapshot(&structure, &body)?;
-        let len = object.len() as u64;
+        let is_careful = !condemned.is_empty() || !index.is_plain();
+        Ok(Run { request, index, is_careful, progress, cancel })
+    }
+
+    /// W5, unless the run was cancelled; gives the length of the snapshot's object.
+    pub(crate) async fn commit(
+        &self,
+        run: &Run<'_>,
+        writer: &Writer<'_>,
+        structure: &SnapshotStructure,
+        body: &SnapshotBody,
+    ) -> Result<u64, EngineError> {
+        let name = names::snapshot(&writer.id);
+        let object = self.encode_snapshot(structure, body)?;
         if run.cancel.is_cancelled() {
             return Err(EngineError::Interrupted);
         }
         writer.commit(object.clone()).await?;
-        self.cache.remember(&names::snapshot(&id), &object);
-        for (component, ran) in request.components.iter().zip(&ran.components) {
-            self.remember_parent(request, component, &ran.produced, id);
-        }
-        let mut report = ran.report(request);
-        report.snapshot = Some(id);
-        report.stored_len += len;
-        Ok(report)
+        self.cache.remember(&name, &object);
+        Ok(object.len() as u64)
     }
 }
 

@@ -20,7 +20,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use pack::manifest::{Child, ChildKind, Entry, EntryKind, Structure, Time, sort_key};
-use pack::{ComponentState, SnapshotId};
+use pack::{ComponentState, SnapshotId, SnapshotStructure};
 use seal::ChunkId;
 
 use crate::backup::component::Run;
@@ -140,17 +140,32 @@ impl Repository {
 
 impl Parent {
     /// The parent's `component`; none if it has no such.
-    pub(crate) fn open(info: &SnapshotInfo, component: &str, fetcher: Fetcher, is_careful: bool) -> Option<Self> {
-        let structure = &info.snapshot.structure;
+    pub(crate) fn open(
+        structure: &SnapshotStructure,
+        component: &str,
+        fetcher: Fetcher,
+        is_careful: bool,
+    ) -> Option<Self> {
         let root = structure.components.iter().find(|own| own.name == component)?.root?;
         let entries = entries_of(fetcher.clone(), Some(root), Scope::new(b""));
-        let (id, started_at) = (info.id, structure.started_at);
+        let (id, started_at) = (structure.id, structure.started_at);
         Some(Self { id, started_at, entries, ahead: VecDeque::new(), fetcher, is_careful })
     }
 
     /// The content of `entry` in the parent, if it is unchanged. Entries must come in order.
     pub(crate) async fn unchanged(&mut self, entry: &Entry) -> Result<Option<Vec<Child>>, EngineError> {
-        let key = sort_key(&entry.path);
+        let started_at = self.started_at;
+        self.reusable(&entry.path, |then| is_unchanged(then, entry, started_at)).await
+    }
+
+    /// The content of the entry at `path` in the parent, if that `fits` and all of its content may be referred to. Paths
+    /// must come in order.
+    pub(crate) async fn reusable(
+        &mut self,
+        path: &[u8],
+        fits: impl FnOnce(&Entry) -> bool,
+    ) -> Result<Option<Vec<Child>>, EngineError> {
+        let key = sort_key(path);
         loop {
             self.ahead.drain(..self.ahead.partition_point(|known| known.key < key));
             if !self.ahead.is_empty() || !self.read_ahead().await? {
@@ -158,7 +173,7 @@ impl Parent {
             }
         }
         let Some(known) = self.ahead.front().filter(|known| known.key == key) else { return Ok(None) };
-        if !known.is_there || !is_unchanged(&known.full.entry, entry, self.started_at) {
+        if !known.is_there || !fits(&known.full.entry) {
             return Ok(None);
         }
         let children = known.full.children.clone();

@@ -52,6 +52,8 @@ impl ComponentRequest {
             Input::Files { .. } => "files",
             Input::Stdin { name } | Input::Command { name, .. } => name,
             Input::Events(source) => source.kind,
+            Input::Copied(copied) => &copied.kind,
+            Input::Rewritten(rewritten) => &rewritten.kind,
         };
         self.name.clone().unwrap_or_else(|| default.to_owned())
     }
@@ -67,12 +69,14 @@ impl BackupRequest {
 
 impl Input {
     /// The kind, as the snapshot names it.
-    pub(crate) const fn kind(&self) -> &'static str {
+    pub(crate) fn kind(&self) -> &str {
         match self {
             Self::Files { .. } => "files",
             Self::Stdin { .. } => "stdin",
             Self::Command { .. } => "command",
             Self::Events(source) => source.kind,
+            Self::Copied(copied) => &copied.kind,
+            Self::Rewritten(rewritten) => &rewritten.kind,
         }
     }
 }
@@ -110,6 +114,8 @@ impl Repository {
                 refuse_empty(component, &component.component_name(), produced.read_len)?;
                 Ok(produced)
             }
+            Input::Copied(copied) => self.read_copied(run, component, copied, outlet).await,
+            Input::Rewritten(rewritten) => self.read_rewritten(run, component, rewritten, outlet).await,
         }
     }
 
@@ -139,7 +145,7 @@ impl Repository {
         };
         let fetcher = self.fetcher_of(run.index.clone());
         let name = component.component_name();
-        let parent = parent.and_then(|info| Parent::open(&info, &name, fetcher, run.is_careful));
+        let parent = parent.and_then(|info| Parent::open(&info.snapshot.structure, &name, fetcher, run.is_careful));
         produced.parent = parent.as_ref().map(|parent| parent.id);
         let reader = TreeReader {
             source,

@@ -13,6 +13,8 @@ use source::events::Events;
 use source::files::FilesOptions;
 
 use crate::EngineError;
+use crate::backup::copied::CopiedComponent;
+use crate::backup::rewritten::RewrittenComponent;
 
 /// Where a component's bytes come from.
 #[derive(Debug)]
@@ -38,6 +40,10 @@ pub enum Input {
     },
     /// A database or the like, as a stream of events.
     Events(EventSource),
+    /// A component of a snapshot in another repository.
+    Copied(CopiedComponent),
+    /// A component of a snapshot in this repository, without some of its entries.
+    Rewritten(RewrittenComponent),
 }
 
 /// Something that speaks in events.

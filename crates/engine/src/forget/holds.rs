@@ -185,6 +185,21 @@ impl Repository {
         self.put_holds(lifts.map(|(id, lifts)| (id, HoldEffect::None, lifts)), "").await
     }
 
+    /// Holds `new` as `old` is held, and lifts its keep-until if that of `old` was lifted. Doing it again changes nothing.
+    pub(crate) async fn carry_holds(&self, old: SnapshotId, new: SnapshotId) -> Result<(), EngineError> {
+        let holds = self.holds().await?;
+        let of = |id| holds.by_snapshot.get(&id).map_or(&[][..], Vec::as_slice);
+        let missing = of(old).iter().filter(|holder| of(new).iter().all(|other| other.held != holder.held));
+        for Holder { held, .. } in missing {
+            let effect = held.until.map_or(HoldEffect::UntilLifted, HoldEffect::Until);
+            self.put_holds(std::iter::once((new, effect, Vec::new())), &held.reason).await?;
+        }
+        if holds.own_lifted.contains(&old) && !holds.own_lifted.contains(&new) {
+            self.put_holds(std::iter::once((new, HoldEffect::None, vec![HoldId(new.0)])), "").await?;
+        }
+        Ok(())
+    }
+
     async fn put_holds(
         &self,
         records: impl Iterator<Item = (SnapshotId, HoldEffect, Vec<HoldId>)>,

@@ -106,6 +106,7 @@ impl Repository {
         stream::iter(plan.going().map(|info| hide(info.id))).buffer_unordered(AT_ONCE_MAX).try_collect().await
     }
 
+    /// Hides one snapshot; harmless if it is hidden already.
     pub(crate) async fn hide(&self, snapshot: SnapshotId) -> Result<(), EngineError> {
         let name = names::forgotten(&snapshot);
         let record = Forgotten { snapshot, extension: Vec::new() };

@@ -127,7 +127,7 @@ impl Repository {
         let missing = || EngineError::Request { what: format!("the body of snapshot {} does not open", info.id) };
         let body = info.snapshot.body.as_ref().ok_or_else(missing)?;
         let undeleted = Undeleted { snapshot: info.id, ..info.first() };
-        let extension = SnapshotExtension { undeleted: Some(undeleted), extension: Vec::new() };
+        let extension = SnapshotExtension { undeleted: Some(undeleted), ..info.snapshot.structure.extended() };
         let name = names::snapshot(&writer.id);
         let extension = extension.encode().map_err(EngineError::object(&name))?;
         let structure = SnapshotStructure { id: writer.id, extension, ..info.snapshot.structure.clone() };

@@ -19,7 +19,8 @@ use super::usage::{BlobUse, PackUse};
 const SMALL_PART: u64 = 8;
 /// So many small packs of a class are put together, even if they do not fill one.
 const SMALL_COUNT_MIN: usize = 16;
-/// A blob of which less than this many hundredths is live is sealed anew without the rest, where the key allows it.
+/// A blob of which less than this many hundredths is live is sealed anew without the rest, where the key allows it; where
+/// nothing may stay unused, every blob that is not wholly live.
 const RECUT_BELOW_PERCENT: u64 = 80;
 
 /// What may stay unused, and what may be moved.
@@ -88,19 +89,29 @@ pub(super) struct Choice {
 }
 
 /// Sealed bytes of a blob that stay needed, if it is treated so.
-fn used_len(blob: &BlobUse, can_recut: bool) -> u64 {
-    match fate(blob, can_recut) {
+fn used_len(blob: &BlobUse, recut_below: u64) -> u64 {
+    match fate(blob, recut_below) {
         BlobFate::Dropped => 0,
         BlobFate::Carried => u64::from(blob.sealed_len),
         BlobFate::Recut => u64::from(blob.sealed_len) * u64::from(blob.live_len) / u64::from(blob.plain_len.max(1)),
     }
 }
 
-fn fate(blob: &BlobUse, can_recut: bool) -> BlobFate {
+/// Below which hundredths of what is live a blob is sealed anew: 0 with a key that cannot.
+fn recut_below(limits: &PruneLimits, can_recut: bool) -> u64 {
+    let keeps_nothing = limits.max_unused_percent <= 0.0 || limits.max_unused_len == Some(0);
+    match (can_recut, keeps_nothing) {
+        (false, _) => 0,
+        (true, false) => RECUT_BELOW_PERCENT,
+        (true, true) => 100,
+    }
+}
+
+fn fate(blob: &BlobUse, recut_below: u64) -> BlobFate {
     let live = u64::from(blob.live_len) * 100;
     match blob.live_len {
         0 => BlobFate::Dropped,
-        _ if can_recut && live < u64::from(blob.plain_len) * RECUT_BELOW_PERCENT => BlobFate::Recut,
+        _ if live < u64::from(blob.plain_len) * recut_below => BlobFate::Recut,
         _ => BlobFate::Carried,
     }
 }
@@ -113,14 +124,14 @@ struct Candidate<'a> {
 }
 
 impl<'a> Candidate<'a> {
-    fn new(pack: &'a PackUse, can_recut: bool) -> Self {
-        let used_len: u64 = pack.blobs.iter().map(|blob| used_len(blob, can_recut)).sum();
+    fn new(pack: &'a PackUse, recut_below: u64) -> Self {
+        let used_len: u64 = pack.blobs.iter().map(|blob| used_len(blob, recut_below)).sum();
         let sealed_len: u64 = pack.blobs.iter().map(|blob| u64::from(blob.sealed_len)).sum();
         Self { pack, used_len, unused_len: sealed_len.saturating_sub(used_len) }
     }
 
-    fn repacked(&self, can_recut: bool) -> Repacked {
-        let fates = self.pack.blobs.iter().map(|blob| fate(blob, can_recut)).collect();
+    fn repacked(&self, recut_below: u64) -> Repacked {
+        let fates = self.pack.blobs.iter().map(|blob| fate(blob, recut_below)).collect();
         Repacked { id: self.pack.id, len: self.pack.len, fates, moved_len: self.used_len }
     }
 }
@@ -131,7 +142,8 @@ pub(super) fn choose(packs: &[PackUse], limits: &PruneLimits, around: Surroundin
     let is_young = |pack: &&PackUse| around.oldest_writer_at.is_some_and(|at| pack.modified_at >= at);
     let (young, old): (Vec<&PackUse>, Vec<&PackUse>) = packs.iter().partition(is_young);
     choice.young_count = young.len() as u64;
-    let all = old.into_iter().map(|pack| Candidate::new(pack, around.can_recut));
+    let recut_below = recut_below(limits, around.can_recut);
+    let all = old.into_iter().map(|pack| Candidate::new(pack, recut_below));
     let (mut kept, gone): (Vec<_>, Vec<_>) = all.partition(|candidate| candidate.used_len > 0);
     choice.gone = gone.iter().map(|candidate| (candidate.pack.id, candidate.pack.len)).collect();
     choice.used_len = kept.iter().map(|candidate| candidate.used_len).sum();
@@ -145,13 +157,13 @@ pub(super) fn choose(packs: &[PackUse], limits: &PruneLimits, around: Surroundin
         if unused_len > allowed_len && candidate.unused_len > 0 && candidate.used_len <= room {
             unused_len -= candidate.unused_len;
             room -= candidate.used_len;
-            choice.repacked.push(candidate.repacked(around.can_recut));
+            choice.repacked.push(candidate.repacked(recut_below));
         } else {
             stays.push(candidate);
         }
     }
     for class in [PackClass::Data, PackClass::Metadata] {
-        merge_small(&mut stays, class, &mut room, around, &mut choice);
+        merge_small(&mut stays, class, &mut room, (around.pack_len, recut_below), &mut choice);
     }
     choice.left_unused_len = stays.iter().map(|candidate| candidate.unused_len).sum();
     choice.sealed_in_len = packs.iter().flat_map(|pack| &pack.blobs).map(sealed_in_len).sum();
@@ -178,10 +190,10 @@ fn merge_small(
     stays: &mut Vec<Candidate<'_>>,
     class: PackClass,
     room: &mut u64,
-    around: Surroundings,
+    (pack_len, recut_below): (u64, u64),
     choice: &mut Choice,
 ) {
-    let small_len = around.pack_len / SMALL_PART;
+    let small_len = pack_len / SMALL_PART;
     let is_small = |candidate: &Candidate<'_>| candidate.pack.class == class && candidate.pack.len < small_len;
     let small = || stays.iter().filter(|candidate| is_small(candidate));
     let len: u64 = small().map(|candidate| candidate.used_len).sum();
@@ -189,7 +201,7 @@ fn merge_small(
         return;
     }
     *room -= len;
-    choice.repacked.extend(small().map(|candidate| candidate.repacked(around.can_recut)));
+    choice.repacked.extend(small().map(|candidate| candidate.repacked(recut_below)));
     stays.retain(|candidate| !is_small(candidate));
 }
 
@@ -264,6 +276,18 @@ mod tests {
         let choice = choose(&[half], &limits(0.0), Surroundings { can_recut: true, ..around() });
         assert_eq!(choice.repacked[0].fates[..2], [BlobFate::Recut, BlobFate::Carried]);
         assert_eq!(choice.repacked[0].moved_len, (15 << 20) + (1 << 19));
+    }
+
+    #[test]
+    fn blob_that_is_nearly_live_is_sealed_anew_where_nothing_may_stay_unused() {
+        let mut nearly = pack(1, 2, 0);
+        nearly.blobs[0].live_len -= 1;
+        let can = Surroundings { can_recut: true, ..around() };
+        let choice = choose(std::slice::from_ref(&nearly), &limits(0.0), can);
+        assert_eq!(choice.repacked[0].fates[..2], [BlobFate::Recut, BlobFate::Carried]);
+        let none = PruneLimits { max_unused_len: Some(0), ..limits(f64::INFINITY) };
+        assert_eq!(choose(std::slice::from_ref(&nearly), &none, can).repacked[0].fates[0], BlobFate::Recut);
+        assert_eq!(choose(&[nearly], &limits(1.0), can).repacked[0].fates[0], BlobFate::Carried);
     }
 
     #[test]

@@ -27,6 +27,7 @@ use pack::{Announced, Dead, Frame, PackId, Seen, SnapshotId, names};
 use seal::ObjectKind;
 use store::{Put, StoreError};
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use crate::EngineError;
 use crate::keyring::Writes;
@@ -78,6 +79,28 @@ impl Repository {
                 Err(error)
             }
         }
+    }
+
+    /// W1 and W6 around `work`, which does W2 to W5 and heeds the token that it is given. Gives what everybody should know,
+    /// too.
+    pub(crate) async fn with_writer<T>(
+        &self,
+        host: &str,
+        cancel: &CancellationToken,
+        work: impl AsyncFnOnce(&Writer<'_>, CancellationToken) -> Result<T, EngineError>,
+    ) -> Result<(T, Vec<String>), EngineError> {
+        let writer = self.announce(host).await?;
+        let stop = cancel.child_token();
+        let done = match writer.keep_alive(&stop, work(&writer, stop.clone())).await {
+            Ok(done) => done,
+            Err(error) => return Err(writer.fail(error).await),
+        };
+        let mut warnings = writer.warnings();
+        // The snapshot is committed, whatever happens now; and a writer may have no right to delete.
+        if let Err(error) = writer.withdraw().await {
+            warnings.push(format!("the record of this writer stays in the repository: {error}"));
+        }
+        Ok((done, warnings))
     }
 
     /// Seals a record with the newest index key and a fresh salt.

@@ -188,7 +188,14 @@ proptest! {
         let snapshot = SnapshotId(id);
         returns(&Hold { hold: HoldId(id), snapshot, effect, lifts, reason, extension: extension.clone() })?;
         let undeleted = Undeleted { snapshot, signer: Identity(signer), stored_at: until };
-        returns(&SnapshotExtension { undeleted: (which > 0).then_some(undeleted), extension })?;
+        let origin = Origin { repository: id, snapshot, copied: vec![snapshot; which as usize] };
+        let rewritten = Rewritten { from: vec![snapshot; which as usize], signer: Identity(signer), stored_at: until };
+        returns(&SnapshotExtension {
+            undeleted: (which > 0).then_some(undeleted),
+            origin: (which > 1).then_some(origin),
+            rewritten: (which < 2).then_some(rewritten),
+            extension,
+        })?;
     }
 }
 

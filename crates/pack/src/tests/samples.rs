@@ -320,7 +320,14 @@ pub(super) fn hold() -> Hold {
 
 pub(super) fn snapshot_extension() -> SnapshotExtension {
     let undeleted = Undeleted { snapshot: SnapshotId([0x5D; 16]), signer: Identity([0x1D; 32]), stored_at: 6 };
-    SnapshotExtension { undeleted: Some(undeleted), extension: vec![8] }
+    let origin = Origin { repository: [9; 16], snapshot: SnapshotId([0x5E; 16]), copied: vec![SnapshotId([0x5F; 16])] };
+    let rewritten = Rewritten { from: vec![SnapshotId([0x60; 16])], signer: Identity([0x1E; 32]), stored_at: 7 };
+    SnapshotExtension {
+        undeleted: Some(undeleted),
+        origin: Some(origin),
+        rewritten: Some(rewritten),
+        extension: vec![8],
+    }
 }
 
 /// Every frame there is, with its kind and signer.

@@ -113,6 +113,7 @@ fn render(args: &InitArgs, repository: Option<&str>, password_file: Option<PathB
          # sources_at_once = 2\n\
          # retention = {{ daily = 7, weekly = 5, monthly = 12 }} # carried out by: backstay forget --job nightly --yes\n\
          # hold = \"7y\" # nothing forgets its snapshots before\n\
+         # copy_to = [\"offsite\"] # a second repository that every snapshot is copied to\n\
          # timeout = \"4h\"\n\
          # hooks = {{ before = [\"systemctl\", \"stop\", \"indexer\"], after = [\"systemctl\", \"start\", \"indexer\"] }}\n"
     ));
