@@ -228,16 +228,28 @@ fn full_target_stops_the_restore_and_the_next_one_goes_on() {
 }
 
 #[test]
-fn cache_that_is_lost_foreign_or_garbage_costs_time_only() {
+fn cache_that_is_lost_foreign_cloned_rolled_back_or_garbage_costs_time_only() {
     let host = host_with_snapshot();
     let other = Host::with_repository();
     other.write("tree/else", noise("else", 400_000));
     other.back_up(&[&other.path("tree")]);
     let cache = host.path("cache");
     let (own, foreign) = (folder_in(&cache), folder_in(&other.path("cache")));
+    // As it was after the first backup, and that of another host which has backed up to the same repository since.
+    let (older, clone) = (host.path("older-cache").display().to_string(), host.path("second-cache"));
+    shell(&cache, &format!("cp -a '{own}' '{older}'"));
+    host.write("tree/of-another-host", noise("another", 200_000));
+    host.backstay(["backup", "--host", "second", "--cache-dir"])
+        .arg(&clone)
+        .arg(host.path("tree"))
+        .run()
+        .expect_code(0);
+    let clone = folder_in(&clone);
     let scripts = [
         ("lost", "rm -rf ./*".to_owned()),
         ("foreign", format!("rm -rf '{own}'; cp -a '{foreign}' '{own}'")),
+        ("cloned", format!("rm -rf '{own}'; cp -a '{clone}' '{own}'")),
+        ("rolled back", format!("rm -rf '{own}'; cp -a '{older}' '{own}'")),
         ("garbage", "find . -type f | while read -r file; do head -c 5000 /dev/urandom >\"$file\"; done".to_owned()),
     ];
     for (name, script) in scripts {

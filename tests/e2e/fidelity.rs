@@ -10,6 +10,7 @@ use std::process::Command;
 
 use harness::binary::{Host, Run as _, is_root, noise, set_mode, shell};
 use harness::listing::{Listing, assert_same, listing_of};
+use harness::running::Running;
 use rustix::fs::{Mode, OFlags, mkdirat, openat};
 
 /// Everything that needs no root.
@@ -109,6 +110,41 @@ fn paths_longer_than_the_system_takes_at_once_come_back() {
     let mut again = host.backstay(["restore", &path, "--delete", "--yes", "--target"]);
     again.arg(&target).run().expect_code(0);
     assert_same(&below(&target), &below(&tree));
+}
+
+#[test]
+fn folder_of_a_hundred_thousand_files_takes_no_memory_for_them_and_comes_back() {
+    const COUNT: usize = 100_000;
+    const PEAK_LEN_MAX: u64 = 250 << 20;
+    let host = Host::with_repository();
+    let folder = host.path("tree/folder");
+    fs::create_dir_all(&folder).expect("a folder");
+    for at in 0..COUNT {
+        let content = if at % 10 == 0 { at.to_string() } else { String::new() };
+        fs::write(folder.join(format!("file {at}")), content).expect("a file");
+    }
+    let tree = host.path("tree");
+    let measured = |command: std::process::Command| {
+        let (ran, peak_len) = Running::start(command, false).finish();
+        assert!(peak_len < PEAK_LEN_MAX, "{ran}: {} MiB", peak_len >> 20);
+        ran.expect_code(0)
+    };
+    for is_new in [true, false] {
+        let mut backup = host.backstay(["--json", "backup"]);
+        backup.arg(&tree);
+        let report = measured(backup).json();
+        assert!(report["entry_count"].as_u64() > Some(COUNT as u64), "{report}");
+        assert_eq!(report["new_len"].as_u64() > Some(0), is_new, "{report}");
+    }
+    let target = host.path("target");
+    let mut restore = host.backstay(["restore", &format!("latest:{}", tree.display()), "--target"]);
+    restore.arg(&target);
+    measured(restore);
+    for at in [0, 1, 50_000, COUNT - 1] {
+        let content = fs::read(target.join(format!("folder/file {at}"))).expect("the file");
+        assert_eq!(content, fs::read(folder.join(format!("file {at}"))).expect("the file"));
+    }
+    assert_eq!(fs::read_dir(target.join("folder")).expect("the folder").count(), COUNT);
 }
 
 #[test]

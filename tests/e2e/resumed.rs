@@ -290,13 +290,13 @@ fn interrupted_restore_ends_soon_with_130_and_the_same_command_completes_it() {
 #[test]
 fn interrupted_cat_ends_soon_with_130_and_a_prefix_of_the_file() {
     let host = Host::with_repository();
-    let content = noise("content", 24 * MIB);
+    let content = noise("content", 64 * MIB);
     let file = host.write("file", &content);
     host.back_up(&[&file]);
     let path = format!("latest:{}", file.display());
     let output = host.path("output");
     let mut command = std::process::Command::new("bash");
-    let cat = host.backstay(["cat", &path, "--limit-download", "4M"]);
+    let cat = host.backstay(["cat", &path, "--limit-download", "16M"]);
     command.args(["-c", "exec \"$@\" >\"$0\""]).arg(&output).arg(cat.get_program()).args(cat.get_args());
     command.env_clear().envs(cat.get_envs().filter_map(|(name, value)| Some((name, value?))));
     let mut running = Running::start(command, false);

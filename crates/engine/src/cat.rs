@@ -1,7 +1,7 @@
 //! `cat`: one entry's content as a stream, in order, with read-ahead.
 //!
 //! ```text
-//! leaves ─► window (16 MiB) ─► runs of blobs, one ranged get each ─► opened on the pool ─► slices, in order
+//! leaves ─► windows (8 MiB) ─► runs of blobs, one ranged get each ─► opened on the pool ─► slices, in order
 //! ```
 //!
 //! Invariant: bytes come in order and each chunk is checked against its id; what is lost ends the stream with an error.
@@ -20,10 +20,11 @@ use crate::repository::Repository;
 use crate::restore::reads::{Wanted, plan_reads, read_run};
 use crate::{EngineError, SnapshotInfo};
 
-/// Content of one window, in bytes, and in leaves; two windows are in memory at once.
-const WINDOW_LEN: u64 = 16 << 20;
-const WINDOW_LEAVES: usize = 16 << 10;
-const WINDOWS_AHEAD: usize = 2;
+/// Content of one window, in bytes, and in leaves; one is written out and the others are read meanwhile, so that a store that is
+/// far away has some ten reads to answer at once.
+const WINDOW_LEN: u64 = 8 << 20;
+const WINDOW_LEAVES: usize = 8 << 10;
+const WINDOWS_AHEAD: usize = 5;
 /// Runs of blobs read at once within a window.
 const RUNS_AT_ONCE: usize = 6;
 const ZEROS_LEN: usize = 64 << 10;
@@ -105,8 +106,11 @@ pub(crate) async fn read_window(fetcher: Fetcher, window: Vec<Child>) -> Result<
     let task = tokio::spawn(async move {
         let wanted = window.into_iter().enumerate().map(|(tag, leaf)| Wanted { leaf, tag }).collect();
         let runs = plan_reads(&fetcher, wanted).await?;
-        let reads = stream::iter(runs).map(|run| read_run(&fetcher, run)).buffer_unordered(RUNS_AT_ONCE);
-        let mut found: Vec<_> = reads.try_concat().await?;
+        let mut reads = stream::iter(runs).map(|run| read_run(&fetcher, run, None)).buffer_unordered(RUNS_AT_ONCE);
+        let mut found = Vec::new();
+        while let Some((part, _)) = reads.try_next().await? {
+            found.extend(part);
+        }
         found.sort_by_key(|(wanted, _)| wanted.tag);
         Ok(found.into_iter().map(|(wanted, bytes)| (wanted.leaf, bytes)).collect())
     });

@@ -12,6 +12,8 @@
 
 use chacha20poly1305::aead::{AeadInOut, KeyInit};
 use chacha20poly1305::{ChaCha20Poly1305, Tag};
+use zstd::bulk::Compressor;
+use zstd::zstd_safe::{CParameter, Strategy};
 
 use crate::binding::BINDING_LEN;
 use crate::{Binding, SealError, Secret};
@@ -29,11 +31,39 @@ const TAG_LEN: usize = 16;
 /// Compression must save at least one part in this many, or the blob is stored raw.
 const SAVING_MIN: usize = 64;
 
-/// Seals blobs; holds a compression context and a buffer, so keep one per thread.
+/// The level at which there are other ways than the usual one.
+const LEVEL_WITH_WAYS: i32 = 3;
+/// What is tried lazily: blobs that the other ways compress to less than one part in the first number and more than one in
+/// the second. Others gain too little for what it costs, or are small enough.
+const LAZY_RATIOS: (usize, usize) = (5, 30);
+/// Another way is better only if it saves at least one part in this many: what it is learned from is not what it is used for,
+/// and where the others gain little, they lose much on the next blobs of another kind.
+const NEAR_SAVING_MIN: usize = 100;
+const LAZY_SAVING_MIN: usize = 10;
+
+/// How zstd looks for what is there already. What it writes is the same format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Matching {
+    /// As the level says.
+    #[default]
+    Usual,
+    /// Six bytes at least, and short ones only where they are near: among random ids and digits in hexadecimal, five equal
+    /// bytes far away are chance and cost more than they replace.
+    Near,
+    /// Looks one byte further before it takes a match: slower, and worth it where each row is like the one before.
+    Lazy,
+}
+
+/// Seals blobs; holds compression contexts and buffers, so keep one per thread.
 pub struct BlobSealer {
-    compressor: zstd::bulk::Compressor<'static>,
+    level: i32,
+    usual: Compressor<'static>,
+    near: Option<Compressor<'static>>,
+    lazy: Option<Compressor<'static>>,
     /// What the last blob was compressed to, for the sake of its memory.
     packed: Vec<u8>,
+    /// What another way would make of it.
+    other: Vec<u8>,
 }
 
 impl BlobSealer {
@@ -43,8 +73,8 @@ impl BlobSealer {
     ///
     /// [`SealError::BlobLen`] if zstd has no memory for its context.
     pub fn new(level: i32) -> Result<Self, SealError> {
-        let compressor = zstd::bulk::Compressor::new(level).map_err(|_| SealError::BlobLen { len: 0 })?;
-        Ok(Self { compressor, packed: Vec::new() })
+        let usual = Compressor::new(level).map_err(|_| SealError::BlobLen { len: 0 })?;
+        Ok(Self { level, usual, near: None, lazy: None, packed: Vec::new(), other: Vec::new() })
     }
 
     /// Compresses and encrypts 1 to [`BLOB_PLAIN_LEN_MAX`] bytes into at most `plaintext.len() + BLOB_OVERHEAD`.
@@ -55,11 +85,87 @@ impl BlobSealer {
     ///
     /// [`SealError::BlobLen`] if `plaintext` is empty or too long: a bug in the caller, nothing was written.
     pub fn seal(&mut self, plaintext: &[u8], key: &Secret, binding: Binding) -> Result<Vec<u8>, SealError> {
-        let len = plaintext.len();
-        if len == 0 || len > BLOB_PLAIN_LEN_MAX {
-            return Err(SealError::BlobLen { len });
+        self.seal_as(Matching::Usual, plaintext, key, binding)
+    }
+
+    /// The same in a certain way. At any level but 3 the level alone says how to compress.
+    ///
+    /// # Errors
+    ///
+    /// As of [`BlobSealer::seal`].
+    pub fn seal_as(
+        &mut self,
+        matching: Matching,
+        plaintext: &[u8],
+        key: &Secret,
+        binding: Binding,
+    ) -> Result<Vec<u8>, SealError> {
+        refuse_len(plaintext)?;
+        let matching = if self.level == LEVEL_WITH_WAYS { matching } else { Matching::Usual };
+        let mut packed = std::mem::take(&mut self.packed);
+        let is_packed = self.compress(matching, plaintext, &mut packed);
+        self.packed = packed;
+        self.encrypt(is_packed, plaintext, key, binding)
+    }
+
+    /// The same in the way that makes it shortest, which is given too. Costs about two compressions, and more where the
+    /// slow way may pay.
+    ///
+    /// # Errors
+    ///
+    /// As of [`BlobSealer::seal`].
+    pub fn seal_best(
+        &mut self,
+        plaintext: &[u8],
+        key: &Secret,
+        binding: Binding,
+    ) -> Result<(Vec<u8>, Matching), SealError> {
+        refuse_len(plaintext)?;
+        let (mut packed, mut other) = (std::mem::take(&mut self.packed), std::mem::take(&mut self.other));
+        let mut is_packed = self.compress(Matching::Usual, plaintext, &mut packed);
+        let mut best = Matching::Usual;
+        for way in [Matching::Near, Matching::Lazy] {
+            let is_slow = way == Matching::Lazy;
+            if self.level != LEVEL_WITH_WAYS || is_slow && !(is_packed && is_for_lazy(packed.len(), plaintext.len())) {
+                continue;
+            }
+            let saving_min = packed.len() / if is_slow { LAZY_SAVING_MIN } else { NEAR_SAVING_MIN };
+            if self.compress(way, plaintext, &mut other) && (!is_packed || other.len() + saving_min < packed.len()) {
+                std::mem::swap(&mut packed, &mut other);
+                (best, is_packed) = (way, true);
+            }
         }
-        let (method, packed) = self.compress(plaintext);
+        (self.packed, self.other) = (packed, other);
+        Ok((self.encrypt(is_packed, plaintext, key, binding)?, best))
+    }
+
+    /// Fills `packed`; false if compression does not pay.
+    fn compress(&mut self, matching: Matching, plaintext: &[u8], packed: &mut Vec<u8>) -> bool {
+        packed.clear();
+        packed.reserve_exact(zstd::zstd_safe::compress_bound(plaintext.len()));
+        let worth = plaintext.len() - plaintext.len() / SAVING_MIN;
+        let compressor = match matching {
+            Matching::Usual => Some(&mut self.usual),
+            Matching::Near => made(&mut self.near, self.level, &[CParameter::MinMatch(6), CParameter::ChainLog(14)]),
+            Matching::Lazy => {
+                let ways = [
+                    CParameter::Strategy(Strategy::ZSTD_lazy),
+                    CParameter::MinMatch(6),
+                    CParameter::SearchLog(1),
+                    CParameter::HashLog(15),
+                    CParameter::ChainLog(15),
+                ];
+                made(&mut self.lazy, self.level, &ways)
+            }
+        };
+        compressor
+            .is_some_and(|compressor| compressor.compress_to_buffer(plaintext, packed).is_ok_and(|len| len < worth))
+    }
+
+    /// Encrypts what was compressed last, or the plaintext where that does not pay.
+    fn encrypt(&self, is_packed: bool, plaintext: &[u8], key: &Secret, binding: Binding) -> Result<Vec<u8>, SealError> {
+        let len = plaintext.len();
+        let (method, packed) = if is_packed { (METHOD_ZSTD, self.packed.as_slice()) } else { (METHOD_RAW, plaintext) };
         let mut blob = Vec::with_capacity(packed.len() + BLOB_OVERHEAD);
         blob.push(method);
         blob.extend_from_slice(packed);
@@ -71,17 +177,31 @@ impl BlobSealer {
         blob.extend_from_slice(&tag);
         Ok(blob)
     }
+}
 
-    /// The compressed bytes, or the plaintext where compression does not pay.
-    fn compress<'a>(&'a mut self, plaintext: &'a [u8]) -> (u8, &'a [u8]) {
-        let worth = plaintext.len() - plaintext.len() / SAVING_MIN;
-        self.packed.clear();
-        self.packed.reserve_exact(zstd::zstd_safe::compress_bound(plaintext.len()));
-        match self.compressor.compress_to_buffer(plaintext, &mut self.packed) {
-            Ok(len) if len < worth => (METHOD_ZSTD, &self.packed),
-            _ => (METHOD_RAW, plaintext),
+const fn refuse_len(plaintext: &[u8]) -> Result<(), SealError> {
+    let len = plaintext.len();
+    if len == 0 || len > BLOB_PLAIN_LEN_MAX { Err(SealError::BlobLen { len }) } else { Ok(()) }
+}
+
+const fn is_for_lazy(packed_len: usize, plain_len: usize) -> bool {
+    packed_len * LAZY_RATIOS.0 < plain_len && packed_len * LAZY_RATIOS.1 > plain_len
+}
+
+/// A compressor with parameters of its own, made at its first use; none if zstd refuses, which costs a few bytes alone.
+fn made<'a>(
+    place: &'a mut Option<Compressor<'static>>,
+    level: i32,
+    parameters: &[CParameter],
+) -> Option<&'a mut Compressor<'static>> {
+    if place.is_none() {
+        let mut compressor = Compressor::new(level).ok()?;
+        for parameter in parameters {
+            compressor.set_parameter(*parameter).ok()?;
         }
+        *place = Some(compressor);
     }
+    place.as_mut()
 }
 
 impl std::fmt::Debug for BlobSealer {

@@ -29,7 +29,7 @@ mod tests;
 mod wrap;
 
 pub use binding::{Binding, ObjectKind, RepositoryId, SealId, Suite};
-pub use blob::{BLOB_OVERHEAD, BLOB_PLAIN_LEN_MAX, BlobOpener, BlobSealer, METHOD_RAW, METHOD_ZSTD};
+pub use blob::{BLOB_OVERHEAD, BLOB_PLAIN_LEN_MAX, BlobOpener, BlobSealer, METHOD_RAW, METHOD_ZSTD, Matching};
 pub use derive::Purpose;
 pub use error::{ErrorKind, SealError};
 pub use id::{CHUNK_ID_LEN, ChunkId, ChunkNamer};

@@ -148,6 +148,50 @@ fn a_blob_is_raw_where_compression_does_not_pay() {
     assert_eq!(seal_blob(&[0; 4096]).first(), Some(&METHOD_ZSTD));
 }
 
+/// Rows of random digits in hexadecimal, and pages of an index as Postgres lays them out.
+fn rows_and_index() -> [Vec<u8>; 2] {
+    let digits = |at: u32| blake3::hash(&at.to_le_bytes()).to_hex();
+    let rows = (0..4000).map(|at| format!("{}\tpaid\t{at}\n", digits(at)));
+    let per_page = 366_u32;
+    let page = |page: u32| {
+        let places = (1..=per_page).flat_map(|at| ((8176 - 16 * at) | (1 << 15) | (16 << 17)).to_le_bytes());
+        let tuple = |at: u32| {
+            let (row, key) = ([0, at / 61, at % 61 + 1, 16], u64::from(at).to_le_bytes());
+            row.into_iter().flat_map(|part| (part as u16).to_le_bytes()).chain(key).collect::<Vec<_>>()
+        };
+        let tuples = (page * per_page..(page + 1) * per_page).rev().flat_map(tuple);
+        [0; 24].into_iter().chain(places).chain([0; 832]).chain(tuples).chain([0; 16]).collect::<Vec<_>>()
+    };
+    [rows.collect::<String>().into_bytes(), (0..40).flat_map(page).collect()]
+}
+
+#[test]
+fn every_way_of_matching_opens_to_the_same_and_the_best_is_found() {
+    let mut sealer = BlobSealer::new(3).expect("zstd");
+    for (plaintext, expected) in rows_and_index().into_iter().zip([Matching::Near, Matching::Lazy]) {
+        let lens = [Matching::Usual, Matching::Near, Matching::Lazy].map(|way| {
+            let sealed = sealer.seal_as(way, &plaintext, &secret(1), binding()).expect("seals");
+            assert_eq!(open_blob(&sealed, plaintext.len()).as_ref(), Ok(&plaintext), "{way:?}");
+            sealed.len()
+        });
+        let (sealed, best) = sealer.seal_best(&plaintext, &secret(1), binding()).expect("seals");
+        assert_eq!((sealed.len(), best), (lens[expected as usize], expected), "usual, near, lazy: {lens:?}");
+        assert!(sealed.len() < lens[0], "usual, near, lazy: {lens:?}");
+        assert_eq!(open_blob(&sealed, plaintext.len()), Ok(plaintext));
+    }
+}
+
+#[test]
+fn other_levels_than_the_usual_one_have_no_ways() {
+    let mut sealer = BlobSealer::new(1).expect("zstd");
+    for plaintext in rows_and_index() {
+        let usual = sealer.seal(&plaintext, &secret(1), binding());
+        assert_eq!(sealer.seal_as(Matching::Lazy, &plaintext, &secret(1), binding()), usual);
+        let best = sealer.seal_best(&plaintext, &secret(1), binding());
+        assert_eq!(best.map(|(sealed, way)| (Ok(sealed), way)), Ok((usual, Matching::Usual)));
+    }
+}
+
 #[test]
 fn a_blob_outside_the_allowed_lengths_is_refused() {
     let mut sealer = BlobSealer::new(1).expect("zstd");

@@ -16,7 +16,7 @@ use tokio::sync::Mutex;
 use crate::backup::batch::{Batch, Item};
 use crate::backup::files::Problems;
 use crate::backup::name::{Named, Standing};
-use crate::backup::packer::Packer;
+use crate::backup::packer::{Packer, Part};
 use crate::budget::Held;
 use crate::index::Index;
 use crate::repository::Repository;
@@ -49,6 +49,8 @@ pub(crate) struct Assembler<'p, 'a> {
     progress: Arc<Progress>,
     tree: TreeBuilder,
     current: Option<(Box<Entry>, ContentBuilder)>,
+    /// Whether the current entry's content is cut finely.
+    is_fine: bool,
     pages: Vec<MetaChunk>,
     problems: Problems,
     /// Entries that wait to be sorted.
@@ -78,6 +80,7 @@ impl<'p, 'a> Assembler<'p, 'a> {
             progress,
             tree: TreeBuilder::new(),
             current: None,
+            is_fine: false,
             pages: Vec::new(),
             problems,
             waiting: (order == Order::Any).then(Vec::new),
@@ -95,14 +98,15 @@ impl<'p, 'a> Assembler<'p, 'a> {
                 Item::Begin(entry, cutter) => {
                     let fixed = matches!(cutter, chunk::CutterKind::Pages(_));
                     let spans = if fixed { Spans::Fixed } else { Spans::Content };
+                    self.is_fine = cutter != chunk::CutterKind::DEFAULT;
                     self.current = Some((entry, ContentBuilder::new(spans)));
                 }
                 Item::Chunk(bytes) => {
                     let (id, standing) = ids.next().ok_or_else(out_of_step)?;
                     if standing != Standing::Known {
                         let own = held.split(bytes.len());
-                        let is_new =
-                            self.packer.lock().await.add(self.component, BlobKind::Data, id, &bytes, own).await?;
+                        let part = Part { component: self.component, kind: BlobKind::Data, is_fine: self.is_fine };
+                        let is_new = self.packer.lock().await.add(part, id, &bytes, own).await?;
                         self.new_len += if is_new { bytes.len() as u64 } else { 0 };
                         self.healed_count += u64::from(is_new && standing == Standing::Lost);
                     }
@@ -191,8 +195,8 @@ impl<'p, 'a> Assembler<'p, 'a> {
             Ok::<_, EngineError>(fresh)
         });
         for (page, is_lost) in looked_up.await?? {
-            let mut packer = self.packer.lock().await;
-            let is_new = packer.add(self.component, page.kind, page.id, &page.bytes, Held::none()).await?;
+            let part = Part { component: self.component, kind: page.kind, is_fine: false };
+            let is_new = self.packer.lock().await.add(part, page.id, &page.bytes, Held::none()).await?;
             self.healed_count += u64::from(is_new && is_lost);
         }
         Ok(())

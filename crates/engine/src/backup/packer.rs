@@ -18,9 +18,10 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::FuturesOrdered;
 use pack::{BlobKind, PackBuilder, PackClass, PackError, PackSeal};
-use seal::{BLOB_PLAIN_LEN_MAX, Binding, BlobSealer, ChunkId, ChunkNamer, SealError, Secret};
+use seal::{BLOB_PLAIN_LEN_MAX, Binding, BlobSealer, ChunkId, ChunkNamer, Matching, SealError, Secret};
 
 use crate::EngineError;
+use crate::backup::matching::{Learned, Wanted};
 use crate::backup::request::COMPONENTS_AT_ONCE_MAX;
 use crate::backup::upload::Uploader;
 use crate::budget::Held;
@@ -57,6 +58,8 @@ pub(crate) struct Packer<'a> {
     /// Chunks of the segment published last; forgotten at the next, when every lookup made before has been settled.
     published: Vec<ChunkId>,
     drafts: BTreeMap<(usize, u8), Draft>,
+    /// How to compress what is cut finely, by component.
+    learned: BTreeMap<usize, Learned>,
     /// Bytes of blobs by component.
     sealed_lens: Vec<u64>,
     open: BTreeMap<u64, OpenPack>,
@@ -66,10 +69,20 @@ pub(crate) struct Packer<'a> {
     spare: Vec<Vec<u8>>,
 }
 
+/// What a chunk is part of.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Part {
+    /// Which component, counted from 0.
+    pub(crate) component: usize,
+    pub(crate) kind: BlobKind,
+    /// Whether it is content that is cut finely, as databases are.
+    pub(crate) is_fine: bool,
+}
+
 /// Chunks that will be one blob.
 struct Draft {
-    component: usize,
-    kind: BlobKind,
+    /// Of its first chunk.
+    part: Part,
     plain: Vec<u8>,
     chunks: Vec<(ChunkId, u32)>,
     held: Held,
@@ -88,8 +101,9 @@ struct OpenPack {
 /// A blob back from the pool.
 struct Sealed {
     pack: u64,
-    component: usize,
-    kind: BlobKind,
+    part: Part,
+    /// What a trial found to be the best way of compressing it.
+    best: Option<Matching>,
     counter: u64,
     blob: Bytes,
     chunks: Vec<(ChunkId, u32)>,
@@ -115,6 +129,7 @@ impl<'a> Packer<'a> {
             counted: HashSet::new(),
             published: Vec::new(),
             drafts: BTreeMap::new(),
+            learned: BTreeMap::new(),
             sealed_lens: Vec::new(),
             open: BTreeMap::new(),
             next_pack: 0,
@@ -123,15 +138,8 @@ impl<'a> Packer<'a> {
         })
     }
 
-    /// Takes a chunk of a component that the index does not know; true if it is new to this run too.
-    pub(crate) async fn add(
-        &mut self,
-        component: usize,
-        kind: BlobKind,
-        id: ChunkId,
-        bytes: &[u8],
-        held: Held,
-    ) -> Result<bool, EngineError> {
+    /// Takes a chunk that the index does not know; true if it is new to this run too.
+    pub(crate) async fn add(&mut self, part: Part, id: ChunkId, bytes: &[u8], held: Held) -> Result<bool, EngineError> {
         if self.counted.contains(&id) || !self.on_their_way.insert(id) {
             return Ok(false);
         }
@@ -140,7 +148,7 @@ impl<'a> Packer<'a> {
             return Ok(true);
         }
         let blob_len = self.blob_len();
-        let key = (component, kind as u8);
+        let key = (part.component, part.kind as u8);
         if self.drafts.get(&key).is_some_and(|draft| draft.plain.len() + bytes.len() > BLOB_PLAIN_LEN_MAX)
             && let Some(full) = self.drafts.remove(&key)
         {
@@ -148,7 +156,7 @@ impl<'a> Packer<'a> {
         }
         let draft = match self.drafts.entry(key) {
             Entry::Occupied(draft) => draft.into_mut(),
-            Entry::Vacant(place) => place.insert(Draft::new(component, kind, self.spare.pop().unwrap_or_default())),
+            Entry::Vacant(place) => place.insert(Draft::new(part, self.spare.pop().unwrap_or_default())),
         };
         draft.push(id, bytes, held, blob_len);
         if draft.plain.len() >= blob_len
@@ -176,12 +184,18 @@ impl<'a> Packer<'a> {
         while self.sealing.len() >= SEALING_MAX.min(self.repository.offload.threads() * 2 + 1) {
             self.settle().await?;
         }
-        let number = self.pack_for(draft.kind)?;
+        let number = self.pack_for(draft.part.kind)?;
+        let wanted = if draft.part.is_fine {
+            self.learned.entry(draft.part.component).or_default().next()
+        } else {
+            Wanted::As(Matching::Usual)
+        };
         let Some(open) = self.open.get_mut(&number) else { return Err(no_pack()) };
         open.expected += 1;
-        let (key, binding) = open.seal.next(draft.kind);
+        let (key, binding) = open.seal.next(draft.part.kind);
         let (namer, level) = (self.namer.clone(), self.level);
-        let job = self.repository.offload.start(move || seal_and_verify(draft, number, &key, binding, &namer, level));
+        let how = (level, wanted);
+        let job = self.repository.offload.start(move || seal_and_verify(draft, number, &key, binding, &namer, how));
         self.sealing.push_back(job);
         Ok(())
     }
@@ -224,15 +238,19 @@ impl<'a> Packer<'a> {
         if sealed.spare.capacity() <= 2 * self.blob_len() && self.spare.len() < SEALING_MAX {
             self.spare.push(std::mem::take(&mut sealed.spare));
         }
+        let component = sealed.part.component;
+        if let Some(best) = sealed.best {
+            self.learned.entry(component).or_default().learn(best);
+        }
         let pack_len = u64::from(self.repository.config.pack_len).min(PACK_LEN_MAX as u64);
         let Some(open) = self.open.get_mut(&sealed.pack) else { return Err(no_pack()) };
-        if self.sealed_lens.len() <= sealed.component {
-            self.sealed_lens.resize(sealed.component + 1, 0);
+        if self.sealed_lens.len() <= component {
+            self.sealed_lens.resize(component + 1, 0);
         }
-        if let Some(len) = self.sealed_lens.get_mut(sealed.component) {
+        if let Some(len) = self.sealed_lens.get_mut(component) {
             *len += sealed.blob.len() as u64;
         }
-        open.builder.push(sealed.blob, sealed.kind, sealed.counter, &sealed.chunks);
+        open.builder.push(sealed.blob, sealed.part.kind, sealed.counter, &sealed.chunks);
         open.held.join(sealed.held);
         open.expected -= 1;
         open.is_full |= open.builder.len() >= pack_len;
@@ -296,8 +314,8 @@ impl<'a> Packer<'a> {
 }
 
 impl Draft {
-    const fn new(component: usize, kind: BlobKind, plain: Vec<u8>) -> Self {
-        Self { component, kind, plain, chunks: Vec::new(), held: Held::none() }
+    const fn new(part: Part, plain: Vec<u8>) -> Self {
+        Self { part, plain, chunks: Vec::new(), held: Held::none() }
     }
 
     /// Adds a chunk, after which it is still no longer than a blob may be.
@@ -350,14 +368,14 @@ fn seal_and_verify(
     key: &Secret,
     binding: Binding,
     namer: &ChunkNamer,
-    level: i32,
+    (level, wanted): (i32, Wanted),
 ) -> Result<Sealed, EngineError> {
-    let Draft { component, kind, mut plain, chunks, mut held } = draft;
-    let blob = seal_chunks((kind, &plain, &chunks), (key, binding), namer, level)?;
+    let Draft { part, mut plain, chunks, mut held } = draft;
+    let (blob, best) = seal_as_wanted((part.kind, &plain, &chunks), (key, binding), namer, (level, wanted))?;
     plain.clear();
     held.shrink_to(blob.len());
     let blob = Bytes::from(blob);
-    Ok(Sealed { pack, component, kind, counter: binding.counter, blob, chunks, held, spare: plain })
+    Ok(Sealed { pack, part, best, counter: binding.counter, blob, chunks, held, spare: plain })
 }
 
 /// Seals chunks that lie end to end, opens the blob again, and checks the name of each. CPU-bound.
@@ -367,12 +385,27 @@ pub(crate) fn seal_chunks(
     namer: &ChunkNamer,
     level: i32,
 ) -> Result<Vec<u8>, EngineError> {
+    let usual = (level, Wanted::As(Matching::Usual));
+    seal_as_wanted((kind, plain, chunks), (key, binding), namer, usual).map(|(blob, _)| blob)
+}
+
+/// The same in the way that is wanted; gives the best one too, if it was looked for.
+fn seal_as_wanted(
+    (kind, plain, chunks): (BlobKind, &[u8], &[(ChunkId, u32)]),
+    (key, binding): (&Secret, Binding),
+    namer: &ChunkNamer,
+    (level, wanted): (i32, Wanted),
+) -> Result<(Vec<u8>, Option<Matching>), EngineError> {
     with_sealing(level, |own| {
-        let blob = own.sealer.seal(plain, key, binding).map_err(failed)?;
+        let (blob, best) = match wanted {
+            Wanted::Best => own.sealer.seal_best(plain, key, binding).map(|(blob, best)| (blob, Some(best))),
+            Wanted::As(matching) => own.sealer.seal_as(matching, plain, key, binding).map(|blob| (blob, None)),
+        }
+        .map_err(failed)?;
         let opened = &mut own.opened;
         with_opener(|opener| opener.open_into(&blob, plain.len(), key, binding, opened)).map_err(failed)?;
         check_names(kind, chunks, opened, namer)?;
-        Ok(blob)
+        Ok((blob, best))
     })
 }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! entries ─► directories and small things at once ─► pieces of files ─► window ─► runs by pack ─► written at offsets
-//!                            each window ends with the further names of what is whole
+//!                      the next window is planned meanwhile; each ends with the further names of what is whole
 //! then: what is to be deleted ─► metadata of directories
 //! ```
 //!
@@ -20,6 +20,7 @@ mod plan;
 mod preview;
 pub(crate) mod reads;
 mod request;
+mod windows;
 mod write;
 
 use std::collections::HashSet;
@@ -248,23 +249,25 @@ async fn restore_all(
         let prefix = if components.len() > 1 { component.name.as_bytes() } else { &[] };
         let mut planner = Planner::new(Arc::clone(restoring), fetcher.clone(), prefix, compare_only);
         let mut entries = entries_of(fetcher.clone(), component.root, scope.clone());
-        loop {
+        let planned = loop {
             match restoring.unless_stopped(entries.try_next()).await {
                 Ok(Some(full)) => {
                     found = true;
-                    planner.take(full).await?;
+                    if let Err(error) = planner.take(full).await {
+                        break Err(error);
+                    }
                 }
-                Ok(None) => break,
+                Ok(None) => break Ok(()),
                 Err(error) if error.kind() == Kind::Damaged => {
                     if !compare_only {
                         restoring.entries_lost(&component.name, &error);
                     }
                     lost = lost.or(Some(error));
                 }
-                Err(error) => return Err(error),
+                Err(error) => break Err(error),
             }
-        }
-        planner.finish().await?;
+        };
+        planner.finish(planned).await?;
     }
     match lost {
         Some(error) if !found => return Err(error),

@@ -1,6 +1,7 @@
 //! Planning a restore: what is made at once, and which pieces of which files are wanted, a window at a time.
 //!
-//! Invariant: memory holds one window of pieces, and of each file with several names its first, until all have come.
+//! Invariant: memory holds a window being planned, one that waits and one being written, and of each file with several names
+//! its first, until all have come.
 //! Never here: fetching.
 
 use std::collections::HashMap;
@@ -17,24 +18,23 @@ use crate::entries::{FullEntry, content_of};
 use crate::fetch::Fetcher;
 use crate::restore::compare::{UsersOwn, holds_all};
 use crate::restore::finish::verify_top;
-use crate::restore::reads::{Wanted, plan_reads, read_run};
+use crate::restore::reads::{Wanted, plan_reads};
+use crate::restore::windows::{Window, Windows};
 use crate::restore::write::{FilePlan, FirstName, Piece};
 use crate::restore::{Overwrite, Restoring, panicked};
 use crate::{EngineError, Kind};
 
 /// Pieces of one window.
-const WINDOW_PIECES: usize = 64 << 10;
+const WINDOW_PIECES: usize = 16 << 10;
 /// Files of one window, and among them such with several pieces, which may all be open at once.
-const WINDOW_FILES: usize = 8 << 10;
-const WINDOW_OPEN_FILES: usize = 512;
+const WINDOW_FILES: usize = 4 << 10;
+const WINDOW_OPEN_FILES: usize = 192;
 /// Further names of files that wait for a window to be linked.
-const WINDOW_LINKS: usize = 8 << 10;
+const WINDOW_LINKS: usize = 4 << 10;
 /// Entries made in one blocking job.
 const SIMPLE_BATCH: usize = 256;
 /// Pieces compared in one job.
 const COMPARE_BATCH: usize = 1024;
-/// Runs being read at once, at up to 8 MiB of sealed and 4 MiB of opened bytes each.
-const RUNS_AT_ONCE: usize = 6;
 
 /// What tells that two names are one file: an inode alone may have been used again during the walk.
 type Inode = (u64, u64, i64, u32, i64, u32);
@@ -45,6 +45,7 @@ pub(crate) struct Planner {
     fetcher: Fetcher,
     prefix: Vec<u8>,
     compare_only: bool,
+    windows: Windows,
     simple: Vec<(EntryPath, Entry)>,
     pieces: Vec<Wanted<Piece>>,
     file_count: usize,
@@ -56,9 +57,11 @@ pub(crate) struct Planner {
 
 impl Planner {
     pub(crate) fn new(restoring: Arc<Restoring>, fetcher: Fetcher, prefix: &[u8], compare_only: bool) -> Self {
+        let windows = Windows::start(Arc::clone(&restoring), fetcher.clone(), compare_only);
         Self {
             restoring,
             fetcher,
+            windows,
             prefix: prefix.to_vec(),
             compare_only,
             simple: Vec::new(),
@@ -245,7 +248,7 @@ impl Planner {
         blocking::run(work).await.map_err(panicked)?
     }
 
-    /// Fetches and writes every piece that is wanted so far, then links further names of what is whole now.
+    /// Hands in every piece that is wanted so far, to be fetched and written, and further names of what is whole then.
     async fn window(&mut self) -> Result<(), EngineError> {
         self.make_simple().await?;
         self.file_count = 0;
@@ -257,24 +260,7 @@ impl Planner {
             blocking::run(move || restoring.foresee_pieces(wanted)).await.map_err(panicked)??;
         }
         let runs = plan_reads(&self.fetcher, pieces).await?;
-        let (fetcher, restoring) = (self.fetcher.clone(), Arc::clone(&self.restoring));
-        let written = futures::stream::iter(runs)
-            .map(|run| {
-                let (fetcher, restoring) = (fetcher.clone(), Arc::clone(&restoring));
-                async move {
-                    let found = restoring.unless_stopped(read_run(&fetcher, run)).await?;
-                    fetcher.offload.start(move || restoring.write_all(found)).await?
-                }
-            })
-            .buffer_unordered(RUNS_AT_ONCE);
-        self.all(written).await?;
-        if self.links.is_empty() {
-            return Ok(());
-        }
-        let (links, restoring) = (std::mem::take(&mut self.links), Arc::clone(&self.restoring));
-        let compare_only = self.compare_only;
-        let work = move || if compare_only { restoring.verify_links(&links) } else { restoring.link_all(&links) };
-        blocking::run(work).await.map_err(panicked)?
+        self.windows.send(Window { runs, links: std::mem::take(&mut self.links) }).await
     }
 
     /// Waits for all jobs, also when one has failed: none may write when the restore has returned. After the first
@@ -309,9 +295,20 @@ impl Planner {
         Ok(self.all(jobs).await?.into_iter().flatten().collect())
     }
 
-    /// Finishes the last window.
-    pub(crate) async fn finish(mut self) -> Result<(), EngineError> {
-        self.window().await
+    /// Finishes the last window, unless planning failed, and waits until nothing writes any more.
+    pub(crate) async fn finish(mut self, planned: Result<(), EngineError>) -> Result<(), EngineError> {
+        let planned = match planned {
+            Ok(()) => self.window().await,
+            failed => failed,
+        };
+        if planned.is_err() {
+            self.restoring.stop.cancel();
+        }
+        match (planned, self.windows.finish().await) {
+            // The writer's failure is what interrupted the planner, or the planner's the writer.
+            (Err(EngineError::Interrupted), Err(error)) | (Err(error), _) => Err(error),
+            (Ok(()), written) => written,
+        }
     }
 }
 

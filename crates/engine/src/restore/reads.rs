@@ -12,6 +12,7 @@ use pack::manifest::{Child, ChildKind};
 use pack::{PackError, names};
 use store::StoreError;
 use store::index_cache::{PackInfo, Place};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::fetch::{Fetcher, open_blob_into};
 use crate::last_resort::Table;
@@ -43,6 +44,13 @@ pub(crate) struct Run<T> {
 struct RunBlob<T> {
     row: u32,
     wanted: Vec<(Wanted<T>, Option<Place>)>,
+}
+
+impl<T> Run<T> {
+    /// Bytes that its read gives.
+    pub(crate) const fn sealed_len(&self) -> u64 {
+        self.end - self.start
+    }
 }
 
 /// A wanted chunk's bytes, or why it cannot be had; holes give no bytes.
@@ -108,20 +116,29 @@ fn join<T>(runs: &mut Vec<Run<T>>, wanted: Wanted<T>, place: Option<Place>, pack
     runs.push(Run { pack, blobs: vec![RunBlob { row, wanted: vec![(wanted, place)] }], start, end, plain_len });
 }
 
+/// Where a run waits for its turn to be opened, once its bytes are there; and the turn, to be kept until it is written.
+type Gate = Option<Arc<Semaphore>>;
+pub(crate) type Turn = Option<OwnedSemaphorePermit>;
+
 /// Reads one run and gives its chunks, blob after blob. What cannot be had so is looked for in every other way.
-pub(crate) async fn read_run<T: Send + 'static>(fetcher: &Fetcher, run: Run<T>) -> Result<Vec<Found<T>>, EngineError> {
-    let moved = match read_once(fetcher, run).await? {
-        Outcome::Found(found) => return Ok(found),
+pub(crate) async fn read_run<T: Send + 'static>(
+    fetcher: &Fetcher,
+    run: Run<T>,
+    gate: Gate,
+) -> Result<(Vec<Found<T>>, Turn), EngineError> {
+    let mut turn = None;
+    let moved = match read_once(fetcher, run, &gate, &mut turn).await? {
+        Outcome::Found(found) => return Ok((found, turn)),
         Outcome::Gone(wanted) => wanted,
     };
     let mut found = Vec::new();
     for run in plan_reads(fetcher, moved).await? {
-        match read_once(fetcher, run).await? {
+        match read_once(fetcher, run, &gate, &mut turn).await? {
             Outcome::Found(part) => found.extend(part),
             Outcome::Gone(wanted) => found.extend(one_by_one(fetcher, wanted).await?),
         }
     }
-    Ok(found)
+    Ok((found, turn))
 }
 
 /// What came of reading a run.
@@ -131,7 +148,12 @@ enum Outcome<T> {
     Gone(Vec<Wanted<T>>),
 }
 
-async fn read_once<T: Send + 'static>(fetcher: &Fetcher, run: Run<T>) -> Result<Outcome<T>, EngineError> {
+async fn read_once<T: Send + 'static>(
+    fetcher: &Fetcher,
+    run: Run<T>,
+    gate: &Gate,
+    turn: &mut Turn,
+) -> Result<Outcome<T>, EngineError> {
     let Run { pack, blobs, start, end, .. } = run;
     let Some(pack) = pack else { return Ok(Outcome::Found(one_by_one(fetcher, wanted_of(blobs)).await?)) };
     let name = names::pack(&pack.id);
@@ -148,6 +170,9 @@ async fn read_once<T: Send + 'static>(fetcher: &Fetcher, run: Run<T>) -> Result<
         Err(error) if error.kind() == store::Kind::Damaged => None,
         Err(error) => return Err(error.into()),
     };
+    if let (None, Some(gate)) = (&turn, gate) {
+        *turn = Arc::clone(gate).acquire_owned().await.ok();
+    }
     let mut jobs = Vec::new();
     for blob in blobs {
         let (keyring, pack, namer, sealed) =
