@@ -31,7 +31,7 @@ fn copy(host: &Host, words: &[&str]) -> std::process::Command {
 }
 
 #[test]
-fn snapshots_come_with_the_other_repositorys_own_password_and_restore() {
+fn snapshots_come_with_a_password_of_the_other_repository_and_restore() {
     let host = with_two();
     let tree = host.path("tree");
     host.back_up(&[&tree]);

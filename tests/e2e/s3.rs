@@ -1,6 +1,8 @@
 //! The everyday round trip against a real S3 server, and what can be wrong with one.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
 
 use harness::binary::{Host, Ran, Run as _, noise, shell};
 use harness::listing::{assert_same, listing_of};
@@ -124,6 +126,47 @@ async fn server_that_refuses_or_cannot_be_reached_is_named_with_what_to_do() {
     let cat = host.backstay(["cat", &format!("latest:{}", host.path("file").display())]).run().expect_code(0);
     assert_eq!(cat.text(), "precious");
     host.check();
+}
+
+/// A server that refuses every request with this code of S3's; gives its address.
+fn refusing(code: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = format!("http://{}", listener.local_addr().expect("is bound"));
+    let answer = move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            let (mut head, mut piece) = (Vec::new(), [0; 4096]);
+            while !head.windows(4).any(|four| four == b"\r\n\r\n") {
+                match stream.read(&mut piece) {
+                    Ok(len @ 1..) => head.extend_from_slice(&piece[..len]),
+                    _ => break,
+                }
+            }
+            let body = format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>no</Message></Error>");
+            let (len, end) = (body.len(), "Content-Type: application/xml\r\nConnection: close");
+            drop(write!(stream, "HTTP/1.1 403 Forbidden\r\n{end}\r\nContent-Length: {len}\r\n\r\n{body}"));
+        }
+    };
+    std::thread::Builder::new().spawn(answer).expect("a thread");
+    address
+}
+
+#[test]
+fn refusal_for_a_wrong_clock_and_one_for_a_missing_right_are_told_apart() {
+    let secret = [("AWS_ACCESS_KEY_ID", "one"), ("AWS_SECRET_ACCESS_KEY", "two"), ("AWS_REGION", "us-east-1")];
+    let host = secret.into_iter().fold(Host::new(), |host, (name, value)| host.with(name, value));
+    host.write("file", "precious");
+    for (code, texts) in [
+        ("RequestTimeTooSkewed", ["clock", "timedatectl set-ntp true"]),
+        ("AccessDenied", ["denied", "check the permissions of the account"]),
+    ] {
+        let address = refusing(code);
+        let place = ["-r", "s3://bucket1/backup", "--s3-endpoint", &address, "--retries", "1"];
+        for command in [vec!["snapshots"], vec!["init"], vec!["restore", "latest", "--target", "/nowhere"]] {
+            refused(host.backstay(command).args(place).run(), &texts);
+        }
+        refused(host.backstay(["backup"]).arg(host.path("file")).args(place).run(), &texts);
+    }
 }
 
 #[tokio::test]

@@ -14,6 +14,8 @@
 //! Invariant: a snapshot that was reported as committed, and that nobody began to forget, restores at every moment.
 //! Never here: searching all interleavings (see `tests/protocol`).
 
+#![allow(clippy::print_stderr)] // what was done, for who watches
+
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::PathBuf;

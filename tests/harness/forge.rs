@@ -4,7 +4,7 @@
 //! Never here: the engine; it must take these objects as they come.
 
 use bytes::Bytes;
-use pack::manifest::{Child, Entry, TreeBuilder};
+use pack::manifest::{Child, Entry, MetaChunk, TreeBuilder};
 use pack::{
     BlobKind, Condemned, CondemnedId, Config, Dead, Epoch, Forgotten, Hold, HoldEffect, HoldId, PackBuilder, PackClass,
     PackEntry, PackId, PackSeal, Protector, Segment, Signer, Slot, Snapshot, SnapshotBody, SnapshotId,
@@ -78,7 +78,40 @@ impl Forge {
 
     /// Stores pages that list these entries with these children, whatever they claim; returns the root.
     pub async fn pages(&self, store: &MemoryStore, entries: Vec<(Entry, Vec<Child>)>) -> ChunkId {
-        let namer = ChunkNamer::new(self.chunk_id.clone().expect("a key that names chunks"));
+        let (root, pages) = self.made(entries);
+        self.store_pages(store, pages).await;
+        root
+    }
+
+    /// The same, all in one page, in whose names `from` is replaced by `to`, which is as long: so they may be what no writer
+    /// would write.
+    pub async fn false_pages(
+        &self,
+        store: &MemoryStore,
+        entries: Vec<(Entry, Vec<Child>)>,
+        from: &[u8],
+        to: &[u8],
+    ) -> ChunkId {
+        let namer = self.namer();
+        let (_, mut pages) = self.made(entries);
+        assert_eq!(pages.len(), 2, "a body and a structure");
+        pages.sort_by_key(|page| page.kind != BlobKind::Body);
+        let honest = pages[0].id;
+        pages[0].bytes = replaced(&pages[0].bytes, from, to);
+        pages[0].id = namer.name_page(&pages[0].bytes);
+        pages[1].bytes = replaced(&pages[1].bytes, honest.as_bytes(), pages[0].id.as_bytes());
+        pages[1].id = namer.name_page(&pages[1].bytes);
+        let root = pages[1].id;
+        self.store_pages(store, pages).await;
+        root
+    }
+
+    fn namer(&self) -> ChunkNamer {
+        ChunkNamer::new(self.chunk_id.clone().expect("a key that names chunks"))
+    }
+
+    fn made(&self, entries: Vec<(Entry, Vec<Child>)>) -> (ChunkId, Vec<MetaChunk>) {
+        let namer = self.namer();
         let mut tree = TreeBuilder::new();
         for (entry, children) in entries {
             tree.push(entry, &children, &namer).expect("in order");
@@ -86,6 +119,10 @@ impl Forge {
         let mut pages = tree.take_pages();
         let (root, last) = tree.finish(&namer).expect("finishes");
         pages.extend(last);
+        (root.root.expect("has entries"), pages)
+    }
+
+    async fn store_pages(&self, store: &MemoryStore, pages: Vec<MetaChunk>) {
         let seal = PackSeal::new(self.epoch, self.public(store).await, &self.index_key, self.seed(), self.repository);
         let mut seal = seal.expect("a seal");
         let mut builder = PackBuilder::new(PackClass::Metadata, &seal);
@@ -101,7 +138,6 @@ impl Forge {
         let (name, bytes) =
             self.segment(&Segment { packs: vec![entry], replaces: Vec::new(), domain: Default::default() });
         store.overwrite(&name, bytes).await;
-        root.root.expect("has entries")
     }
 
     async fn public(&self, store: &MemoryStore) -> ExchangePublic {
@@ -224,4 +260,17 @@ impl Forge {
         let bytes = bytes.expect("encodes");
         (names::segment(&pack::SegmentId::of(&bytes)), bytes.into())
     }
+}
+
+/// `bytes` with every `from` replaced by `to`; there must be one.
+fn replaced(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
+    assert_eq!(from.len(), to.len());
+    let (mut out, mut at, mut count) = (bytes.to_vec(), 0, 0);
+    while let Some(found) = out.get(at..).and_then(|rest| rest.windows(from.len()).position(|part| part == from)) {
+        out[at + found..at + found + to.len()].copy_from_slice(to);
+        at += found + to.len();
+        count += 1;
+    }
+    assert!(count > 0, "nothing to replace");
+    out
 }

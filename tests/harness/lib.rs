@@ -6,6 +6,7 @@
 //! chaos   random changes to a folder
 //! dice    choices that replay from a printed seed
 //! forge   objects that only a collector or an attacker would write
+//! scheduled a store whose every call waits until a test lets it pass
 //! swap    a store in which objects change between a listing and a read
 //! binary  the real binary on a host of its own
 //! listing a tree down to nanoseconds and access lists, as lines
@@ -26,6 +27,7 @@ mod forge;
 pub mod listing;
 pub mod mount;
 pub mod running;
+mod scheduled;
 pub mod servers;
 mod site;
 mod swap;
@@ -34,6 +36,7 @@ mod tree;
 pub use chaos::change_something;
 pub use dice::Dice;
 pub use forge::Forge;
+pub use scheduled::{Fate, Flaw, Gate, WaitingCall};
 pub use site::{
     COST, Site, backup_request, check_all, copy_folder, fork, names_of, password, prune_request, restore_request,
     try_backup, try_prune, try_restore,

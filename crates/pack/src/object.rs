@@ -131,6 +131,17 @@ pub struct FinishedPack<B> {
     pub trailer: Trailer,
     /// Bytes of the object.
     pub len: u64,
+    /// Whose index key sealed the trailer.
+    epoch: u32,
+}
+
+impl<B> FinishedPack<B> {
+    /// The same blobs in a pack that is not finished. Finished with another salt it has another name.
+    #[must_use]
+    pub fn reopen(self) -> PackBuilder<B> {
+        let len = self.trailer.blobs_len();
+        PackBuilder { epoch: self.epoch, trailer: self.trailer, blobs: self.blobs, len }
+    }
 }
 
 impl<B: AsRef<[u8]>> PackBuilder<B> {
@@ -244,7 +255,7 @@ impl<B: AsRef<[u8]>> PackBuilder<B> {
         tail.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
         tail.extend_from_slice(MAGIC);
         let id = PackId::of(self.blobs.iter().map(AsRef::as_ref).chain([tail.as_slice()]));
-        Ok(FinishedPack { id, blobs: self.blobs, tail, trailer: self.trailer, len })
+        Ok(FinishedPack { id, blobs: self.blobs, tail, trailer: self.trailer, len, epoch })
     }
 }
 

@@ -76,7 +76,7 @@ pub(crate) struct AllRan {
 impl Repository {
     /// Reads, names, packs and uploads every component.
     pub(crate) async fn run_components(&self, run: &Run<'_>) -> Result<AllRan, EngineError> {
-        let uploader = Uploader::new(self, run.index.clone(), Arc::clone(run.progress));
+        let uploader = Uploader::new(self, run.index.clone(), Arc::clone(run.progress))?;
         let packer = Mutex::new(Packer::new(self, uploader, run.request.level, run.request.dry_run)?);
         let budget = Budget::new(IN_FLIGHT_LEN_MAX);
         let at_once = run.request.at_once.clamp(1, COMPONENTS_AT_ONCE_MAX);

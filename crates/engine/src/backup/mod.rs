@@ -18,7 +18,9 @@ mod describe;
 pub(crate) mod entry;
 mod events;
 mod files;
+mod matching;
 mod name;
+mod pack_puts;
 mod packer;
 mod parent;
 mod produce;
@@ -45,7 +47,7 @@ pub use request::{
     Problem, ShrinkLimit,
 };
 pub use rewritten::RewrittenComponent;
-pub(crate) use upload::{SEGMENT_CHUNKS_MAX, SEGMENT_PACKS_MAX, UPLOADS_MAX, put_pack};
+pub(crate) use upload::{SEGMENT_CHUNKS_MAX, SEGMENT_PACKS_MAX, UPLOADS_MAX};
 
 use crate::backup::component::Run;
 use crate::objects::now;

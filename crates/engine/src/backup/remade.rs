@@ -44,7 +44,7 @@ pub(crate) struct Remaking<'a> {
 
 impl<'a> Remaking<'a> {
     pub(crate) fn new(repository: &'a Repository, index: Index, progress: &Arc<Progress>) -> Result<Self, EngineError> {
-        let uploader = Uploader::new(repository, index.clone(), Arc::clone(progress));
+        let uploader = Uploader::new(repository, index.clone(), Arc::clone(progress))?;
         let packer = Mutex::new(Packer::new(repository, uploader, LEVEL, false)?);
         Ok(Self { repository, packer, index, progress: Arc::clone(progress), number: 0 })
     }

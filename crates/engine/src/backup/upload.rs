@@ -1,12 +1,13 @@
 //! Uploading packs, several at a time, and publishing the segments that name them.
 //!
 //! ```text
-//! finished pack ─► journal ─► put ─► acknowledged ─► segment (64 packs, 64 Ki chunks or 5 minutes) ─► index cache
+//! finished pack ─► put ─► acknowledged ─► journal ─► segment (64 packs, 64 Ki chunks or 5 minutes) ─► index cache
 //! ```
 //!
 //! Invariant: a segment names acknowledged packs only, and enters the cache only after it is stored.
-//! Invariant: the journal names every pack that may be stored and that no segment names yet, before it is put. The next run
-//! uses what it names only as far as the store has it.
+//! Invariant: the journal names packs that were acknowledged and that no segment names yet, and no other: of a put that only
+//! began nobody knows how often it was sent, and it may land when the pack was long deleted. The next run uses what the
+//! journal names only as far as the store has it.
 //! Invariant: one failed put fails the backup; it is never taken for a problem of some entry (L2).
 //! Never here: what is in the packs.
 
@@ -15,14 +16,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::TryStreamExt;
 use futures::stream::FuturesUnordered;
+use futures::{FutureExt, TryStreamExt};
 use pack::{FinishedPack, PackEntry, PackId, Segment, SegmentId, names};
 use seal::ChunkId;
+use store::Timestamp;
 use store::index_cache::IndexCache;
-use store::{Put, Timestamp};
 use tokio::task::JoinHandle;
 
+use crate::backup::pack_puts::PackPuts;
 use crate::budget::Held;
 use crate::index::Index;
 use crate::objects::random;
@@ -37,17 +39,16 @@ pub(crate) const SEGMENT_PACKS_MAX: usize = 64;
 pub(crate) const SEGMENT_CHUNKS_MAX: usize = 64 << 10;
 /// How long acknowledged packs wait for a segment.
 const SEGMENT_EVERY: Duration = Duration::from_secs(300);
-/// The journal of packs that were begun to be put and which no segment names yet, in the cache.
+/// The journal of packs that were acknowledged and which no segment names yet, in the cache.
 const JOURNAL: &str = "journal";
 
 /// Uploads the packs of one backup.
 pub(crate) struct Uploader<'a> {
     repository: &'a Repository,
+    puts: PackPuts,
     index: Index,
     progress: Arc<Progress>,
     running: FuturesUnordered<JoinHandle<Result<PackEntry, EngineError>>>,
-    /// Packs being put.
-    begun: HashSet<PackId>,
     acknowledged: Vec<PackEntry>,
     chunk_count: usize,
     published_at: Timestamp,
@@ -56,19 +57,19 @@ pub(crate) struct Uploader<'a> {
 }
 
 impl<'a> Uploader<'a> {
-    pub(crate) fn new(repository: &'a Repository, index: Index, progress: Arc<Progress>) -> Self {
-        Self {
+    pub(crate) fn new(repository: &'a Repository, index: Index, progress: Arc<Progress>) -> Result<Self, EngineError> {
+        Ok(Self {
             repository,
+            puts: repository.pack_puts()?,
             index,
             progress,
             running: FuturesUnordered::new(),
-            begun: HashSet::new(),
             acknowledged: Vec::new(),
             chunk_count: 0,
             published_at: repository.env.now(),
             stored_len: 0,
             pack_count: 0,
-        }
+        })
     }
 
     /// Starts an upload; waits while too many are under way. Gives the chunks of a segment that this published.
@@ -77,15 +78,15 @@ impl<'a> Uploader<'a> {
         finished: FinishedPack<Bytes>,
         held: Held,
     ) -> Result<Option<Vec<ChunkId>>, EngineError> {
+        // What has ended meanwhile is taken in too, so that the journal has it.
+        while let Some(true) = self.acknowledge().now_or_never().transpose()? {}
         while self.running.len() >= UPLOADS_MAX {
             self.acknowledge().await?;
         }
-        self.begun.insert(finished.id);
-        self.keep_journal();
-        let store = Arc::clone(&self.repository.store);
+        let puts = self.puts.clone();
         self.running.push(tokio::spawn(async move {
             let _held = held;
-            put_pack(&*store, finished).await
+            puts.put(finished).await
         }));
         let is_due = self.acknowledged.len() >= SEGMENT_PACKS_MAX
             || self.chunk_count >= SEGMENT_CHUNKS_MAX
@@ -100,8 +101,7 @@ impl<'a> Uploader<'a> {
 
     /// Notes what a segment of the next run should name if this run is killed.
     fn keep_journal(&self) {
-        let ids = self.acknowledged.iter().map(|entry| &entry.id).chain(&self.begun);
-        let journal: Vec<u8> = ids.flat_map(|id| id.0).collect();
+        let journal: Vec<u8> = self.acknowledged.iter().flat_map(|entry| entry.id.0).collect();
         self.repository.cache.remember(JOURNAL, &journal);
     }
 
@@ -116,8 +116,8 @@ impl<'a> Uploader<'a> {
         self.pack_count += 1;
         self.chunk_count += entry.trailer.chunks.len();
         self.progress.add_stored(entry.len);
-        self.begun.remove(&entry.id);
         self.acknowledged.push(entry);
+        self.keep_journal();
         Ok(true)
     }
 
@@ -144,23 +144,6 @@ impl<'a> Uploader<'a> {
     }
 }
 
-pub(crate) async fn put_pack(
-    store: &dyn store::Store,
-    finished: FinishedPack<Bytes>,
-) -> Result<PackEntry, EngineError> {
-    let FinishedPack { id, mut blobs, tail, trailer, len } = finished;
-    let name = names::pack(&id);
-    blobs.push(Bytes::from(tail));
-    if store.put_new(&name, blobs).await? == Put::AlreadyThere {
-        // The name is the hash of random keys and content: this is an attempt of ours whose reply was lost.
-        let found = store.head(&name).await?;
-        if found.is_none_or(|info| info.len != len) {
-            return Err(EngineError::object(name)(pack::PackError::Hash));
-        }
-    }
-    Ok(PackEntry { id, len, trailer })
-}
-
 impl Repository {
     /// Seals, signs and stores a segment, then applies it to the cache, if that takes it; gives the bytes it took.
     pub(crate) async fn publish(&self, segment: &Arc<Segment>, cache: &Arc<IndexCache>) -> Result<u64, EngineError> {
@@ -176,8 +159,8 @@ impl Repository {
         Ok(len)
     }
 
-    /// Publishes a segment for packs which an interrupted run had stored but not named, as far as they are there: some may
-    /// never have arrived.
+    /// Publishes a segment for packs which an interrupted run had stored but not named, as far as they are there: prune may
+    /// have deleted some.
     ///
     /// Called after W2, so that what is found is protected like any other pack; and it deduplicates only if the listing of
     /// W3, which comes later, shows it with the length that is written here.
@@ -187,7 +170,7 @@ impl Repository {
         let mut packs = Vec::new();
         for id in ids.iter().map(|id| PackId(*id)).filter(|id| !condemned.contains(id)) {
             let Some(info) = self.store.head(&names::pack(&id)).await? else {
-                tracing::info!("pack {id} of an interrupted run did not arrive");
+                tracing::info!("pack {id} of an interrupted run is gone");
                 continue;
             };
             match self.read_pack_entry(id, info.len).await {

@@ -1,20 +1,22 @@
 //! Removing forgotten snapshots for good.
 //!
 //! ```text
-//! is the writer's record gone? ─► read snapshots/<id> ─► delete it ─────────────► forgotten/<id>, a month later
+//! is the writer's record gone? ─► read snapshots/<id> ─► a snapshot: delete it ─► forgotten/<id>, a month later
+//!                   │                      └ a tombstone stays: it keeps its writer from committing
 //!                   └ no: it may commit, or commit again: both stay
 //! ```
 //!
 //! What hides a snapshot stays for a month, so that hosts which saw the snapshot learn that it was let go.
 //!
 //! Invariant: what hides a snapshot is removed only when neither the snapshot nor its writer's record is there.
+//! Invariant: no tombstone is removed here.
 //! Never here: deciding what is forgotten.
 
 use std::collections::HashSet;
 use std::time::Duration;
 
 use pack::{SnapshotId, names};
-use store::StoreTime;
+use store::{StoreError, StoreTime};
 
 use super::report::PruneReport;
 use crate::EngineError;
@@ -44,7 +46,7 @@ impl Repository {
             }
             if writers.contains(&id) {
                 found.unended_count += 1;
-            } else {
+            } else if self.is_snapshot_there(id).await? {
                 found.removable.push(id);
             }
         }
@@ -65,20 +67,26 @@ impl Repository {
             list(&self.store, names::SNAPSHOTS).await?.into_iter().map(|info| info.name).collect();
         for id in planned.iter().filter(|id| forgotten.contains_key(&id.to_string()) && !writers.contains(id)) {
             let name = names::snapshot(id);
-            if there.contains(&name) {
+            if there.contains(&name) && self.is_snapshot_there(*id).await? {
                 self.store.delete(&name).await?;
                 report.snapshots_removed += 1;
             }
         }
         for info in listed.into_iter().filter(|info| at.since(info.modified_at) >= KEPT_FOR) {
             let Some(id) = SnapshotId::from_hex(names::last(&info.name)) else { continue };
-            if forgotten.contains_key(&id.to_string())
-                && !writers.contains(&id)
-                && self.store.head(&names::snapshot(&id)).await?.is_none()
-            {
+            if forgotten.contains_key(&id.to_string()) && !writers.contains(&id) && !self.is_snapshot_there(id).await? {
                 self.store.delete(&info.name).await?;
             }
         }
         Ok(())
+    }
+
+    /// Whether `snapshots/<id>` is there and no tombstone. What does not open is not known to be one.
+    async fn is_snapshot_there(&self, id: SnapshotId) -> Result<bool, EngineError> {
+        match self.store.get(&names::snapshot(&id)).await {
+            Ok(bytes) => Ok(!self.is_tombstone(id, &bytes)),
+            Err(StoreError::NotFound { .. }) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 }

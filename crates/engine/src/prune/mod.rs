@@ -167,12 +167,13 @@ impl Repository {
     ) -> Result<HashSet<PackId>, EngineError> {
         let fetcher = self.fetcher().await?;
         let mut gone = HashSet::new();
-        let mut left: HashSet<PackId> = ready.values().flatten().copied().collect();
+        let all: HashSet<PackId> = ready.values().flatten().copied().collect();
+        let mut left = all.clone();
         for _ in 0..PASSES_MAX {
             if cancel.is_cancelled() {
                 return Err(EngineError::Interrupted);
             }
-            let (condemned, found) = self.look(&left, mark, &fetcher, own, cancel).await?;
+            let (condemned, found) = self.look(&left, &all, mark, &fetcher, own, cancel).await?;
             for (pack, error) in found.unreadable.iter().filter(|(pack, _)| left.contains(pack)) {
                 tracing::info!("condemned pack {pack}: {error}");
                 report.problem(format!("{error}; it is condemned, and stays because it cannot be told what is in it"));
@@ -193,17 +194,20 @@ impl Repository {
         Ok(gone)
     }
 
-    /// C4: snapshots, then condemned lists, then index and packs.
+    /// C4: snapshots, then condemned lists, then index and packs. `all` that this prune works on counts as condemned, also when
+    /// another one has finished its lists meanwhile.
     async fn look(
         &self,
         left: &HashSet<PackId>,
+        all: &HashSet<PackId>,
         mark: &mut Mark,
         fetcher: &Fetcher,
         own: &HashSet<PackId>,
         cancel: &CancellationToken,
     ) -> Result<(HashSet<PackId>, second_mark::SecondMark), EngineError> {
         self.mark(mark, fetcher, cancel).await?;
-        let (_, condemned) = self.read_condemned().await?;
+        let (_, mut condemned) = self.read_condemned().await?;
+        condemned.extend(all);
         let mut candidates: Vec<PackId> = left.iter().copied().collect();
         candidates.sort_unstable();
         let found = self.second_mark(candidates, &condemned, &mark.live, own).await?;

@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::choice::BlobFate;
 use super::live::LiveSet;
-use crate::backup::{SEGMENT_CHUNKS_MAX, SEGMENT_PACKS_MAX, UPLOADS_MAX, put_pack, seal_chunks};
+use crate::backup::{SEGMENT_CHUNKS_MAX, SEGMENT_PACKS_MAX, UPLOADS_MAX, seal_chunks};
 use crate::fetch::open_blob;
 use crate::objects::{random, random_seed};
 use crate::repository::Repository;
@@ -234,8 +234,8 @@ impl<'a> Mover<'a> {
         let repository = self.repository.config.repository;
         let finished = self.repository.offload.start(move || open.builder.finish(&key, salt, repository)).await?;
         let finished = finished.map_err(EngineError::object("a new pack"))?;
-        let store = Arc::clone(&self.repository.store);
-        self.uploads.push(tokio::spawn(async move { put_pack(&*store, finished).await }));
+        let puts = self.repository.pack_puts()?;
+        self.uploads.push(tokio::spawn(async move { puts.put(finished).await }));
         Ok(())
     }
 

@@ -24,7 +24,6 @@ use tokio_util::sync::CancellationToken;
 use super::index::is_full;
 use super::salvage::{Salvage, own_table, salvage};
 use super::survey::{SegmentRead, said};
-use crate::backup::put_pack;
 use crate::check::{DamagedPacks, Harm, Suspects, elsewhere};
 use crate::objects::random;
 use crate::repository::{Repository, list};
@@ -300,7 +299,7 @@ impl<'a> Copying<'a> {
         let id = repository.config.repository;
         let finished = repository.offload.start(move || builder.finish(&index_key, salt, id)).await?;
         let finished = finished.map_err(EngineError::object("a new pack"))?;
-        let entry = put_pack(&*repository.store, finished).await?;
+        let entry = repository.pack_puts()?.put(finished).await?;
         self.pack_count += 1;
         self.name(key.0, entry).await
     }

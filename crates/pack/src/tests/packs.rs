@@ -90,6 +90,23 @@ proptest! {
 }
 
 #[test]
+fn a_pack_that_is_finished_again_with_another_salt_has_another_name_and_opens_the_same() {
+    let (finished, object) = pack(&KINDS.map(|kind| (kind, vec![b"chunk".to_vec(), vec![7; 3000]])));
+    let (id, len, trailer) = (finished.id, finished.len, finished.trailer.clone());
+    let salt = SALT.map(|byte| byte ^ 1);
+    let again = finished.reopen().finish(&samples::index_key(), salt, REPOSITORY).expect("finishes");
+    let object_again = [again.blobs.concat(), again.tail.clone()].concat();
+    assert_ne!(again.id, id);
+    assert_eq!((again.len, PackId::of([object_again.as_slice()])), (len, again.id));
+    let trailer_again = read(&object_again).expect("reads");
+    assert_eq!(trailer_again, trailer);
+    for blob in &trailer.blobs {
+        let opened = open(&object_again, &trailer_again, blob, Some(&samples::exchange())).expect("opens");
+        assert_eq!(opened, open(&object, &trailer, blob, Some(&samples::exchange())).expect("opens"));
+    }
+}
+
+#[test]
 fn structure_opens_with_the_index_key_and_content_does_not() {
     let (_, object) = pack(&KINDS.map(|kind| (kind, vec![b"chunk".to_vec()])));
     let trailer = read(&object).expect("reads");

@@ -77,7 +77,10 @@ fn render(args: &InitArgs, repository: Option<&str>, password_file: Option<PathB
          \n\
          [repositories.main]\n\
          url = {url} # or s3://bucket/prefix, gs://bucket/prefix, az://container/prefix\n\
-         password_file = {password} # or password_command, or key_file\n"
+         password_file = {password} # or password_command, or key_file\n\n\
+         # [repositories.offsite] # a second one, for copies\n\
+         # url = \"/mnt/offsite/backstay\"\n\
+         # password_file = {password}\n"
     );
     let mut source = |name: &str, kind: &str, own: String, more: &str, is_named: bool| {
         let mark = if is_named { "" } else { "# " };
@@ -113,6 +116,7 @@ fn render(args: &InitArgs, repository: Option<&str>, password_file: Option<PathB
          # sources_at_once = 2\n\
          # retention = {{ daily = 7, weekly = 5, monthly = 12 }} # carried out by: backstay forget --job nightly --yes\n\
          # hold = \"7y\" # nothing forgets its snapshots before\n\
+         # repository = \"main\" # where there are several\n\
          # copy_to = [\"offsite\"] # a second repository that every snapshot is copied to\n\
          # timeout = \"4h\"\n\
          # hooks = {{ before = [\"systemctl\", \"stop\", \"indexer\"], after = [\"systemctl\", \"start\", \"indexer\"] }}\n"
