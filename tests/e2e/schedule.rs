@@ -528,12 +528,6 @@ async fn until_lost(flaw: Flaw) -> (u64, String) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn store_that_overwrites_snapshots_is_seen_to_lose_one() {
-    let (seed, how) = until_lost(Flaw::Overwrites("snapshots/")).await;
-    println!("seed {seed}: {}", how.lines().last().unwrap_or_default());
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn store_whose_listings_lag_is_seen_to_lose_something() {
     let (seed, how) = until_lost(Flaw::ListsLate(60)).await;
     println!("seed {seed}: {}", how.lines().last().unwrap_or_default());

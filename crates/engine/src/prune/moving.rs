@@ -19,6 +19,7 @@ use futures::stream::FuturesUnordered;
 use futures::{StreamExt, TryStreamExt};
 use pack::{BlobKind, BlobRow, PackBuilder, PackClass, PackEntry, PackError, PackId, PackSeal, Segment, names};
 use seal::{BLOB_PLAIN_LEN_MAX, ChunkId};
+use store::StoreError;
 use store::index_cache::PackInfo;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -121,6 +122,8 @@ impl<'a> Mover<'a> {
             };
             match taken {
                 Ok(()) => moved.push(pack),
+                // Another prune was faster.
+                Err(EngineError::Store(StoreError::NotFound { .. })) => {}
                 Err(error) if is_of_the_pack(&error) => failed.push(error),
                 Err(error) => return Err(error),
             }
