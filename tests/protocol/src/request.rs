@@ -5,7 +5,7 @@
 
 use crate::state::{State, Verdict, each};
 
-/// The kinds of [`Request`] that can be told to land late.
+/// The kinds of `Request` that can be told to land late.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)] // they are those of the requests
 pub enum Kind {
