@@ -12,12 +12,12 @@
 //! Never here: what is in the packs.
 
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::TryStreamExt;
 use futures::stream::FuturesUnordered;
-use futures::{FutureExt, TryStreamExt};
 use pack::{FinishedPack, PackEntry, PackId, Segment, SegmentId, names};
 use seal::ChunkId;
 use store::Timestamp;
@@ -26,6 +26,7 @@ use tokio::task::JoinHandle;
 
 use crate::backup::pack_puts::PackPuts;
 use crate::budget::Held;
+use crate::host_cache::HostCache;
 use crate::index::Index;
 use crate::objects::random;
 use crate::repository::Repository;
@@ -46,6 +47,7 @@ const JOURNAL: &str = "journal";
 pub(crate) struct Uploader<'a> {
     repository: &'a Repository,
     puts: PackPuts,
+    journal: Arc<Journal>,
     index: Index,
     progress: Arc<Progress>,
     running: FuturesUnordered<JoinHandle<Result<PackEntry, EngineError>>>,
@@ -56,11 +58,37 @@ pub(crate) struct Uploader<'a> {
     pub(crate) pack_count: u64,
 }
 
+/// What a segment of the next run should name if this run is killed.
+struct Journal {
+    cache: Arc<HostCache>,
+    unnamed: Mutex<Vec<PackId>>,
+}
+
+impl Journal {
+    /// Notes a pack that was acknowledged.
+    fn add(&self, id: PackId) {
+        self.change(|unnamed| unnamed.push(id));
+    }
+
+    /// Forgets packs that a segment names.
+    fn drop_named(&self, packs: &[PackEntry]) {
+        self.change(|unnamed| unnamed.retain(|id| !packs.iter().any(|entry| entry.id == *id)));
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Vec<PackId>)) {
+        let mut unnamed = self.unnamed.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut unnamed);
+        let note: Vec<u8> = unnamed.iter().flat_map(|id| id.0).collect();
+        self.cache.remember(JOURNAL, &note);
+    }
+}
+
 impl<'a> Uploader<'a> {
     pub(crate) fn new(repository: &'a Repository, index: Index, progress: Arc<Progress>) -> Result<Self, EngineError> {
         Ok(Self {
             repository,
             puts: repository.pack_puts()?,
+            journal: Arc::new(Journal { cache: Arc::clone(&repository.cache), unnamed: Mutex::default() }),
             index,
             progress,
             running: FuturesUnordered::new(),
@@ -78,15 +106,15 @@ impl<'a> Uploader<'a> {
         finished: FinishedPack<Bytes>,
         held: Held,
     ) -> Result<Option<Vec<ChunkId>>, EngineError> {
-        // What has ended meanwhile is taken in too, so that the journal has it.
-        while let Some(true) = self.acknowledge().now_or_never().transpose()? {}
         while self.running.len() >= UPLOADS_MAX {
             self.acknowledge().await?;
         }
-        let puts = self.puts.clone();
+        let (puts, journal) = (self.puts.clone(), Arc::clone(&self.journal));
         self.running.push(tokio::spawn(async move {
             let _held = held;
-            puts.put(finished).await
+            let entry = puts.put(finished).await?;
+            journal.add(entry.id);
+            Ok(entry)
         }));
         let is_due = self.acknowledged.len() >= SEGMENT_PACKS_MAX
             || self.chunk_count >= SEGMENT_CHUNKS_MAX
@@ -97,12 +125,6 @@ impl<'a> Uploader<'a> {
     /// Nanoseconds since the last segment. A clock that is set forwards or back brings the next one sooner, nothing else.
     fn since_published(&self) -> u128 {
         (self.repository.env.now().as_nanos() - self.published_at.as_nanos()).unsigned_abs()
-    }
-
-    /// Notes what a segment of the next run should name if this run is killed.
-    fn keep_journal(&self) {
-        let journal: Vec<u8> = self.acknowledged.iter().flat_map(|entry| entry.id.0).collect();
-        self.repository.cache.remember(JOURNAL, &journal);
     }
 
     /// Waits for one upload.
@@ -117,7 +139,6 @@ impl<'a> Uploader<'a> {
         self.chunk_count += entry.trailer.chunks.len();
         self.progress.add_stored(entry.len);
         self.acknowledged.push(entry);
-        self.keep_journal();
         Ok(true)
     }
 
@@ -139,7 +160,7 @@ impl<'a> Uploader<'a> {
         self.repository.offload.start(move || index.add_own(&ids)).await?;
         self.chunk_count = 0;
         self.published_at = self.repository.env.now();
-        self.keep_journal();
+        self.journal.drop_named(&segment.packs);
         Ok(segment.packs.iter().flat_map(|entry| entry.trailer.chunks.iter().map(|(id, _)| *id)).collect())
     }
 }

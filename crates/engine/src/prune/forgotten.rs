@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! is the writer's record gone? ─► read snapshots/<id> ─► a snapshot: delete it ─► forgotten/<id>, a month later
-//!                   │                      └ a tombstone stays: it keeps its writer from committing
+//!                   │                      └ a tombstone: it stays, and only forgotten/<id> goes
 //!                   └ no: it may commit, or commit again: both stay
 //! ```
 //!
@@ -46,7 +46,7 @@ impl Repository {
             }
             if writers.contains(&id) {
                 found.unended_count += 1;
-            } else if self.is_snapshot_there(id).await? {
+            } else {
                 found.removable.push(id);
             }
         }
@@ -67,26 +67,31 @@ impl Repository {
             list(&self.store, names::SNAPSHOTS).await?.into_iter().map(|info| info.name).collect();
         for id in planned.iter().filter(|id| forgotten.contains_key(&id.to_string()) && !writers.contains(id)) {
             let name = names::snapshot(id);
-            if there.contains(&name) && self.is_snapshot_there(*id).await? {
-                self.store.delete(&name).await?;
-                report.snapshots_removed += 1;
+            if !there.contains(&name) {
+                continue;
+            }
+            match self.store.get(&name).await {
+                // It keeps its writer from committing, and hides nothing.
+                Ok(bytes) if self.is_tombstone(*id, &bytes) => {
+                    self.store.delete(&names::forgotten(id)).await?;
+                }
+                Ok(_) => {
+                    self.store.delete(&name).await?;
+                    report.snapshots_removed += 1;
+                }
+                Err(StoreError::NotFound { .. }) => {}
+                Err(error) => return Err(error.into()),
             }
         }
         for info in listed.into_iter().filter(|info| at.since(info.modified_at) >= KEPT_FOR) {
             let Some(id) = SnapshotId::from_hex(names::last(&info.name)) else { continue };
-            if forgotten.contains_key(&id.to_string()) && !writers.contains(&id) && !self.is_snapshot_there(id).await? {
+            if forgotten.contains_key(&id.to_string())
+                && !writers.contains(&id)
+                && self.store.head(&names::snapshot(&id)).await?.is_none()
+            {
                 self.store.delete(&info.name).await?;
             }
         }
         Ok(())
-    }
-
-    /// Whether `snapshots/<id>` is there and no tombstone. What does not open is not known to be one.
-    async fn is_snapshot_there(&self, id: SnapshotId) -> Result<bool, EngineError> {
-        match self.store.get(&names::snapshot(&id)).await {
-            Ok(bytes) => Ok(!self.is_tombstone(id, &bytes)),
-            Err(StoreError::NotFound { .. }) => Ok(false),
-            Err(error) => Err(error.into()),
-        }
     }
 }

@@ -38,6 +38,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pack::{Condemned, CondemnedId, PackId, Role, names};
+use store::StoreError;
 use tokio_util::sync::CancellationToken;
 
 pub use self::choice::PruneLimits;
@@ -132,7 +133,9 @@ impl Repository {
         for batch in batches(&choice.repacked) {
             let mut mover = Mover::new(self, Arc::clone(&mark.live), progress);
             let (moved, failed) = mover.run(batch.iter().map(Repacked::to_move).collect(), cancel).await?;
-            failed.iter().for_each(|error| report.problem(format!("{error}; it stays, and check tells more")));
+            for (_, error) in failed.iter().filter(|(pack, error)| !has_vanished(pack, error)) {
+                report.problem(format!("{error}; it stays, and check tells more"));
+            }
             report.written_len += mover.written_len;
             own.extend(mover.own);
             self.condemn(moved).await?;
@@ -191,6 +194,9 @@ impl Repository {
                 break;
             }
         }
+        if !left.is_empty() {
+            report.problem(format!("{} condemned packs changed whenever they were looked at; they wait", left.len()));
+        }
         Ok(gone)
     }
 
@@ -214,7 +220,8 @@ impl Repository {
         Ok((condemned, found))
     }
 
-    /// C5: copies what is needed and lies nowhere else. A pack from which it cannot be copied is left alone.
+    /// C5: copies what is needed and lies nowhere else. A pack from which it cannot be copied is left alone, unless another
+    /// prune has deleted it meanwhile.
     #[allow(clippy::too_many_arguments)]
     async fn copy(
         &self,
@@ -231,9 +238,11 @@ impl Repository {
         report.written_len += mover.written_len;
         report.copied_packs += moved.len() as u64;
         own.extend(mover.own);
-        let moved: HashSet<PackId> = moved.into_iter().collect();
-        left.retain(|pack| moved.contains(pack) || !to_copy.iter().any(|wanted| wanted.pack == *pack));
-        failed.iter().for_each(|error| report.problem(format!("{error}; it is condemned, and stays: it is needed")));
+        // What has vanished is looked at again, and is gone then.
+        for (pack, error) in failed.iter().filter(|(pack, error)| !has_vanished(pack, error)) {
+            left.remove(pack);
+            report.problem(format!("{error}; it is condemned, and stays: it is needed"));
+        }
         Ok(())
     }
 
@@ -249,6 +258,15 @@ impl Repacked {
         let blobs = (0..).zip(&self.fates).map(|(row, fate)| (row, *fate));
         Move { pack: self.id, len: self.len, blobs: blobs.filter(|(_, fate)| *fate != BlobFate::Dropped).collect() }
     }
+}
+
+/// Whether a pack could not be moved because another prune deleted it after this one had listed it.
+fn has_vanished(pack: &PackId, error: &EngineError) -> bool {
+    let has = matches!(error, EngineError::Store(StoreError::NotFound { .. }));
+    if has {
+        tracing::info!("pack {pack} is gone: another prune was faster");
+    }
+    has
 }
 
 /// Packs that are repacked, in groups after each of which what was moved is condemned.

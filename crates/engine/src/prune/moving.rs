@@ -19,7 +19,6 @@ use futures::stream::FuturesUnordered;
 use futures::{StreamExt, TryStreamExt};
 use pack::{BlobKind, BlobRow, PackBuilder, PackClass, PackEntry, PackError, PackId, PackSeal, Segment, names};
 use seal::{BLOB_PLAIN_LEN_MAX, ChunkId};
-use store::StoreError;
 use store::index_cache::PackInfo;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -107,7 +106,7 @@ impl<'a> Mover<'a> {
         &mut self,
         moves: Vec<Move>,
         cancel: &CancellationToken,
-    ) -> Result<(Vec<PackId>, Vec<EngineError>), EngineError> {
+    ) -> Result<(Vec<PackId>, Vec<(PackId, EngineError)>), EngineError> {
         let (repository, mut moved, mut failed) = (self.repository, Vec::new(), Vec::new());
         let mut reads = futures::stream::iter(moves)
             .map(|wanted| async move { (wanted.pack, repository.read_blobs(wanted).await) })
@@ -122,9 +121,7 @@ impl<'a> Mover<'a> {
             };
             match taken {
                 Ok(()) => moved.push(pack),
-                // Another prune was faster.
-                Err(EngineError::Store(StoreError::NotFound { .. })) => {}
-                Err(error) if is_of_the_pack(&error) => failed.push(error),
+                Err(error) if is_of_the_pack(&error) => failed.push((pack, error)),
                 Err(error) => return Err(error),
             }
         }
