@@ -354,6 +354,34 @@ async fn lying_writer_makes_no_prune_let_the_truth_go() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn plan_goes_on_without_a_snapshot_that_is_forgotten_and_swept_while_it_marks() {
+    let site = Site::new(12);
+    let repository = site.init(site.store(), "cache").await.expect("makes");
+    let past = two_snapshots(&site, &repository, LEN).await;
+    let first = past[0].0;
+    let faulty = Arc::new(FaultyStore::new(site.store()));
+    let slow = site.open_as("owner", faulty.clone(), "slow").await.expect("opens");
+    // The second listing of snapshots is that of the mark, after it has read which are forgotten.
+    faulty.inject(Trigger::next().of(Verb::List).naming(names::SNAPSHOTS).after(1), Fault::Hang);
+    let sweep = async {
+        while faulty.calls().iter().filter(|call| call.verb == Verb::List && call.name == names::SNAPSHOTS).count() < 2
+        {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let object = site.memory.get(&names::snapshot(&first)).await.expect("is there");
+        site.forget(&repository, first).await;
+        prune(&repository).await;
+        // A prune that planned before the snapshot was forgotten leaves the object for another.
+        site.memory.put_new(&names::snapshot(&first), vec![object]).await.expect("puts it back");
+        faulty.release();
+    };
+    let (planned, ()) = tokio::join!(slow.plan_prune(request(), CancellationToken::new()), sweep);
+    assert_eq!(planned.expect("plans").snapshots, 1, "only the other is left");
+    prune(&slow).await;
+    assert_restores(&site, &repository, &past[1..], "after both").await;
+}
+
 #[test]
 fn prune_shows_a_plan_and_acts_on_yes() {
     let host = Host::with_repository();

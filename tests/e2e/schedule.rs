@@ -8,7 +8,8 @@
 //! ```
 //!
 //! A run that fails prints its seed and what happened; set `BACKSTAY_SEED` to replay it. Threads of the engine are not scheduled, only
-//! its calls: a seed that fails once in a while is a failure all the same.
+//! its calls, so a replay may take another way: it is made several times, and one that fails is a failure. `SCHEDULE_SECONDS` searches for
+//! longer. That it sees something is shown with stores that have a flaw.
 //!
 //! Invariant: a snapshot whose backup said that it was committed, and that nobody began to forget, restores byte for byte.
 //! Never here: all interleavings (see `tests/protocol`), processes and machines (see `soak`).
@@ -28,8 +29,10 @@ use pack::{SnapshotId, names};
 use store::{Env, Patience, Retrying, SharedStore};
 use tokio::task::{JoinHandle, LocalSet, spawn_local};
 
-/// How long seeds are tried.
+/// How long seeds are tried, unless `SCHEDULE_SECONDS` says otherwise.
 const TRIED_FOR: Duration = Duration::from_secs(40);
+/// How often a given seed is tried.
+const REPLAYS: u64 = 10;
 /// How long a flaw is looked for at most.
 const LOOKED_FOR: Duration = Duration::from_secs(240);
 /// Calls of one run.
@@ -51,16 +54,11 @@ const PRUNERS: usize = 2;
 const KEEPER: usize = 4;
 const READER: usize = 5;
 
+/// The call that makes a snapshot, or finds that its writer was given up.
+const COMMIT: &str = "put snapshots/";
 /// Calls before which somebody may stop for long.
-const PIVOTAL: [&str; 7] = [
-    "put snapshots/",
-    "put condemned/",
-    "put index/",
-    "list writers",
-    "list packs",
-    "delete packs/",
-    "delete condemned/",
-];
+const PIVOTAL: [&str; 7] =
+    [COMMIT, "put condemned/", "put index/", "list writers", "list packs", "delete packs/", "delete condemned/"];
 
 /// What one actor does.
 #[derive(Debug, Clone)]
@@ -331,6 +329,8 @@ struct Schedule<'a> {
     loses: usize,
     kills: usize,
     freezes: usize,
+    /// One pivotal call in so many is put off.
+    lingers: usize,
 }
 
 impl<'a> Schedule<'a> {
@@ -355,8 +355,8 @@ impl<'a> Schedule<'a> {
         let actors = actors.collect();
         let pick = |of: &[usize]| *dice.pick(of).expect("has some");
         let (burst, loses) = (pick(&[1, 4, 16]), pick(&[8, 30, 1_000]));
-        let (kills, freezes) = (pick(&[150, 600, 100_000]), pick(&[20, 60, 200]));
-        Self { scene, dice, actors, step: 0, last: 0, burst, loses, kills, freezes }
+        let (kills, freezes, lingers) = (pick(&[150, 600, 100_000]), pick(&[20, 60, 200]), pick(&[2, 6, 30]));
+        Self { scene, dice, actors, step: 0, last: 0, burst, loses, kills, freezes, lingers }
     }
 
     /// Runs everybody to the end.
@@ -473,7 +473,8 @@ impl<'a> Schedule<'a> {
     /// Whether its actor stops for a while just before a call by which others decide, or after which they cannot go back.
     fn lingers(&mut self, call: &WaitingCall) -> bool {
         let is_pivotal = PIVOTAL.iter().any(|start| call.what.starts_with(start));
-        let lingers = is_pivotal && self.dice.once_in(6);
+        let is_commit = call.what.starts_with(COMMIT);
+        let lingers = is_pivotal && self.dice.once_in(if is_commit { 2 } else { self.lingers });
         if lingers {
             let steps = if self.dice.once_in(2) { STEPS_MAX } else { self.dice.below(300) };
             self.actors[call.actor].frozen_until = self.step + steps;
@@ -495,6 +496,11 @@ impl<'a> Schedule<'a> {
         }
         self.scene.truth().counts.steps += 1;
     }
+}
+
+fn tried_for() -> Duration {
+    let given = std::env::var("SCHEDULE_SECONDS").ok().map(|text| text.parse().expect("SCHEDULE_SECONDS is a number"));
+    given.map_or(TRIED_FOR, Duration::from_secs)
 }
 
 /// One run. Gives what came about, or what was lost, after how it came to that.
@@ -529,9 +535,9 @@ async fn nothing_is_lost_whatever_the_order_of_calls_of_backups_prunes_and_forge
     let (start, since) = (Dice::new().seed(), Instant::now());
     let is_replay = std::env::var_os("BACKSTAY_SEED").is_some();
     let (mut all, mut runs) = (Counts::default(), 0);
-    while runs == 0 || (!is_replay && since.elapsed() < TRIED_FOR) {
-        let counts = run(start + runs, Flaw::None).await.unwrap_or_else(|lost| panic!("{lost}"));
-        all.add(counts);
+    while if is_replay { runs < REPLAYS } else { runs == 0 || since.elapsed() < tried_for() } {
+        let seed = if is_replay { start } else { start + runs };
+        all.add(run(seed, Flaw::None).await.unwrap_or_else(|lost| panic!("{lost}")));
         runs += 1;
     }
     println!("{runs} runs from seed {start}: {all:?}");
@@ -544,7 +550,7 @@ async fn until_lost(flaw: Flaw) -> (u64, String) {
     let mut seed = 0;
     while since.elapsed() < LOOKED_FOR {
         match run(seed, flaw).await {
-            Err(how) if how.contains("LOST") => return (seed, how),
+            Err(how) if how.contains("LOST") || how.contains("CannotMark") => return (seed, how),
             _ => seed += 1,
         }
     }
@@ -554,5 +560,11 @@ async fn until_lost(flaw: Flaw) -> (u64, String) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn store_whose_listings_lag_is_seen_to_lose_something() {
     let (seed, how) = until_lost(Flaw::ListsLate(60)).await;
+    println!("seed {seed}: {}", how.lines().last().unwrap_or_default());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn store_that_overwrites_snapshots_is_seen_to_lose_one() {
+    let (seed, how) = until_lost(Flaw::Overwrites("snapshots/")).await;
     println!("seed {seed}: {}", how.lines().last().unwrap_or_default());
 }

@@ -30,6 +30,8 @@ use crate::snapshots::Origin;
 
 /// Pages read at once.
 const PAGES_AT_ONCE: usize = 8;
+/// How often marking begins.
+const MARKS_MAX: u32 = 10;
 
 /// What snapshots reach, as far as it was walked.
 pub(super) struct Mark {
@@ -51,12 +53,36 @@ impl Mark {
 }
 
 impl Repository {
-    /// Adds every snapshot to `mark` that is there now and that it does not have yet.
+    /// Adds every snapshot to `mark` that is there now and that it does not have yet. Begins anew if what cannot be read may be
+    /// of a snapshot that was forgotten meanwhile: another prune takes its content.
     ///
     /// # Errors
     ///
     /// [`EngineError::CannotMark`] if a snapshot or page cannot be read; those of the store.
     pub(super) async fn mark(
+        &self,
+        mark: &mut Mark,
+        fetcher: &Fetcher,
+        cancel: &CancellationToken,
+    ) -> Result<(), EngineError> {
+        let mut attempts = 1;
+        loop {
+            match self.mark_once(mark, fetcher, cancel).await {
+                Err(error @ EngineError::CannotMark { .. }) if attempts < MARKS_MAX => {
+                    let forgotten = self.read_forgotten().await?;
+                    if !mark.snapshots.iter().any(|id| forgotten.contains_key(&id.to_string())) {
+                        return Err(error);
+                    }
+                    tracing::info!("{error}; a snapshot was forgotten meanwhile: marking begins anew");
+                    *mark = Mark::new();
+                    attempts += 1;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    async fn mark_once(
         &self,
         mark: &mut Mark,
         fetcher: &Fetcher,
