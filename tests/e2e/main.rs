@@ -32,6 +32,7 @@ mod prune;
 mod reader;
 mod recovery_point;
 mod repair;
+mod replayed;
 mod restored_data_directory;
 mod restored_dumps;
 mod restored_stores;

@@ -208,6 +208,9 @@ fn of_engine(error: &EngineError) -> Option<String> {
     let text = match error {
         EngineError::Store(error) => return of_store(error),
         EngineError::Source(error) => return of_source(error),
+        EngineError::Object { object, .. } if object == pack::names::CONFIG && error.kind() == Kind::Damaged => {
+            "bring config or config-copy back from a copy of the repository: both are the same, and never change"
+        }
         EngineError::Object { source, .. } => return of_object(source).map(str::to_owned),
         EngineError::Cache(error) => of_cache(error),
         EngineError::NoRepository { .. } => "check the location, or make a repository there with: backstay init",
