@@ -18,8 +18,8 @@ if [ ${#groups[@]} -eq 0 ]; then
 fi
 
 passed=0 failed=0 failures=()
-log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+log=$(mktemp) ends=$(mktemp)
+trap 'rm -f "$log" "$ends"' EXIT
 
 # record NAME STATUS SECONDS: adds up what the log of a finished step says it ran.
 record() {
@@ -43,6 +43,7 @@ record() {
         printf '%-12s ok      %4d s\n' "$1" "$3"
     else
         failures+=("$1")
+        { echo "the gist of what $1 said:"; grep -aE 'FAIL|CRASHED|ERROR|^error|Base64|panicked' "$log" | tail -n 30 || true; tail -n 10 "$log"; } >>"$ends"
         printf '%-12s FAILED  %4d s\n' "$1" "$3"
     fi
 }
@@ -100,6 +101,9 @@ for group in "${groups[@]}"; do
     esac
 done
 
-if [ ${#failures[@]} -gt 0 ]; then echo "failed: ${failures[*]}"; fi
+if [ ${#failures[@]} -gt 0 ]; then
+    cat "$ends"
+    echo "failed: ${failures[*]}"
+fi
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]
