@@ -5,9 +5,9 @@
 
 use std::sync::Arc;
 
-use engine::{BackupReport, CatRequest, Forget, GroupBy, Repository, SnapshotFilter};
+use engine::{BackupReport, CatRequest, FindRequest, Forget, GroupBy, Repository, Side, SnapshotFilter};
 use futures::TryStreamExt as _;
-use harness::{Dice, Site, check_all, names_of, prune_request};
+use harness::{Dice, Forge, Site, check_all, names_of, prune_request};
 use store::{Counted, RequestCounts};
 use tokio_util::sync::CancellationToken;
 
@@ -212,7 +212,7 @@ async fn restore_and_cat_of_a_small_file_cost_one_read_of_data() {
     site.restored(&repository, &snapshot).await;
     meter.assert_spent([0, 0, 1, 0, 2, 0], "a restore with a cache");
     let path = [site.tree_path().as_slice(), b"/one"].concat();
-    let content = repository.cat(&snapshot, CatRequest { path }).await.expect("opens");
+    let content = repository.cat(&snapshot, CatRequest::whole(path)).await.expect("opens");
     assert_eq!(content.try_collect::<Vec<_>>().await.expect("reads").concat(), b"some bytes");
     meter.assert_spent([0, 0, 1, 0, 2, 0], "cat with a cache");
     drop(repository);
@@ -222,6 +222,98 @@ async fn restore_and_cat_of_a_small_file_cost_one_read_of_data() {
     site.restored(&fresh, &snapshot).await;
     // One segment; a page's structure and body, and the data.
     meter.assert_spent([0, 1, 3, 0, 2, 0], "a restore without a cache");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_few_bytes_of_a_large_file_cost_one_read_of_data() {
+    let (site, mut meter, repository) = one_file().await;
+    let bytes = Dice::of_seed(5).bytes(32 << 20);
+    std::fs::write(site.tree().join("large"), &bytes).expect("writes");
+    let report = site.backup(&repository).await;
+    let snapshot = site.snapshot(&repository, &report).await;
+    let path = [site.tree_path().as_slice(), b"/large"].concat();
+    for start in [0, 7_654_321, 20 << 20, (32 << 20) - 100] {
+        meter.since();
+        let request = CatRequest { path: path.clone(), range: Some(start as u64..start as u64 + 4096) };
+        let content = repository.cat(&snapshot, request).await.expect("opens");
+        let found = content.try_collect::<Vec<_>>().await.expect("reads").concat();
+        assert_eq!(found, bytes[start..bytes.len().min(start + 4096)]);
+        let spent = meter.since();
+        assert!(spent.get_range_count <= 2, "the blob, or two where chunks part: {spent:?}");
+        assert!(spent.download_len < 5 << 20, "{spent:?}");
+    }
+}
+
+/// Everything that a walk gives.
+async fn walked<T>(stream: impl futures::Stream<Item = Result<T, engine::EngineError>>) -> Vec<T> {
+    stream.try_collect().await.expect("walks")
+}
+
+/// Files enough for several pages, each of which fills a blob of its own, and a snapshot of them.
+async fn many_pages(count: usize) -> (Site, Meter, Repository) {
+    let site = Site::new(1);
+    let meter = Meter::new(&site);
+    drop(site.init(site.store(), "cache").await.expect("makes"));
+    Forge::open(&site.memory, "owner").await.set_lens(&site.memory, 1 << 20, 4 << 10).await;
+    for at in 0..count {
+        std::fs::write(site.tree().join(format!("file {at:05}")), "").expect("writes");
+    }
+    std::fs::write(site.tree().join("one"), "first").expect("writes");
+    site.let_time_pass().await;
+    let repository = site.open_as("owner", meter.counted.clone(), "cache").await.expect("opens");
+    site.backup(&repository).await;
+    (site, meter, repository)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn diff_reads_only_the_pages_that_differ() {
+    let (site, mut meter, repository) = many_pages(20_000).await;
+    let first = site.backup(&repository).await;
+    std::fs::write(site.tree().join("one"), "a change").expect("writes");
+    let second = site.backup(&repository).await;
+    let reader = site.open_as("owner", meter.counted.clone(), "reader").await.expect("opens");
+    let [before, after] = [site.snapshot(&reader, &first).await, site.snapshot(&reader, &second).await];
+    let side = |snapshot: &engine::SnapshotInfo| Side { snapshot: snapshot.clone(), path: site.tree_path() };
+    meter.since();
+    let found = walked(reader.diff(&side(&before), &side(&before)).await.expect("compares")).await;
+    assert!(found.is_empty(), "{found:?}");
+    let of_none = meter.since();
+    assert_eq!(of_none.get_range_count, 0, "a page is not compared with itself: {of_none:?}");
+    let found = walked(reader.diff(&side(&before), &side(&after)).await.expect("compares")).await;
+    assert_eq!(found.len(), 1, "{found:?}");
+    let of_diff = meter.since();
+    // Of each snapshot at most two blobs each for the root, the page with the change, the one with the folders that lead to
+    // the tree, whose times change whenever others use the folder for temporary files, and for the pages above these two.
+    assert!(of_diff.get_range_count <= 20, "{of_diff:?}");
+    drop(reader);
+    let reader = site.open_as("owner", meter.counted.clone(), "another").await.expect("opens");
+    meter.since();
+    assert!(walked(reader.entries(&after, b"").await.expect("lists")).await.len() > 20_000);
+    let of_walk = meter.since();
+    assert!(of_walk.get_range_count > 25, "all pages: {of_walk:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn find_reads_what_snapshots_share_once() {
+    let (site, mut meter, repository) = many_pages(8_000).await;
+    for at in 0..4 {
+        std::fs::write(site.tree().join("one"), format!("change {at}")).expect("writes");
+        site.backup(&repository).await;
+    }
+    drop(repository);
+    let mut spent = Vec::new();
+    for (cache, count) in [("of one", 1), ("of all", 5)] {
+        let reader = site.open_as("owner", meter.counted.clone(), cache).await.expect("opens");
+        let mut snapshots = reader.snapshots(&SnapshotFilter::default()).await.expect("lists");
+        snapshots.truncate(count);
+        meter.since();
+        let wanted: engine::Wanted = Arc::new(|entry| entry.path.ends_with(b"/one"));
+        let request = FindRequest { snapshots, path: site.tree_path(), is_alone: false, wanted };
+        let found = walked(reader.find(request).await.expect("looks")).await;
+        assert_eq!(found.len(), count, "{found:?}");
+        spent.push(meter.since().get_range_count);
+    }
+    assert!(spent[1] <= spent[0] + 4 * 10, "what differs is a few pages of each snapshot: {spent:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

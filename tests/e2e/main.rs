@@ -3,6 +3,7 @@
 mod advice;
 mod bad_input;
 mod bad_sources;
+mod browse_commands;
 mod cache;
 mod check;
 mod check_ages;
@@ -13,6 +14,7 @@ mod copy_commands;
 mod cost;
 mod crash;
 mod damage;
+mod diff_commands;
 mod discovery;
 mod failures;
 mod fidelity;

@@ -110,7 +110,7 @@ impl Scene {
 
     async fn cat(&self, repository: &Repository, snapshot: &SnapshotInfo) -> Result<Vec<u8>, EngineError> {
         let path = [self.site.tree_path().as_slice(), b"/file 00"].concat();
-        let content = repository.cat(snapshot, CatRequest { path }).await?;
+        let content = repository.cat(snapshot, CatRequest::whole(path)).await?;
         Ok(content.try_collect::<Vec<_>>().await?.concat())
     }
 

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use engine::{CatRequest, Kind, RestoreReport, RestoreRequest};
+use engine::{CatRequest, Change, Kind, RestoreReport, RestoreRequest, Side, SnapshotFilter, Walked};
 use futures::TryStreamExt as _;
 use harness::{Forge, Site, Tree, check_all, fork, names_of, restore_request, try_restore};
 use pack::manifest::{Child, Entry, EntryKind, Time};
@@ -229,7 +229,76 @@ async fn lengths_that_do_not_add_up_are_problems_of_their_files_and_give_no_zero
     assert!(!named.contains(&"right"), "{named:?}");
     assert_eq!(std::fs::read(target.path().join("right")).expect("is restored"), CONTENT);
     for name in ["right", "chunk too long", "chunk too short", "sum too large", "sum too small"] {
-        let content = repository.cat(&snapshot, CatRequest { path: name.into() }).await.expect("is there");
+        let content = repository.cat(&snapshot, CatRequest::whole(name.into())).await.expect("is there");
         assert_eq!(content.try_collect::<Vec<_>>().await.is_ok(), name == "right", "{name}");
     }
+}
+
+/// Copies of a store, each with one body of the packs that are not among `old` damaged.
+async fn with_damaged_bodies(memory: &MemoryStore, forge: &Forge, old: &[String]) -> Vec<MemoryStore> {
+    let mut damaged = Vec::new();
+    for name in names_of(memory, names::INDEX).await {
+        let segment = forge.open_segment(&memory.get(&name).await.expect("is there"));
+        for pack in segment.packs.iter().filter(|pack| !old.contains(&names::pack(&pack.id))) {
+            for blob in pack.trailer.blobs.iter().filter(|blob| blob.kind == BlobKind::Body) {
+                let copy = fork(memory).await;
+                let name = names::pack(&pack.id);
+                let mut bytes = copy.get(&name).await.expect("is there").to_vec();
+                bytes[blob.offset as usize + 20] ^= 1;
+                copy.overwrite(&name, bytes.into()).await;
+                damaged.push(copy);
+            }
+        }
+    }
+    damaged
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn diff_and_find_name_a_lost_page_and_tell_nothing_wrong_of_what_is_in_it() {
+    let site = Site::new(1);
+    drop(site.init(site.store(), "cache").await.expect("makes"));
+    let forge = Forge::open(&site.memory, "owner").await;
+    forge.set_lens(&site.memory, 1 << 20, BLOB_LEN).await;
+    for at in 0..FILES {
+        std::fs::write(site.tree().join(format!("file {at:04}")), format!("content {at}")).expect("writes");
+    }
+    let repository = site.open("cache").await;
+    site.backup(&repository).await;
+    let old = names_of(&site.memory, names::PACKS).await;
+    for at in (0..FILES).step_by(20) {
+        std::fs::write(site.tree().join(format!("file {at:04}")), "another content").expect("writes");
+    }
+    site.backup(&repository).await;
+    let (mut lost_count, mut told) = (0, BTreeSet::new());
+    for (at, store) in with_damaged_bodies(&site.memory, &forge, &old).await.into_iter().enumerate() {
+        let repository = site.open_as("owner", Arc::new(store), &format!("cold {at}")).await.expect("opens");
+        let snapshots = repository.snapshots(&SnapshotFilter::default()).await.expect("lists");
+        let side = |at: usize| Side { snapshot: snapshots[at].clone(), path: site.tree_path() };
+        let found: Vec<_> =
+            repository.diff(&side(0), &side(1)).await.expect("begins").try_collect().await.expect("ends");
+        let mut is_lost = false;
+        for walked in found {
+            match walked {
+                Walked::Lost(lost) => {
+                    assert_eq!((lost.snapshots.as_slice(), lost.error.kind()), (&[1][..], Kind::Damaged));
+                    is_lost = true;
+                }
+                Walked::Found(found) => {
+                    assert_eq!(found.change, Change::Content, "blob {at}: {found:?}");
+                    told.insert(found.after.expect("is there").path);
+                }
+            }
+        }
+        lost_count += usize::from(is_lost);
+        let wanted: engine::Wanted = Arc::new(|entry| entry.path.ends_with(b"0"));
+        let request = engine::FindRequest { snapshots, path: site.tree_path(), is_alone: false, wanted };
+        let found: Vec<_> = repository.find(request).await.expect("begins").try_collect().await.expect("ends");
+        let of_first =
+            found.iter().filter(|walked| matches!(walked, Walked::Found(found) if found.snapshots.contains(&0)));
+        assert_eq!(of_first.count(), FILES / 10, "blob {at}: the first snapshot is whole");
+        let names_loss = found.iter().any(|walked| matches!(walked, Walked::Lost(lost) if lost.snapshots == [1]));
+        assert_eq!(names_loss, is_lost, "blob {at}");
+    }
+    assert!(lost_count >= 4, "the root and several pages: {lost_count}");
+    assert_eq!(told.len(), FILES / 20, "whatever page is lost, the changes in all others are told");
 }

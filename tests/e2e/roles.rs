@@ -60,7 +60,7 @@ async fn assert_opens_no_content(site: &Site, repository: &Repository) {
     assert_refused(restored, "restore");
     assert_eq!(Tree::read(target.path()).count(), 0);
     let path = [site.tree_path().as_slice(), b"/one"].concat();
-    assert_refused(repository.cat(snapshot, CatRequest { path }).await.map(drop), "cat");
+    assert_refused(repository.cat(snapshot, CatRequest::whole(path)).await.map(drop), "cat");
     assert_refused(repository.entries(snapshot, b"").await.map(drop), "ls");
 }
 
@@ -125,7 +125,7 @@ async fn reader_restores_and_prints_but_writes_nothing() {
     let snapshot = site.snapshot(&reader, &report).await;
     site.assert_restores(&reader, &snapshot, &Tree::read(&site.tree()), "by the reader").await;
     let path = [site.tree_path().as_slice(), b"/one"].concat();
-    let content = reader.cat(&snapshot, CatRequest { path }).await.expect("opens");
+    let content = reader.cat(&snapshot, CatRequest::whole(path)).await.expect("opens");
     assert_eq!(content.try_collect::<Vec<_>>().await.expect("reads").concat(), vec![b'x'; 5_000]);
     assert_eq!(check_all(&reader).await.expect("checks").damages, []);
     assert_refused(try_backup(&reader, backup_request(&site.tree())).await, "backup");

@@ -60,6 +60,10 @@ pub(crate) enum CommandError {
     WholeSnapshots,
     #[error("no snapshot is named")]
     SnapshotUnnamed,
+    #[error("{pattern} is no pattern: {what}")]
+    Pattern { pattern: String, what: String },
+    #[error("no snapshot has {path}")]
+    NoVersion { path: String },
     #[error("no file in the snapshot is named")]
     PathUnnamed,
     #[error("no repository is named")]

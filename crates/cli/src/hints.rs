@@ -55,6 +55,9 @@ pub(crate) const BARE_DIRECTORY: &str = "these are the bare files of a Postgres 
 pub(crate) const AFTER_LOST_CONTENT: &str = "find out what is damaged with: backstay check --read-data; then back up the \
     source again: what it still has heals the repository, and the same restore goes on from there";
 
+/// After a command that could not look at all entries, since pages of them are lost.
+pub(crate) const AFTER_LOST_PAGES: &str = "find out what else is damaged with: backstay check --read-data";
+
 /// The next step, if there is one.
 pub(crate) fn hint(error: &CommandError) -> Option<String> {
     let specific = match error {
@@ -179,6 +182,8 @@ fn of_restore(error: &CommandError) -> Option<String> {
         }
         CommandError::SeveralFiles { .. } => "name one as SNAPSHOT:PATH (ls lists them), or restore to a folder",
         CommandError::DatabaseUnknown { known, .. } => return Some(format!("it has: {known}")),
+        CommandError::Pattern { .. } => "put it in quotes and write a special character of it as [*]",
+        CommandError::NoVersion { .. } => "write the path as ls shows it; look for a name with: backstay find NAME",
         CommandError::DumpFolders => {
             "restore it with --to FOLDER: the command that brings it into a server is printed then"
         }

@@ -7,6 +7,8 @@
 //! Invariant: bytes come in order and each chunk is checked against its id; what is lost ends the stream with an error.
 //! Never here: writing files.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt, TryStreamExt};
@@ -14,7 +16,7 @@ use pack::Role;
 use pack::manifest::{Child, ChildKind, EntryKind};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::entries::{FullEntry, Scope, content_of, entries_of};
+use crate::entries::{FullEntry, Scope, content_len, content_of, entries_of, leaves_within, wrong_len};
 use crate::fetch::Fetcher;
 use crate::repository::Repository;
 use crate::restore::reads::{Wanted, plan_reads, read_run};
@@ -34,10 +36,20 @@ const ZEROS_LEN: usize = 64 << 10;
 pub struct CatRequest {
     /// Its path within the snapshot; empty for the only entry of a stream.
     pub path: Vec<u8>,
+    /// Which bytes of it, as far as it has them; all for none.
+    pub range: Option<Range<u64>>,
+}
+
+impl CatRequest {
+    /// All of an entry.
+    #[must_use]
+    pub const fn whole(path: Vec<u8>) -> Self {
+        Self { path, range: None }
+    }
 }
 
 impl Repository {
-    /// The content of one file.
+    /// The content of one file, or a part of it: only the blobs that hold some of that are read.
     ///
     /// # Errors
     ///
@@ -66,10 +78,68 @@ impl Repository {
         if !matches!(full.entry.kind, EntryKind::File { .. }) {
             return Err(EngineError::NotAFile { path: shown, snapshot: id, noun: noun(&full.entry.kind) });
         }
-        let content = content_windows(fetcher, full)
-            .map_ok(|found| stream::iter(found.into_iter().flat_map(|(leaf, bytes)| bytes_of(leaf, bytes))));
-        Ok(content.try_flatten().boxed())
+        match request.range {
+            None => Ok(bytes_in(content_windows(fetcher, full))),
+            Some(range) => Ok(part_of(fetcher, full, range)),
+        }
     }
+}
+
+/// The bytes of windows, in order.
+fn bytes_in(
+    windows: impl Stream<Item = Result<WindowRead, EngineError>> + Send + 'static,
+) -> BoxStream<'static, Result<Bytes, EngineError>> {
+    let pieces =
+        windows.map_ok(|found| stream::iter(found.into_iter().flat_map(|(leaf, bytes)| bytes_of(leaf, bytes))));
+    pieces.try_flatten().boxed()
+}
+
+/// A part of an entry's content.
+fn part_of(fetcher: Fetcher, full: FullEntry, range: Range<u64>) -> BoxStream<'static, Result<Bytes, EngineError>> {
+    stream::once(async move {
+        let EntryKind::File { len } = full.entry.kind else { return Ok(stream::empty().boxed()) };
+        if content_len(&full.children) != len {
+            return Err(wrong_len(&full.entry.path));
+        }
+        let range = range.start..range.end.min(len);
+        let wanted_len = range.end.saturating_sub(range.start);
+        let leaves = leaves_within(fetcher.clone(), full.children, range.clone());
+        let mut leaves = Box::pin(leaves.peekable());
+        // Holes are trimmed; of the first chunk, what comes before the range is left out below.
+        let first_start = leaves.as_mut().peek().await.and_then(|first| first.as_ref().ok()).map(|(start, _)| *start);
+        let skipped_len = range.start.saturating_sub(first_start.unwrap_or(range.start));
+        let windows = windows_of(leaves.map_ok(|(_, leaf)| leaf).boxed());
+        let windows = windows.map_ok(move |window| read_window(fetcher.clone(), window)).try_buffered(WINDOWS_AHEAD);
+        Ok(trimmed(bytes_in(windows), skipped_len, wanted_len))
+    })
+    .try_flatten()
+    .boxed()
+}
+
+/// Leaves out `skipped_len` bytes and then gives `wanted_len`.
+fn trimmed(
+    bytes: BoxStream<'static, Result<Bytes, EngineError>>,
+    skipped_len: u64,
+    wanted_len: u64,
+) -> BoxStream<'static, Result<Bytes, EngineError>> {
+    let start = (bytes, skipped_len, wanted_len);
+    let parts = stream::try_unfold(start, |(mut bytes, mut skipped_len, wanted_len)| async move {
+        if wanted_len == 0 {
+            return Ok(None);
+        }
+        while let Some(mut piece) = bytes.try_next().await? {
+            let skipped = skipped_len.min(piece.len() as u64);
+            skipped_len -= skipped;
+            drop(piece.split_to(skipped as usize));
+            piece.truncate(wanted_len.min(piece.len() as u64) as usize);
+            if !piece.is_empty() {
+                let left = wanted_len - piece.len() as u64;
+                return Ok(Some((piece, (bytes, skipped_len, left))));
+            }
+        }
+        Ok(None)
+    });
+    parts.boxed()
 }
 
 /// A run of leaves, each with its bytes or why they cannot be had; a hole has none.
@@ -118,7 +188,10 @@ pub(crate) async fn read_window(fetcher: Fetcher, window: Vec<Child>) -> Result<
 }
 
 /// A leaf's bytes; a hole's are zeros, a little at a time.
-fn bytes_of(leaf: Child, bytes: Result<Bytes, EngineError>) -> impl Iterator<Item = Result<Bytes, EngineError>> {
+pub(crate) fn bytes_of(
+    leaf: Child,
+    bytes: Result<Bytes, EngineError>,
+) -> impl Iterator<Item = Result<Bytes, EngineError>> {
     static ZEROS: [u8; ZEROS_LEN] = [0; ZEROS_LEN];
     let zeros = if leaf.kind == ChildKind::Hole { leaf.len } else { 0 };
     let zeros = (0..zeros.div_ceil(ZEROS_LEN as u64)).map(move |at| {

@@ -4,9 +4,11 @@
 //! Invariant: memory holds the pages of one path from the root, whatever the size of the tree.
 //! Never here: content.
 
+use std::ops::Range;
+
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
-use pack::manifest::{Child, EntriesBody, Entry, EntryKind, KeysBody, PageKind, Structure, sort_key};
+use pack::manifest::{Child, ChildKind, EntriesBody, Entry, EntryKind, KeysBody, PageKind, Structure, sort_key};
 use pack::{PackError, codec};
 use seal::ChunkId;
 
@@ -36,20 +38,54 @@ pub(crate) struct FullEntry {
     pub(crate) children: Vec<Child>,
 }
 
-/// Which entries are wanted: all, or one path and what is below it.
-#[derive(Debug, Clone, Default)]
+/// Which entries are wanted: all, or one path and what is below it, or a part of that.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Scope {
     path: Vec<u8>,
+    reach: Reach,
     own_key: Vec<u8>,
     below: Vec<u8>,
+}
+
+/// How far a scope reaches.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Reach {
+    /// The path and everything below it.
+    #[default]
+    All,
+    /// The path alone.
+    Alone,
+    /// What lies directly in the folder, without the folder.
+    Children,
+    /// Everything below the folder, without the folder.
+    Below,
 }
 
 impl Scope {
     /// Everything for an empty path.
     pub(crate) fn new(path: &[u8]) -> Self {
         let mut below: Vec<u8> = path.iter().map(|byte| if *byte == b'/' { 0 } else { *byte }).collect();
-        below.push(0);
-        Self { path: path.to_vec(), own_key: sort_key(path), below }
+        if !path.is_empty() {
+            below.push(0);
+        }
+        Self { path: path.to_vec(), reach: Reach::All, own_key: sort_key(path), below }
+    }
+
+    /// The entry at the path alone.
+    pub(crate) fn alone(path: &[u8]) -> Self {
+        Self { reach: Reach::Alone, ..Self::new(path) }
+    }
+
+    /// What lies directly in the folder.
+    pub(crate) fn children(path: &[u8]) -> Self {
+        let whole = Self::new(path);
+        let below = [whole.below.as_slice(), &[0]].concat();
+        Self { reach: Reach::Children, below, ..whole }
+    }
+
+    /// Everything in the folder.
+    pub(crate) fn below(path: &[u8]) -> Self {
+        Self { reach: Reach::Below, ..Self::new(path) }
     }
 
     /// The path; empty for everything.
@@ -58,16 +94,44 @@ impl Scope {
     }
 
     pub(crate) fn holds(&self, path: &[u8]) -> bool {
-        let rest = path.strip_prefix(self.path.as_slice());
-        self.path.is_empty() || rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+        let is_own = path == self.path;
+        let inside = match path.strip_prefix(self.path.as_slice()) {
+            Some(rest) if self.path.is_empty() => Some(rest),
+            Some(rest) => rest.strip_prefix(b"/"),
+            None => None,
+        };
+        match self.reach {
+            Reach::All => is_own || inside.is_some(),
+            Reach::Alone => is_own,
+            Reach::Children => inside.is_some_and(|rest| !rest.contains(&b'/')),
+            Reach::Below => inside.is_some(),
+        }
     }
 
     /// Whether a page with keys from `first` up to before `next` can hold a wanted entry.
-    fn overlaps(&self, first: &[u8], next: Option<&[u8]>) -> bool {
+    pub(crate) fn overlaps(&self, first: &[u8], next: Option<&[u8]>) -> bool {
         let before_next = |key: &[u8]| next.is_none_or(|next| key < next);
         let own = first <= self.own_key.as_slice() && before_next(&self.own_key);
         let below = before_next(&self.below) && (first <= self.below.as_slice() || first.starts_with(&self.below));
-        self.path.is_empty() || own || below
+        match self.reach {
+            Reach::All => self.path.is_empty() || own || below,
+            Reach::Alone => own,
+            Reach::Children | Reach::Below => below,
+        }
+    }
+
+    /// Whether every key from `first` up to before `next` is wanted.
+    pub(crate) fn covers(&self, first: &[u8], next: Option<&[u8]>) -> bool {
+        let is_folder = matches!(self.reach, Reach::Below | Reach::All);
+        // Keys with the same start follow each other, and the next key that lies outside comes after all of them.
+        is_folder
+            && (self.below.is_empty()
+                || (first.starts_with(&self.below) && next.is_some_and(|next| next.starts_with(&self.below))))
+    }
+
+    /// What orders entries below the path, whatever the path is; empty for the path itself and all that comes before.
+    pub(crate) fn relative<'k>(&self, key: &'k [u8]) -> &'k [u8] {
+        if self.path.is_empty() { key } else { key.strip_prefix(self.below.as_slice()).unwrap_or_default() }
     }
 }
 
@@ -79,16 +143,20 @@ impl Repository {
     /// [`EngineError::Role`] if this key does not open names; else those of reading.
     pub async fn entries(&self, snapshot: &SnapshotInfo, path: &[u8]) -> Result<EntryStream, EngineError> {
         self.keyring.require(&[pack::Role::Owner, pack::Role::Reader], "open names and metadata")?;
-        let fetcher = self.fetcher().await?;
-        let scope = Scope::new(path);
-        let components = snapshot.snapshot.structure.components.clone();
-        let listed = stream::iter(components).flat_map(move |component| {
-            let name = component.name;
-            let entries = entries_of(fetcher.clone(), component.root, scope.clone());
-            entries.map_ok(move |full| ListedEntry { component: name.clone(), entry: full.entry })
-        });
-        Ok(listed.boxed())
+        Ok(listed(&self.fetcher().await?, snapshot, &Scope::new(path)))
     }
+}
+
+/// Entries of every component.
+pub(crate) fn listed(fetcher: &Fetcher, snapshot: &SnapshotInfo, scope: &Scope) -> EntryStream {
+    let (fetcher, scope) = (fetcher.clone(), scope.clone());
+    let components = snapshot.snapshot.structure.components.clone();
+    let listed = stream::iter(components).flat_map(move |component| {
+        let name = component.name;
+        let entries = entries_of(fetcher.clone(), component.root, scope.clone());
+        entries.map_ok(move |full| ListedEntry { component: name.clone(), entry: full.entry })
+    });
+    listed.boxed()
 }
 
 /// The entries of one component, in order. A page that cannot be had is an error in their midst of kind
@@ -98,7 +166,7 @@ pub(crate) fn entries_of(
     root: Option<ChunkId>,
     scope: Scope,
 ) -> BoxStream<'static, Result<FullEntry, EngineError>> {
-    let todo = root.map(|id| Pending { id, level: 0, len: None, first: None, end: None }).into_iter().collect();
+    let todo = root.map(Pending::root).into_iter().collect();
     let walk = Walk { fetcher, scope, todo };
     let pages = stream::try_unfold(walk, |mut walk| async move {
         let Some(pending) = walk.todo.pop() else { return Ok(None) };
@@ -121,19 +189,61 @@ struct Walk {
 }
 
 /// A page to be read, and what the one above says of it.
-struct Pending {
-    id: ChunkId,
-    level: usize,
+#[derive(Debug, Clone)]
+pub(crate) struct Pending {
+    pub(crate) id: ChunkId,
+    pub(crate) level: usize,
     /// Bytes of content below it.
-    len: Option<u64>,
+    pub(crate) len: Option<u64>,
     /// Its first key.
-    first: Option<Vec<u8>>,
+    pub(crate) first: Option<Vec<u8>>,
     /// The first key behind it.
-    end: Option<Vec<u8>>,
+    pub(crate) end: Option<Vec<u8>>,
 }
 
 impl Pending {
-    fn lost(&self, error: EngineError) -> EngineError {
+    /// A component's root.
+    pub(crate) const fn root(id: ChunkId) -> Self {
+        Self { id, level: 0, len: None, first: None, end: None }
+    }
+
+    /// Reads the page and compares it with what the one above says.
+    pub(crate) async fn read(&self, fetcher: &Fetcher) -> Result<Page, EngineError> {
+        let (page, len) = load(fetcher, self.id).await?;
+        let (first, last) = match &page {
+            Page::Entries(entries) => {
+                let key = |full: Option<&FullEntry>| full.map(|full| full.entry.sort_key());
+                (key(entries.first()), key(entries.last()))
+            }
+            Page::Directory(_) if self.level >= LEVELS_MAX => {
+                return Err(damaged(self.id, "the tree of pages is too deep"));
+            }
+            Page::Directory(children) => {
+                let key = |child: Option<&(Vec<u8>, Child)>| child.map(|(first, _)| first.clone());
+                (key(children.first()), key(children.last()))
+            }
+        };
+        self.fits(first.as_deref(), last.as_deref(), len).map_err(EngineError::object(format!("page {}", self.id)))?;
+        Ok(page)
+    }
+
+    /// The pages below it that can hold something of a scope, in order.
+    pub(crate) fn below(&self, children: Vec<(Vec<u8>, Child)>, scope: &Scope) -> Vec<Self> {
+        let ends: Vec<_> = children.iter().skip(1).map(|(first, _)| Some(first.clone())).collect();
+        let ends = ends.into_iter().chain([self.end.clone()]);
+        let below = children.into_iter().zip(ends).map(|((first, child), end)| Self {
+            id: child.id,
+            level: self.level + 1,
+            len: Some(child.len),
+            first: Some(first),
+            end,
+        });
+        let is_wanted =
+            |page: &Self| page.first.as_deref().is_some_and(|first| scope.overlaps(first, page.end.as_deref()));
+        below.filter(is_wanted).collect()
+    }
+
+    pub(crate) fn lost(&self, error: EngineError) -> EngineError {
         let Some(first) = &self.first else { return error };
         let from = source::entry::escaped(&path_of(first)).to_string();
         EngineError::EntriesLost { from, source: Box::new(error) }
@@ -158,36 +268,12 @@ impl Pending {
 impl Walk {
     /// The wanted entries of a page; the pages below are put on the list.
     async fn read(&mut self, pending: &Pending) -> Result<Vec<FullEntry>, EngineError> {
-        let id = pending.id;
-        let wrong = EngineError::object(format!("page {id}"));
-        let (page, len) = load(&self.fetcher, id).await?;
-        match page {
+        match pending.read(&self.fetcher).await? {
             Page::Entries(entries) => {
-                let key = |full: Option<&FullEntry>| full.map(|full| full.entry.sort_key());
-                let (first, last) = (key(entries.first()), key(entries.last()));
-                pending.fits(first.as_deref(), last.as_deref(), len).map_err(wrong)?;
                 Ok(entries.into_iter().filter(|full| self.scope.holds(&full.entry.path)).collect())
             }
             Page::Directory(children) => {
-                if pending.level >= LEVELS_MAX {
-                    return Err(damaged(id, "the tree of pages is too deep"));
-                }
-                let key = |child: Option<&(Vec<u8>, Child)>| child.map(|(first, _)| first.clone());
-                let (first, last) = (key(children.first()), key(children.last()));
-                pending.fits(first.as_deref(), last.as_deref(), len).map_err(wrong)?;
-                let ends: Vec<_> = children.iter().skip(1).map(|(first, _)| Some(first.clone())).collect();
-                let ends = ends.into_iter().chain([pending.end.clone()]);
-                let below = children.into_iter().zip(ends).map(|((first, child), end)| Pending {
-                    id: child.id,
-                    level: pending.level + 1,
-                    len: Some(child.len),
-                    first: Some(first),
-                    end,
-                });
-                let wanted = |page: &Pending| {
-                    page.first.as_deref().is_some_and(|first| self.scope.overlaps(first, page.end.as_deref()))
-                };
-                let wanted: Vec<_> = below.filter(wanted).collect();
+                let wanted = pending.below(children, &self.scope);
                 self.todo.extend(wanted.into_iter().rev());
                 Ok(Vec::new())
             }
@@ -203,7 +289,8 @@ fn path_of(key: &[u8]) -> Vec<u8> {
     parents.chain(name.iter().skip(1).copied()).collect()
 }
 
-enum Page {
+/// A page that was read.
+pub(crate) enum Page {
     Entries(Vec<FullEntry>),
     Directory(Vec<(Vec<u8>, Child)>),
 }
@@ -270,7 +357,12 @@ pub(crate) fn content_of(fetcher: Fetcher, full: FullEntry) -> BoxStream<'static
     counted.boxed()
 }
 
-fn wrong_len(path: &[u8]) -> EngineError {
+/// Bytes of content in `children`.
+pub(crate) fn content_len(children: &[Child]) -> u64 {
+    children.iter().fold(0, |sum: u64, child| sum.saturating_add(child.len))
+}
+
+pub(crate) fn wrong_len(path: &[u8]) -> EngineError {
     let what = "its content does not add up to its length";
     EngineError::object(source::entry::escaped(path).to_string())(PackError::Inconsistent { what })
 }
@@ -281,28 +373,79 @@ pub(crate) fn leaves_of(fetcher: Fetcher, children: Vec<Child>) -> BoxStream<'st
     let runs = stream::try_unfold((fetcher, todo), |(fetcher, mut todo)| async move {
         let mut run = Vec::new();
         while let Some((child, level)) = todo.pop() {
-            if child.kind != pack::manifest::ChildKind::Page {
+            if child.kind != ChildKind::Page {
                 run.push(child);
                 continue;
             }
-            if level >= LEVELS_MAX {
-                return Err(damaged(child.id, "the tree of content is too deep"));
-            }
-            let page = load_structure(&fetcher, child.id).await?;
-            if page.kind != PageKind::Content || page.content_len() != child.len {
-                return Err(damaged(child.id, "it is no page of as much content as the page above says"));
-            }
+            let page = content_page(&fetcher, child, level).await?;
             todo.extend(page.content().iter().rev().map(|child| (*child, level + 1)));
             if !run.is_empty() {
                 break;
             }
         }
         if run.is_empty() && todo.is_empty() {
-            return Ok(None);
+            return Ok::<_, EngineError>(None);
         }
         Ok(Some((stream::iter(run.into_iter().map(Ok)), (fetcher, todo))))
     });
     runs.try_flatten().boxed()
+}
+
+/// The leaves that hold bytes of `range`, each with where it begins; holes are cut to what is wanted of them. Pages beside
+/// the range are not read.
+pub(crate) fn leaves_within(
+    fetcher: Fetcher,
+    children: Vec<Child>,
+    range: Range<u64>,
+) -> BoxStream<'static, Result<(u64, Child), EngineError>> {
+    let todo = placed(&children, 0, 0, &range);
+    let leaves = stream::try_unfold((fetcher, todo), move |(fetcher, mut todo)| {
+        let range = range.clone();
+        async move {
+            while let Some((start, child, level)) = todo.pop() {
+                match child.kind {
+                    ChildKind::Page => {
+                        let page = content_page(&fetcher, child, level).await?;
+                        todo.extend(placed(page.content(), start, level + 1, &range));
+                    }
+                    ChildKind::Hole => {
+                        let (from, to) = (start.max(range.start), start.saturating_add(child.len).min(range.end));
+                        return Ok(Some(((from, Child::hole(to - from)), (fetcher, todo))));
+                    }
+                    _ => return Ok(Some(((start, child), (fetcher, todo)))),
+                }
+            }
+            Ok(None)
+        }
+    });
+    leaves.boxed()
+}
+
+/// Those of `children`, the first of which begins at `start`, that hold bytes of `range`; the first at the end.
+fn placed(children: &[Child], start: u64, level: usize, range: &Range<u64>) -> Vec<(u64, Child, usize)> {
+    let mut at = start;
+    let placed = children.iter().map(|child| {
+        let start = at;
+        at = at.saturating_add(child.len);
+        (start, *child, level)
+    });
+    let is_wanted =
+        |(start, child, _): &(u64, Child, usize)| *start < range.end && start.saturating_add(child.len) > range.start;
+    let mut wanted: Vec<_> = placed.filter(is_wanted).collect();
+    wanted.reverse();
+    wanted
+}
+
+/// A page of content, which must hold what the page above says.
+async fn content_page(fetcher: &Fetcher, child: Child, level: usize) -> Result<Structure, EngineError> {
+    if level >= LEVELS_MAX {
+        return Err(damaged(child.id, "the tree of content is too deep"));
+    }
+    let page = load_structure(fetcher, child.id).await?;
+    if page.kind != PageKind::Content || page.content_len() != child.len {
+        return Err(damaged(child.id, "it is no page of as much content as the page above says"));
+    }
+    Ok(page)
 }
 
 /// As [`leaves_of`], with the pages of content among them, each before what is below it.
@@ -313,14 +456,8 @@ pub(crate) fn pages_and_leaves(
     let todo: Vec<(Child, usize)> = children.into_iter().rev().map(|child| (child, 0)).collect();
     let parts = stream::try_unfold((fetcher, todo), |(fetcher, mut todo)| async move {
         let Some((child, level)) = todo.pop() else { return Ok(None) };
-        if child.kind == pack::manifest::ChildKind::Page {
-            if level >= LEVELS_MAX {
-                return Err(damaged(child.id, "the tree of content is too deep"));
-            }
-            let page = load_structure(&fetcher, child.id).await?;
-            if page.kind != PageKind::Content || page.content_len() != child.len {
-                return Err(damaged(child.id, "it is no page of as much content as the page above says"));
-            }
+        if child.kind == ChildKind::Page {
+            let page = content_page(&fetcher, child, level).await?;
             todo.extend(page.content().iter().rev().map(|child| (*child, level + 1)));
         }
         Ok(Some((child, (fetcher, todo))))

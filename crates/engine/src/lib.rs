@@ -14,6 +14,8 @@
 //! Invariant: CPU never runs on the async runtime; it crosses over in `offload` alone.
 //! Never here: flags, colours, exit codes, environment variables.
 
+mod across;
+mod archived;
 mod backup;
 mod budget;
 mod buffers;
@@ -32,6 +34,7 @@ mod inspect;
 mod keyring;
 mod keys;
 mod last_resort;
+mod look;
 mod objects;
 mod offload;
 mod progress;
@@ -46,6 +49,10 @@ mod trailers;
 mod vanished;
 mod writer;
 
+pub use across::diff::{Change, DiffStream, Difference, Field, Side};
+pub use across::find::{ContentId, FindRequest, FindStream, FoundVersion, Wanted};
+pub use across::{LostPage, Walked};
+pub use archived::{ArchiveStream, Archived};
 pub use backup::{
     BackupReport, BackupRequest, COMPONENTS_AT_ONCE_MAX, ComponentReport, ComponentRequest, CopiedComponent,
     EventSource, Input, Problem, RewrittenComponent, ShrinkLimit,
@@ -60,6 +67,7 @@ pub use holding::{Chosen, Part};
 pub use init::InitRequest;
 pub use keyring::{Credential, Keyring};
 pub use keys::{KeyInfo, KeyStatus};
+pub use look::Look;
 pub use progress::{Progress, ProgressView};
 pub use prune::{LEASE_OVER_AFTER, PruneLimits, PrunePlan, PruneReport, PruneRequest, PruneRequests, RunningBackup};
 pub use repair::{

@@ -1,14 +1,25 @@
 //! `ls`: list what is in a snapshot.
 //!
+//! ```text
+//! everything at and below a path  ─┐
+//! --depth: folder after folder  ───┴─► lines, or with -R groups of lines, one for each folder
+//! ```
+//!
 //! Invariant: lines come as entries are read, so a tree of any size lists in bounded memory.
+//! Invariant: a page that is lost is named, and what is behind it is listed.
 //! Never here: content (see `cat`).
 
+use std::collections::VecDeque;
+
 use clap::Args;
-use engine::ListedEntry;
+use engine::{EngineError, ListedEntry, Look, Repository, SnapshotInfo};
 use futures::TryStreamExt as _;
-use pack::manifest::{Entry, EntryKind, Time};
+use futures::stream::{self, BoxStream, StreamExt as _};
+use pack::manifest::EntryKind;
 use serde::Serialize;
 
+use crate::commands::entry_shown::{self, EntryDocument};
+use crate::commands::losses::Losses;
 use crate::commands::selection::SelectionArgs;
 use crate::context::Context;
 use crate::error::{CommandError, Outcome};
@@ -23,22 +34,33 @@ const EXAMPLES: &str = "\
 Examples:
   backstay ls latest
   backstay ls -l latest:/etc
+  backstay ls -l --depth 1 latest:/srv        # what takes the room: each folder with all that is below it
+  backstay ls -lR latest:/srv/www             # folder by folder
   backstay ls --at '2 days ago' :/srv/www
   backstay ls 1a2b3c4d --json | jq -r 'select(.content_len > 1e9).path'";
 
 /// Lines gathered before they are written, in bytes.
 const GATHERED_LEN: usize = 64 << 10;
-const NANOS_PER_SEC: i64 = 1_000_000_000;
 
 /// List the entries of a snapshot, or of one path in it and below
 ///
-/// With --json, one object a line.
+/// With --json, one object a line. The exit code is 1 if some entries could not be listed because of damage, which is named.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES, override_usage = USAGE)]
 pub(crate) struct LsArgs {
     /// Show mode, owner, group, length and time as well
     #[arg(short, long)]
     long: bool,
+
+    /// Show names by folder, as `ls -R` does; with --long each folder with the size of all that is below it
+    #[arg(short = 'R', long)]
+    recursive: bool,
+
+    /// Go only this many levels down; folders at the last are shown with the size of all that is below them
+    ///
+    /// Only the pages that are needed for it are read. Sizes are shown with --long and --json, and count each name of a file.
+    #[arg(long, value_name = "LEVELS", value_parser = clap::value_parser!(u32).range(1..))]
+    depth: Option<u32>,
 
     #[command(flatten)]
     selection: SelectionArgs,
@@ -47,118 +69,188 @@ pub(crate) struct LsArgs {
 #[derive(Debug, Serialize)]
 struct Document<'a> {
     component: &'a str,
-    path: String,
-    /// The path's bytes, where they are not UTF-8.
+    #[serde(flatten)]
+    entry: EntryDocument,
+    /// Bytes of the files below a folder of which nothing else is listed.
     #[serde(skip_serializing_if = "Option::is_none")]
-    path_hex: Option<String>,
-    kind: &'static str,
-    content_len: Option<u64>,
-    link_target: Option<String>,
-    /// The target's bytes, where they are not UTF-8.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    link_target_hex: Option<String>,
-    mode: u32,
-    uid: u32,
-    gid: u32,
-    user: Option<String>,
-    group: Option<String>,
-    modified_at: String,
-    inode: u64,
-    link_count: u64,
-    is_whole: bool,
+    below_len: Option<u64>,
 }
+
+/// An entry, and whether nothing below it is listed.
+type Item = (ListedEntry, bool);
+type Items = BoxStream<'static, Result<Item, EngineError>>;
 
 /// Lists them.
 pub(crate) async fn run(args: &LsArgs, ctx: &Context) -> Result<Outcome, CommandError> {
     let repository = ctx.open_repository().await?;
     let snapshot = args.selection.select(&repository, ctx).await?;
-    let has_several = snapshot.snapshot.structure.components.len() > 1;
-    let mut entries = repository.entries(&snapshot, args.selection.path()).await?;
-    let (mut lines, mut count) = (String::new(), 0_u64);
-    while let Some(listed) = entries.try_next().await? {
-        let line = match (ctx.ui.is_json, args.long) {
-            (true, _) => json(&listed),
-            (false, true) => long(&listed.entry, &shown(&listed, has_several)),
-            (false, false) => shown(&listed, has_several),
-        };
-        lines.push_str(&line);
-        lines.push('\n');
-        count += 1;
-        if lines.len() >= GATHERED_LEN {
-            ctx.ui.text(std::mem::take(&mut lines)).await?;
+    let look = repository.look_around(&snapshot).await?;
+    let mut items = args.items(&repository, &snapshot, &look).await?;
+    let mut listing = Listing {
+        args,
+        look,
+        has_several: snapshot.snapshot.structure.components.len() > 1,
+        folder: None,
+        lines: String::new(),
+        is_json: ctx.ui.is_json,
+    };
+    let (mut count, mut losses) = (0_u64, Losses::default());
+    loop {
+        match items.next().await {
+            None => break,
+            Some(Err(error)) => losses.pass(error, "", ctx)?,
+            Some(Ok(item)) => {
+                count += 1;
+                listing.add(item, &mut losses, ctx).await?;
+            }
+        }
+        if listing.lines.len() >= GATHERED_LEN {
+            ctx.ui.text(std::mem::take(&mut listing.lines)).await?;
         }
     }
-    ctx.ui.text(lines).await?;
-    if count == 0 && !args.selection.path().is_empty() {
+    ctx.ui.text(listing.lines).await?;
+    if count == 0 && losses.is_empty() && !args.selection.path().is_empty() {
         return Err(no_entry(args, &snapshot.id.to_string()));
     }
-    Ok(Outcome::Done)
+    Ok(losses.outcome(ctx))
 }
 
 fn no_entry(args: &LsArgs, snapshot: &str) -> CommandError {
     let path = escaped(args.selection.path()).to_string();
-    engine::EngineError::NoEntry { path, snapshot: human::short(&snapshot) }.into()
+    EngineError::NoEntry { path, snapshot: human::short(&snapshot) }.into()
 }
 
-/// The path, below its component where there are several.
-fn shown(listed: &ListedEntry, has_several: bool) -> String {
-    let path = escaped(&listed.entry.path);
-    if has_several { format!("{}: {path}", escaped(listed.component.as_bytes())) } else { path.to_string() }
+impl LsArgs {
+    async fn items(
+        &self,
+        repository: &Repository,
+        snapshot: &SnapshotInfo,
+        look: &Look,
+    ) -> Result<Items, CommandError> {
+        let path = self.selection.path();
+        let Some(depth) = self.depth else {
+            let entries = repository.entries(snapshot, path).await?;
+            return Ok(entries.map_ok(|listed| (listed, false)).boxed());
+        };
+        let components = snapshot.snapshot.structure.components.iter();
+        let looks: Vec<Look> = components.map(|component| look.of_component(&component.name)).collect();
+        let path = path.to_vec();
+        let walks = stream::iter(looks).flat_map(move |look| {
+            let own = look.entry(&path).map_ok(|listed| (listed, false));
+            own.chain(levels(look, path.clone(), depth))
+        });
+        Ok(walks.boxed())
+    }
 }
 
-/// `-rw-r--r-- root     root        1.2 KiB 2026-11-19 14:30:05 etc/hosts`.
-fn long(entry: &Entry, path: &str) -> String {
-    let mode = human::mode(&entry.kind, entry.mode);
-    let owner = owner(entry.user.as_deref(), entry.uid);
-    let group = owner_name(entry);
-    let len = match &entry.kind {
-        EntryKind::File { len } => human::size(*len),
-        EntryKind::CharDevice { major, minor } | EntryKind::BlockDevice { major, minor } => format!("{major}, {minor}"),
-        _ => "-".to_owned(),
-    };
-    let time = human::local_time(nanos(entry.modified_at));
-    let target = match &entry.kind {
-        EntryKind::Symlink { target } => format!(" -> {}", escaped(target)),
-        _ => String::new(),
-    };
-    format!("{mode} {owner:<8} {group:<8} {len:>10} {time} {path}{target}")
+/// What lies so many levels below a folder: all of a folder, then what is below each folder in it.
+fn levels(look: Look, path: Vec<u8>, depth: u32) -> Items {
+    let children = look.children(&path);
+    let walk = (look, VecDeque::from([(children, depth)]));
+    let items = stream::unfold(walk, |(look, mut open)| async move {
+        loop {
+            let (children, depth) = open.front_mut()?;
+            let depth = *depth;
+            let Some(next) = children.next().await else {
+                open.pop_front();
+                continue;
+            };
+            let item = next.map(|listed| {
+                let is_folder = matches!(listed.entry.kind, EntryKind::Directory);
+                if is_folder && depth > 1 {
+                    open.push_back((look.children(&listed.entry.path), depth - 1));
+                }
+                (listed, is_folder && depth == 1)
+            });
+            return Some((item, (look, open)));
+        }
+    });
+    items.boxed()
 }
 
-fn owner_name(entry: &Entry) -> String {
-    owner(entry.group.as_deref(), entry.gid)
+/// Lines in the making.
+struct Listing<'a> {
+    args: &'a LsArgs,
+    look: Look,
+    has_several: bool,
+    /// The component and folder of the last line, where they are shown by folder.
+    folder: Option<(String, Vec<u8>)>,
+    lines: String,
+    is_json: bool,
 }
 
-fn owner(name: Option<&[u8]>, number: u32) -> String {
-    name.map_or_else(|| number.to_string(), |name| escaped(name).to_string())
+impl Listing<'_> {
+    async fn add(&mut self, item: Item, losses: &mut Losses, ctx: &Context) -> Result<(), CommandError> {
+        let (listed, is_last) = item;
+        let ListedEntry { component, entry } = &listed;
+        let shows_len = is_last && (self.args.long || self.is_json);
+        let below_len = if shows_len { self.below(component, &entry.path, losses, ctx).await? } else { None };
+        if self.is_json {
+            let document = Document { component, entry: EntryDocument::new(entry), below_len };
+            self.lines.push_str(&serde_json::to_string(&document).unwrap_or_default());
+            self.lines.push('\n');
+            return Ok(());
+        }
+        let mut path = entry_shown::path(component, &entry.path, self.has_several);
+        if self.args.recursive {
+            let is_own = entry.path == self.args.selection.path();
+            if is_own && matches!(entry.kind, EntryKind::Directory) {
+                return Ok(());
+            }
+            let (folder, name) = split(&entry.path);
+            self.begin(component, if is_own { &[] } else { folder }, losses, ctx).await?;
+            path = escaped(name).to_string();
+        }
+        let line = if self.args.long { entry_shown::long(entry, &path, below_len) } else { path };
+        self.lines.push_str(&line);
+        self.lines.push('\n');
+        Ok(())
+    }
+
+    /// Begins the lines of a folder, unless they have begun.
+    async fn begin(
+        &mut self,
+        component: &str,
+        folder: &[u8],
+        losses: &mut Losses,
+        ctx: &Context,
+    ) -> Result<(), CommandError> {
+        let is_same = |(own, path): &(String, Vec<u8>)| own == component && path == folder;
+        if self.folder.as_ref().is_some_and(is_same) {
+            return Ok(());
+        }
+        let gap = if self.folder.is_some() { "\n" } else { "" };
+        let shown = if folder.is_empty() { b"/" } else { folder };
+        let shown = entry_shown::path(component, shown, self.has_several);
+        let len = if self.args.long { self.below(component, folder, losses, ctx).await? } else { None };
+        let len = len.map(|len| format!(" {}", human::size(len))).unwrap_or_default();
+        self.lines.push_str(&format!("{gap}{shown}:{len}\n"));
+        self.folder = Some((component.to_owned(), folder.to_vec()));
+        Ok(())
+    }
+
+    /// How much is below a folder, if damage does not hide it.
+    async fn below(
+        &self,
+        component: &str,
+        path: &[u8],
+        losses: &mut Losses,
+        ctx: &Context,
+    ) -> Result<Option<u64>, CommandError> {
+        match self.look.len_below(component, path).await {
+            Ok(len) => Ok(Some(len)),
+            Err(error) => {
+                losses.pass(error, &format!("the size of {}", escaped(path)), ctx)?;
+                Ok(None)
+            }
+        }
+    }
 }
 
-fn nanos(time: Time) -> i64 {
-    time.secs.saturating_mul(NANOS_PER_SEC).saturating_add(i64::from(time.nanos))
-}
-
-/// Names which are not UTF-8 have their bytes escaped, as in the plain listing.
-fn json(listed: &ListedEntry) -> String {
-    let entry = &listed.entry;
-    let link_target = if let EntryKind::Symlink { target } = &entry.kind { Some(target.as_slice()) } else { None };
-    let bytes_of = |bytes: &[u8]| std::str::from_utf8(bytes).is_err().then(|| hex::encode(bytes));
-    let name = |bytes: &[u8]| std::str::from_utf8(bytes).map_or_else(|_| escaped(bytes).to_string(), str::to_owned);
-    let document = Document {
-        component: &listed.component,
-        path: name(&entry.path),
-        path_hex: bytes_of(&entry.path),
-        kind: human::kind_word(&entry.kind),
-        content_len: if let EntryKind::File { len } = entry.kind { Some(len) } else { None },
-        link_target: link_target.map(name),
-        link_target_hex: link_target.and_then(bytes_of),
-        mode: entry.mode,
-        uid: entry.uid,
-        gid: entry.gid,
-        user: entry.user.as_deref().map(name),
-        group: entry.group.as_deref().map(name),
-        modified_at: human::rfc3339(nanos(entry.modified_at)),
-        inode: entry.inode,
-        link_count: entry.links,
-        is_whole: entry.is_whole,
-    };
-    serde_json::to_string(&document).unwrap_or_default()
+/// A path's folder, and its name there.
+fn split(path: &[u8]) -> (&[u8], &[u8]) {
+    match path.iter().rposition(|byte| *byte == b'/') {
+        Some(at) => (path.get(..at).unwrap_or_default(), path.get(at + 1..).unwrap_or_default()),
+        None => (&[], path),
+    }
 }

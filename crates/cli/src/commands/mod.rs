@@ -12,10 +12,14 @@ mod completions;
 mod component_table;
 mod config;
 mod copy;
+mod diff;
+mod entry_shown;
+mod find;
 mod forget;
 mod hold;
 mod init;
 mod key;
+mod losses;
 mod ls;
 mod man;
 mod prune;
@@ -30,6 +34,7 @@ mod snapshot_document;
 mod snapshots;
 mod stats;
 mod undelete;
+mod versions;
 mod watch;
 
 use clap::Subcommand;
@@ -48,6 +53,9 @@ pub(crate) enum Command {
     Report(report::ReportArgs),
     Ls(ls::LsArgs),
     Cat(cat::CatArgs),
+    Find(Box<find::FindArgs>),
+    Versions(versions::VersionsArgs),
+    Diff(diff::DiffArgs),
     Restore(Box<restore::RestoreArgs>),
     Copy(Box<copy::CopyArgs>),
     Check(check::CheckArgs),
@@ -83,6 +91,9 @@ impl Command {
             Self::Report(args) => ctx.unless_interrupted(report::run(args, ctx)).await,
             Self::Ls(args) => ctx.unless_interrupted(ls::run(args, ctx)).await,
             Self::Cat(args) => ctx.unless_interrupted(cat::run(args, ctx)).await,
+            Self::Find(args) => ctx.unless_interrupted(find::run(args, ctx)).await,
+            Self::Versions(args) => ctx.unless_interrupted(versions::run(args, ctx)).await,
+            Self::Diff(args) => ctx.unless_interrupted(diff::run(args, ctx)).await,
             Self::Restore(args) => restore::run(args, ctx).await,
             Self::Copy(args) => copy::run(args, ctx).await,
             Self::Check(args) => check::run(args, ctx).await,

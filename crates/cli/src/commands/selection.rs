@@ -54,6 +54,19 @@ pub(crate) async fn named(reference: &Reference, repository: &Repository) -> Res
     Ok(repository.select(&selector, &SnapshotFilter::default()).await?)
 }
 
+/// The snapshot that an argument names; of `latest`, the newest that has something at the argument's path.
+pub(crate) async fn one_of(
+    reference: &Reference,
+    repository: &Repository,
+    filter: &SnapshotFilter,
+) -> Result<SnapshotInfo, CommandError> {
+    let name = reference.snapshot().filter(|name| !name.is_empty());
+    let name = name.ok_or_else(|| CommandError::NoSnapshotName { name: reference.name.clone() })?;
+    let selector = if name == "latest" { Selector::Latest } else { Selector::Prefix(name) };
+    let part = Part { path: &reference.path, component: None };
+    Ok(repository.select_holding(&selector, filter, part).await?.snapshot)
+}
+
 /// `1a2b3c4d (files of web1, 2026-11-19 14:30:05)`.
 pub(crate) fn shown(info: &SnapshotInfo) -> String {
     let structure = &info.snapshot.structure;

@@ -55,7 +55,7 @@ fn of_manifest(path: &[u8]) -> Option<(&OsStr, &OsStr)> {
 async fn head(restoring: &Restoring<'_>, place: &OsStr) -> Vec<u8> {
     let Some(base) = restoring.fact("base") else { return Vec::new() };
     let path = Path::new(place).join(base).into_os_string();
-    let request = CatRequest { path: path.as_bytes().to_vec() };
+    let request = CatRequest::whole(path.as_bytes().to_vec());
     let Ok(mut content) = restoring.repository.cat(restoring.snapshot, request).await else { return Vec::new() };
     let mut head = Vec::new();
     while let Some(bytes) = content.try_next().await.ok().flatten().filter(|_| head.len() < HEAD_LEN) {

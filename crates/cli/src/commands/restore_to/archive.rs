@@ -28,7 +28,7 @@ pub(super) struct Opened {
 
 /// Opens the dump at `path`.
 pub(super) async fn open(restoring: &Restoring<'_>, path: &[u8]) -> Result<Opened, CommandError> {
-    let mut rest = restoring.repository.cat(restoring.snapshot, CatRequest { path: path.to_vec() }).await?;
+    let mut rest = restoring.repository.cat(restoring.snapshot, CatRequest::whole(path.to_vec())).await?;
     let (mut archive, mut head, mut len) = (Archive::listing(), Vec::new(), 0);
     while archive.contents().is_none() && len < HEAD_LEN_MAX {
         let Some(bytes) = rest.try_next().await? else { break };

@@ -30,7 +30,7 @@ pub(super) async fn to_stdout(restoring: &Restoring<'_>) -> Result<Outcome, Comm
     if restoring.args.is_dry_run() {
         return restoring.plan(Some("stdout")).with_files(&[file]).tell(restoring.ctx);
     }
-    let mut content = restoring.repository.cat(restoring.snapshot, CatRequest { path: file.path }).await?;
+    let mut content = restoring.repository.cat(restoring.snapshot, CatRequest::whole(file.path)).await?;
     while let Some(bytes) = content.try_next().await? {
         restoring.ctx.ui.bytes(vec![bytes]).await?;
     }
@@ -173,7 +173,7 @@ async fn pour<S: FileSink>(
     let path = file.path.clone();
     let (progress, _watch) = restoring.watched(file.content_len);
     let mut sink = blocking::run(move || open(&file)).await.map_err(SourceError::from)??;
-    let mut content = restoring.repository.cat(restoring.snapshot, CatRequest { path }).await?;
+    let mut content = restoring.repository.cat(restoring.snapshot, CatRequest::whole(path)).await?;
     while let Some(bytes) = content.try_next().await? {
         progress.add_len(bytes.len() as u64);
         let written = blocking::run(move || sink.write(&bytes).map(|()| sink));

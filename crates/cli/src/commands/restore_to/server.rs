@@ -189,7 +189,7 @@ impl<'r> Target<'r> {
 
     async fn restore_globals(&self) -> Result<(), CommandError> {
         let Restoring { repository, snapshot, ctx, .. } = self.restoring;
-        let content = repository.cat(snapshot, CatRequest { path: GLOBALS.to_vec() }).await?;
+        let content = repository.cat(snapshot, CatRequest::whole(GLOBALS.to_vec())).await?;
         let mut content = content.peekable();
         let head = match Pin::new(&mut content).peek().await {
             Some(Ok(first)) => first.clone(),
