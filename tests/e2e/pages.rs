@@ -17,6 +17,8 @@ use tempfile::TempDir;
 
 /// So many that their entries take several pages.
 const FILES: usize = 1_500;
+/// So many that wherever a key cuts them, there are several pages.
+const MANY_FILES: usize = 6_000;
 /// One page fits into a blob.
 const BLOB_LEN: u32 = 4 << 10;
 
@@ -259,13 +261,13 @@ async fn diff_and_find_name_a_lost_page_and_tell_nothing_wrong_of_what_is_in_it(
     drop(site.init(site.store(), "cache").await.expect("makes"));
     let forge = Forge::open(&site.memory, "owner").await;
     forge.set_lens(&site.memory, 1 << 20, BLOB_LEN).await;
-    for at in 0..FILES {
+    for at in 0..MANY_FILES {
         std::fs::write(site.tree().join(format!("file {at:04}")), format!("content {at}")).expect("writes");
     }
     let repository = site.open("cache").await;
     site.backup(&repository).await;
     let old = names_of(&site.memory, names::PACKS).await;
-    for at in (0..FILES).step_by(20) {
+    for at in (0..MANY_FILES).step_by(20) {
         std::fs::write(site.tree().join(format!("file {at:04}")), "another content").expect("writes");
     }
     site.backup(&repository).await;
@@ -295,10 +297,10 @@ async fn diff_and_find_name_a_lost_page_and_tell_nothing_wrong_of_what_is_in_it(
         let found: Vec<_> = repository.find(request).await.expect("begins").try_collect().await.expect("ends");
         let of_first =
             found.iter().filter(|walked| matches!(walked, Walked::Found(found) if found.snapshots.contains(&0)));
-        assert_eq!(of_first.count(), FILES / 10, "blob {at}: the first snapshot is whole");
+        assert_eq!(of_first.count(), MANY_FILES / 10, "blob {at}: the first snapshot is whole");
         let names_loss = found.iter().any(|walked| matches!(walked, Walked::Lost(lost) if lost.snapshots == [1]));
         assert_eq!(names_loss, is_lost, "blob {at}");
     }
     assert!(lost_count >= 4, "the root and several pages: {lost_count}");
-    assert_eq!(told.len(), FILES / 20, "whatever page is lost, the changes in all others are told");
+    assert_eq!(told.len(), MANY_FILES / 20, "whatever page is lost, the changes in all others are told");
 }
