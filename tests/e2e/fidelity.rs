@@ -41,7 +41,7 @@ setfattr -n trusted.note -v secret text; setfattr -h -n trusted.link -v 'of a li
 "#;
 
 /// A host and a tree with one of everything in `tree`.
-fn host_with_everything() -> (Host, PathBuf) {
+pub(crate) fn host_with_everything() -> (Host, PathBuf) {
     let host = Host::with_repository();
     let tree = host.path("tree");
     fs::create_dir(&tree).expect("a folder");
@@ -67,7 +67,7 @@ fn make_deep(tree: &Path, letter: &str) {
 }
 
 /// What rsync would do to make `restored` like `tree`.
-fn rsync_differences(tree: &Path, restored: &Path) -> String {
+pub(crate) fn rsync_differences(tree: &Path, restored: &Path) -> String {
     let mut rsync = Command::new("rsync");
     rsync.args(["-aHAXnic", "--delete", "--modify-window=-1"]);
     rsync.arg(format!("{}/", tree.display())).arg(format!("{}/", restored.display()));

@@ -16,6 +16,7 @@ mod crash;
 mod damage;
 mod diff_commands;
 mod discovery;
+mod dump_commands;
 mod failures;
 mod fidelity;
 mod forget;

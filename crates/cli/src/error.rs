@@ -62,6 +62,8 @@ pub(crate) enum CommandError {
     SnapshotUnnamed,
     #[error("{pattern} is no pattern: {what}")]
     Pattern { pattern: String, what: String },
+    #[error("an archive is not written to a terminal")]
+    ArchiveOnTerminal,
     #[error("no snapshot has {path}")]
     NoVersion { path: String },
     #[error("no file in the snapshot is named")]

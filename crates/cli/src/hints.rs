@@ -183,6 +183,7 @@ fn of_restore(error: &CommandError) -> Option<String> {
         CommandError::SeveralFiles { .. } => "name one as SNAPSHOT:PATH (ls lists them), or restore to a folder",
         CommandError::DatabaseUnknown { known, .. } => return Some(format!("it has: {known}")),
         CommandError::Pattern { .. } => "put it in quotes and write a special character of it as [*]",
+        CommandError::ArchiveOnTerminal => "send it to a file or a program: backstay dump SNAPSHOT:PATH > FILE",
         CommandError::NoVersion { .. } => "write the path as ls shows it; look for a name with: backstay find NAME",
         CommandError::DumpFolders => {
             "restore it with --to FOLDER: the command that brings it into a server is printed then"

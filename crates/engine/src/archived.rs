@@ -1,16 +1,22 @@
 //! A part of a snapshot in the order of an archive: each entry, followed by its content.
 //!
+//! A listing names all folders of a folder before it goes into the first of them; in an archive each stands right before what is in it,
+//! so that whoever extracts it can set its times and permissions once nothing more goes into it.
+//!
 //! ```text
-//! entries ─► entry · leaves · end ─► windows (8 MiB, over the ends of files) ─► runs of blobs ─► the same, with bytes
+//! entries ─► each folder before its own ─► entry · leaves · end ─► windows (8 MiB, over the ends of files) ─► runs of blobs ─► the same, with bytes
 //! ```
 //!
 //! A file whose content is lost is left out if that is known before its entry is handed out: as long as all of it lies in one
 //! window. Of a longer one the bytes that are lost are told in their place, for its length has been said already.
 //!
 //! Invariant: what follows an entry adds up to its length, be it bytes, holes or what is lost.
-//! Invariant: memory holds a few windows, whatever the size of the tree.
+//! Invariant: memory holds a few windows, and at most [`FOLDERS_MAX`] folders that wait for their turn, whatever the size of the
+//! tree; folders beyond that come in the order of listings.
 //! Never here: the form of any archive.
 
+use std::collections::VecDeque;
+use std::collections::btree_map::{BTreeMap, OccupiedEntry};
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -21,7 +27,7 @@ use pack::manifest::{Child, ChildKind, Entry, EntryKind};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::cat::{WindowRead, read_window};
-use crate::entries::{FullEntry, Scope, content_of, entries_of, leaves_of};
+use crate::entries::{FullEntry, Scope, content_of, entries_of, key_below, leaves_of};
 use crate::fetch::Fetcher;
 use crate::repository::Repository;
 use crate::{EngineError, Kind, SnapshotInfo};
@@ -32,6 +38,9 @@ const WINDOW_ITEMS: usize = 8 << 10;
 const WINDOWS_AHEAD: usize = 3;
 /// Stretches of data of a file with holes, as a count: above that it is handed out as if it had none.
 const STRETCHES_MAX: usize = 16 << 10;
+
+/// Folders that wait for their turn, as a count.
+const FOLDERS_MAX: usize = 64 << 10;
 
 /// What comes next in the archive.
 #[derive(Debug)]
@@ -63,7 +72,7 @@ pub enum Archived {
 pub type ArchiveStream = BoxStream<'static, Result<Archived, EngineError>>;
 
 impl Repository {
-    /// The entries at and below `path` with their content, component by component, in the order of listings. With `maps`,
+    /// The entries at and below `path` with their content, component by component. With `maps`,
     /// files with holes come with a list of where their data is.
     ///
     /// # Errors
@@ -83,13 +92,48 @@ impl Repository {
         let planned = stream::iter(components).flat_map(move |component| {
             let (reader, name) = (reader.clone(), component.name);
             let entries = entries_of(reader.clone(), component.root, scope.clone());
-            entries.flat_map(move |full| planned(reader.clone(), name.clone(), full, maps))
+            by_folder(entries).flat_map(move |full| planned(reader.clone(), name.clone(), full, maps))
         });
         let windows = windows_of(planned.boxed());
         let windows = windows.map_ok(move |window| read(fetcher.clone(), window)).try_buffered(WINDOWS_AHEAD);
         Ok(windows.map_ok(|found| stream::iter(found.into_iter().map(Ok))).try_flatten().boxed())
     }
 }
+
+/// Entries, with each folder right before what is in it.
+fn by_folder(
+    entries: BoxStream<'static, Result<FullEntry, EngineError>>,
+) -> BoxStream<'static, Result<FullEntry, EngineError>> {
+    let state = (entries, BTreeMap::new(), VecDeque::new());
+    let ordered = stream::unfold(state, |(mut entries, mut folders, mut ready)| async move {
+        loop {
+            if let Some(next) = ready.pop_front() {
+                return Some((next, (entries, folders, ready)));
+            }
+            match entries.next().await {
+                None if folders.is_empty() => return None,
+                None => ready.extend(std::mem::take(&mut folders).into_values().map(Ok)),
+                Some(Err(error)) => ready.push_back(Err(error)),
+                Some(Ok(full)) => {
+                    let key = full.entry.sort_key();
+                    while let Some(first) = folders.first_entry().filter(|first: &Waiting<'_>| *first.key() <= key) {
+                        ready.push_back(Ok(first.remove()));
+                    }
+                    match full.entry.kind {
+                        EntryKind::Directory if folders.len() < FOLDERS_MAX => {
+                            folders.insert(key_below(&full.entry.path), full);
+                        }
+                        _ => ready.push_back(Ok(full)),
+                    }
+                }
+            }
+        }
+    });
+    ordered.boxed()
+}
+
+/// The folder whose turn is next.
+type Waiting<'a> = OccupiedEntry<'a, Vec<u8>, FullEntry>;
 
 /// Something to be handed out, once its bytes are there.
 enum Planned {

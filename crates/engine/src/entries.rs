@@ -64,11 +64,7 @@ enum Reach {
 impl Scope {
     /// Everything for an empty path.
     pub(crate) fn new(path: &[u8]) -> Self {
-        let mut below: Vec<u8> = path.iter().map(|byte| if *byte == b'/' { 0 } else { *byte }).collect();
-        if !path.is_empty() {
-            below.push(0);
-        }
-        Self { path: path.to_vec(), reach: Reach::All, own_key: sort_key(path), below }
+        Self { path: path.to_vec(), reach: Reach::All, own_key: sort_key(path), below: key_below(path) }
     }
 
     /// The entry at the path alone.
@@ -279,6 +275,12 @@ impl Walk {
             }
         }
     }
+}
+
+/// What the keys of everything in a folder begin with.
+pub(crate) fn key_below(folder: &[u8]) -> Vec<u8> {
+    let parts = folder.iter().map(|byte| if *byte == b'/' { 0 } else { *byte });
+    if folder.is_empty() { Vec::new() } else { parts.chain([0]).collect() }
 }
 
 /// The path that a sort key stands for.

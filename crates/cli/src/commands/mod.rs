@@ -13,6 +13,7 @@ mod component_table;
 mod config;
 mod copy;
 mod diff;
+mod dump;
 mod entry_shown;
 mod find;
 mod forget;
@@ -56,6 +57,7 @@ pub(crate) enum Command {
     Find(Box<find::FindArgs>),
     Versions(versions::VersionsArgs),
     Diff(diff::DiffArgs),
+    Dump(dump::DumpArgs),
     Restore(Box<restore::RestoreArgs>),
     Copy(Box<copy::CopyArgs>),
     Check(check::CheckArgs),
@@ -94,6 +96,7 @@ impl Command {
             Self::Find(args) => ctx.unless_interrupted(find::run(args, ctx)).await,
             Self::Versions(args) => ctx.unless_interrupted(versions::run(args, ctx)).await,
             Self::Diff(args) => ctx.unless_interrupted(diff::run(args, ctx)).await,
+            Self::Dump(args) => ctx.unless_interrupted(dump::run(args, ctx)).await,
             Self::Restore(args) => restore::run(args, ctx).await,
             Self::Copy(args) => copy::run(args, ctx).await,
             Self::Check(args) => check::run(args, ctx).await,
