@@ -81,13 +81,18 @@ pub fn stream_of<T: Send + 'static>(
 ///
 /// [`Panicked`] if `f` panicked, or the runtime shut down before it ran.
 pub async fn run<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> Result<T, Panicked> {
-    spawn(f).await.map_err(|error| {
+    spawn(f).await.map_err(|error| Panicked::of("blocking job", error))
+}
+
+impl Panicked {
+    /// How a task ended that gave nothing.
+    pub(crate) fn of(what: &'static str, error: tokio::task::JoinError) -> Self {
         let message = match error.try_into_panic() {
             Ok(panic) => message_of(&*panic),
             Err(_) => "the runtime is shutting down".to_owned(),
         };
-        Panicked { what: "blocking job", message }
-    })
+        Self { what, message }
+    }
 }
 
 #[allow(clippy::disallowed_methods)] // this file is the bridge (STYLE 4)

@@ -1,17 +1,22 @@
 //! Events out of straight code: a future that hands them over, as a stream.
 //!
 //! ```text
-//! future: produce(Out) ──(bounded channel)──→ Events       both run when the stream is polled: no task, no thread
+//! future: produce(Out) ──(bounded channel)──→ Events       the future is a task of its own from the first poll on
 //! ```
+//!
+//! So that a server's next bytes are received and summed up while what came before is cut and named.
 //!
 //! Invariant: an error of the future is the stream's last item; dropping the stream drops the future where it stands.
 
 use std::future::Future;
+use std::pin::Pin;
 
 use futures::{StreamExt as _, stream};
 use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::SourceError;
+use crate::blocking::Panicked;
 use crate::entry::Entry;
 use crate::events::{Base, Event, Events, Layout, SourceEntry};
 
@@ -44,29 +49,31 @@ where
     F: Future<Output = Result<(), SourceError>> + Send + 'static,
 {
     let (out, waiting) = mpsc::channel(WAITING_MAX);
-    let future = Some(Box::pin(produce(Out(out))));
-    stream::unfold((future, waiting), |(mut future, mut waiting)| async move {
-        if let Some(producing) = &mut future {
-            tokio::select! {
-                biased;
-                Some(event) = waiting.recv() => return Some((Ok(event), (future, waiting))),
-                outcome = producing => {
-                    future = None;
-                    if let Err(error) = outcome {
-                        // What still waits is of no use to who hears of an error.
-                        waiting.close();
-                        return Some((Err(error), (None, closed())));
+    let state = State::Begun(Box::pin(produce(Out(out))), waiting);
+    stream::unfold(state, |mut state| async move {
+        loop {
+            state = match state {
+                State::Begun(future, waiting) => State::Running(AbortOnDropHandle::new(tokio::spawn(future)), waiting),
+                State::Running(task, mut waiting) => {
+                    if let Some(event) = waiting.recv().await {
+                        return Some((Ok(event), State::Running(task, waiting)));
                     }
+                    let outcome = task.await.unwrap_or_else(|error| Err(Panicked::of("a source", error).into()));
+                    return outcome.err().map(|error| (Err(error), State::Ended));
                 }
+                State::Ended => return None,
             }
         }
-        waiting.recv().await.map(|event| (Ok(event), (future, waiting)))
     })
     .boxed()
 }
 
-fn closed() -> mpsc::Receiver<Event> {
-    mpsc::channel(1).1
+/// How far the future is.
+enum State<F> {
+    /// Nobody has asked for an event.
+    Begun(Pin<Box<F>>, mpsc::Receiver<Event>),
+    Running(AbortOnDropHandle<Result<(), SourceError>>, mpsc::Receiver<Event>),
+    Ended,
 }
 
 #[cfg(test)]
