@@ -4,7 +4,8 @@
 #
 #   BACKSTAY_BENCH=DIR benches/databases.sh [SET…]      SET: postgres redis valkey etcd source (default: all; ten minutes)
 #
-# DIR (default $HOME/.cache/backstay/bench) is that of compare.sh: env.sh exports BIN_BACKSTAY, BIN_RESTIC, BIN_RUSTIC and BIN_BORG.
+# DIR (default $HOME/.cache/backstay/bench) is that of compare.sh: env.sh exports BIN_BACKSTAY, and BIN_RESTIC, BIN_RUSTIC and
+# BIN_BORG where they are to be compared with. BENCH_KEEP=1 keeps the lines of earlier runs, and the table shows medians.
 # Servers are those of the folder that scripts/servers.sh makes (Postgres 18, Redis 8, Valkey 9, etcd 3.5), each on a free port of loopback;
 # running them takes root. pgBackRest is measured where DIR/pgbackrest holds Debian's packages for that folder, unpacked:
 #
@@ -22,7 +23,7 @@
 # the same while Postgres sends only what changed; `wire` is what then came over the wire, one segment of WAL of 16 MiB with it.
 # `source` is no set, but the speed of reading: pg_basebackup to nowhere, backstay's source to nowhere (BIN_READ_POSTGRES, made by
 # cargo build --release -p backstay-benches; left out if it is not there), a dry run, and a first backup, in turns. What is stored
-# is the sum of the sizes of a repository's files. Lines are kept in DIR/databases.tsv; a table is printed at the end. Seconds are
+# is the sum of the sizes of a repository's files. Lines are kept in DIR/databases.tsv; a table of medians is printed at the end. Seconds are
 # worth reading only when the machine does nothing else.
 set -euo pipefail
 
@@ -78,6 +79,11 @@ step() {
     note "$set" "$tool" "$day" $(($(stored "$repository") - before)) "$(tail -n 1 "$work/time")"
 }
 
+is_there() {
+    local binary=BIN_${1^^}
+    [ -n "${!binary:-}" ]
+}
+
 # repository TOOL PATH: makes it, if there is none.
 repository() {
     [ ! -e "$2" ] || return 0
@@ -94,6 +100,7 @@ feed() {
     local set=$1 day=$2 tool at
     note "$set" given "$day" "$(stat -c %s "$3")" -
     for tool in backstay restic rustic borg; do
+        is_there $tool || continue
         at=$work/repository/$set-$tool
         repository $tool "$at"
         case $tool in
@@ -326,11 +333,20 @@ set_source() {
     done
 }
 
+# table: medians, where something was measured several times.
 table() {
     awk -F '\t' '
+        function median(values, key,    at, before, value) {
+            for (at = 2; at <= runs[key]; at++) {
+                value = values[key, at]
+                for (before = at - 1; before >= 1 && values[key, before] + 0 > value + 0; before--) values[key, before + 1] = values[key, before]
+                values[key, before + 1] = value
+            }
+            return values[key, int((runs[key] + 1) / 2)]
+        }
         !(($1, $3) in seen) { seen[$1, $3] = 1; order[++count] = $1 FS $3 }
         !($2 in known) { known[$2] = 1; tools[++tool_count] = $2 }
-        { cell[$1, $3, $2] = sprintf("%.2f / %s", $4 / 1e6, $5 == "-" ? "-" : $5) }
+        { key = $1 FS $3 FS $2; runs[key]++; stored[key, runs[key]] = $4; seconds[key, runs[key]] = $5 }
         END {
             printf "%-8s%-16s", "set", "day"
             for (t = 1; t <= tool_count; t++) printf "%16s", tools[t]
@@ -338,13 +354,17 @@ table() {
             for (n = 1; n <= count; n++) {
                 split(order[n], row, FS)
                 printf "%-8s%-16s", row[1], row[2]
-                for (t = 1; t <= tool_count; t++) printf "%16s", cell[row[1], row[2], tools[t]]
+                for (t = 1; t <= tool_count; t++) {
+                    key = order[n] FS tools[t]
+                    cell = key in runs ? sprintf("%.2f / %s", median(stored, key) / 1e6, median(seconds, key)) : ""
+                    printf "%16s", cell
+                }
                 print ""
             }
         }' "$results"
 }
 
-: >"$results"
+[ -n "${BENCH_KEEP:-}" ] || : >"$results"
 for set in "${sets[@]}"; do "set_$set"; done
 echo
 echo "MB stored / seconds"

@@ -1,4 +1,4 @@
-//! The command line as people and programs see it: words on stdout and stderr, exit codes, JSON, silence, colours.
+//! The command line as people and programs see it: words on stdout and stderr, exit codes, silence, colours.
 //!
 //! What differs from run to run is replaced by a name in brackets, and clock and randomness are replayed.
 
@@ -8,7 +8,6 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
 use harness::binary::{Host, Ran, Run as _, binary, noise, shell};
-use serde_json::Value;
 
 /// 2026-11-19 11:06:40 UTC.
 const STARTED_AT: u64 = 1_795_086_400;
@@ -137,7 +136,7 @@ fn commands_below(host: &Host, words: &[String]) -> Vec<String> {
 }
 
 /// All commands, each as its words.
-fn every_command(host: &Host) -> Vec<Vec<String>> {
+pub(crate) fn every_command(host: &Host) -> Vec<Vec<String>> {
     let (mut found, mut todo) = (Vec::new(), vec![Vec::new()]);
     while let Some(words) = todo.pop() {
         for name in commands_below(host, &words) {
@@ -172,54 +171,6 @@ fn version_is_told_and_no_command_at_all_shows_help() {
     assert_eq!(version.text(), format!("backstay {}\n", env!("CARGO_PKG_VERSION")));
     let bare = host.backstay::<&str>([]).run().expect_code(2);
     bare.says(&["Usage: backstay", "init", "backup", "restore"]);
-}
-
-/// Every line of stdout as a JSON document.
-fn documents(ran: &Ran) -> Vec<Value> {
-    let lines = ran.text().lines().map(serde_json::from_str);
-    lines.map(|line| line.unwrap_or_else(|error| panic!("no JSON ({error}): {ran}"))).collect()
-}
-
-#[test]
-fn json_is_one_document_a_line_for_every_command() {
-    let host = Host::new();
-    host.write("tree/file", "content");
-    host.write("tree/sub/other", "content");
-    let (tree, target) = (host.path("tree").display().to_string(), host.path("target").display().to_string());
-    let key = host.write_secret("key", noise("key", 64)).display().to_string();
-    let run = |words: &[&str]| host.backstay(words).arg("--json").run();
-    let one = |words: &[&str]| {
-        let ran = run(words).expect_code(0);
-        assert_eq!(ran.stderr, "", "{ran}");
-        let [document] = <[Value; 1]>::try_from(documents(&ran)).unwrap_or_else(|_| panic!("not one document: {ran}"));
-        document
-    };
-    assert_eq!(one(&["init"])["location"], host.repository().display().to_string());
-    let id = one(&["backup", &tree])["snapshot_id"].as_str().expect("an id").to_owned();
-    assert_eq!(one(&["backup", &tree, "--dry-run"])["is_dry_run"], true);
-    assert_eq!(one(&["snapshots"])[0]["id"], id.as_str());
-    assert_eq!(one(&["restore", "latest", "--target", &target])["snapshot_id"], id.as_str());
-    assert_eq!(one(&["restore", "latest", "--target", &target, "--dry-run"])["is_dry_run"], true);
-    assert_eq!(one(&["check", "--read-data"])["is_whole"], true);
-    assert!(one(&["stats"])["stored_len"].as_u64() > Some(0));
-    assert!(!one(&["key", "list"]).as_array().expect("a list").is_empty());
-    one(&["key", "status"]);
-    one(&["key", "add", "--role", "writer", "--new-key-file", &key]);
-    assert!(!one(&["cache", "info"])["caches"].as_array().expect("a list").is_empty());
-    one(&["cache", "clear"]);
-    let listed = documents(&run(&["ls", "latest"]).expect_code(0));
-    assert!(listed.len() > 4 && listed.iter().all(|entry| entry["path"].is_string()), "{listed:?}");
-}
-
-#[test]
-fn json_errors_are_one_document_on_stderr() {
-    let host = Host::new();
-    for words in [&["snapshots"][..], &["restore", "latest"], &["no-such-command"]] {
-        let ran = host.backstay(words).arg("--json").run().expect_code(2);
-        assert_eq!(ran.text(), "");
-        let error: Value = serde_json::from_str(&ran.stderr).unwrap_or_else(|error| panic!("{error}: {ran}"));
-        assert!(error["error"].is_string() && error["exit_code"] == 2, "{error}");
-    }
 }
 
 #[test]

@@ -236,6 +236,17 @@ fn configuration_is_found_where_the_manual_says_and_the_nearest_is_taken() {
 }
 
 #[test]
+fn uploads_of_a_job_take_no_more_than_it_may() {
+    let host = host_with(
+        "[sources.noise]\nkind = \"command\"\ncommand = [\"head\", \"-c\", \"6000000\", \"/dev/urandom\"]\n\
+         [jobs.slow]\nsources = [\"noise\"]\nlimit_upload = \"2M\"\n",
+    );
+    let began = Instant::now();
+    run(&host, &["run", "slow"]).expect_code(0);
+    assert!(began.elapsed() >= Duration::from_secs(2), "six megabytes at two in a second");
+}
+
+#[test]
 fn tags_of_a_job_are_those_of_its_snapshots() {
     let host = host_with(
         "[sources.fine]\nkind = \"command\"\ncommand = [\"echo\", \"x\"]\n\
@@ -243,4 +254,38 @@ fn tags_of_a_job_are_those_of_its_snapshots() {
     );
     run(&host, &["run", "tagged"]).expect_code(0);
     assert_eq!(host.snapshots()[0]["tags"], Value::from(vec!["daily", "web"]));
+}
+
+#[test]
+fn configuration_is_begun_from_options_or_by_asking_and_never_written_over() {
+    let host = Host::new();
+    host.write("tree/file", "content");
+    host.write("app.db", "");
+    let init = |words: &[&str]| {
+        let mut command = host.backstay(["config", "init"]);
+        command.args(words).current_dir(host.path("")).env_remove("BACKSTAY_REPOSITORY");
+        command.env_remove("BACKSTAY_PASSWORD_FILE");
+        command
+    };
+    let named =
+        ["--output", "named.toml", "-r", "/mnt/backups", "--postgres", "postgres://backup@db/shop", "--files", "tree"];
+    init(&named).run().expect_code(0).says(&["hint: check it with: backstay config check --config named.toml"]);
+    init(&named).run().expect_code(2).says(&["named.toml"]);
+    // Somebody at a terminal, who leaves the password's file, Redis and etcd as they are.
+    let asking = init(&["--output", "asked.toml"]);
+    let words: Vec<_> = asking.get_args().map(|word| word.to_string_lossy().into_owned()).collect();
+    let line = format!("'{}' {}", asking.get_program().to_string_lossy(), words.join(" "));
+    let mut terminal = Command::new("script");
+    terminal.args(["-qec", &line, "/dev/null"]).current_dir(host.path("")).env_clear();
+    terminal.envs(asking.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    host.write("answers", "/mnt/backups\n\npostgres://backup@db/shop\n\n\napp.db\ntree\n/home\n\n");
+    terminal.stdin(std::fs::File::open(host.path("answers")).expect("our own file"));
+    let ran = terminal.run().expect_code(0);
+    assert!(ran.text().contains("Postgres (postgres://user@host/database) [none]: "), "{ran}");
+    for (file, sources) in [("named.toml", &["db", "files"][..]), ("asked.toml", &["app", "db", "files"])] {
+        let told = run(&host, &["--json", "config", "check", "--offline", "--config", file]).expect_code(0).json();
+        assert_eq!((&told["sources"], &told["jobs"]), (&Value::from(sources), &Value::from(vec!["nightly"])), "{told}");
+        let text = std::fs::read_to_string(host.path(file)).expect("was written");
+        assert!(text.contains("url = \"/mnt/backups\"") && text.contains("# kind = \"kubernetes\""), "{text}");
+    }
 }

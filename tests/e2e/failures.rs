@@ -4,7 +4,6 @@
 //! Never here: in which ways a source fails (see `bad_sources`).
 
 use harness::binary::{Host, Ran, Run as _};
-use serde_json::Value;
 
 /// A host whose configuration names its repository and what is given.
 fn host_with(rest: &str) -> Host {
@@ -32,8 +31,7 @@ fn job_of_which_everything_fails_tells_every_reason() {
     let ran = run(&host, &["run", "all"]).expect_code(2);
     ran.says(&["problem: down: redis at 127.0.0.1:1", "next: see that it runs", "problem: dies: ", "exit status 3"])
         .says(&["none of 2 components could be backed up"]);
-    let ran = run(&host, &["run", "all", "--json"]).expect_code(2);
-    let told: Value = serde_json::from_str(ran.stderr.trim()).expect("one document");
+    let told = run(&host, &["run", "all", "--json"]).expect_code(2).json_error();
     let components = told["components"].as_array().expect("components");
     let text = |number: usize, key: &str| components[number][key].as_str().unwrap_or_default().to_owned();
     assert_eq!((text(0, "name"), text(1, "name")), ("down".into(), "dies".into()), "{told}");

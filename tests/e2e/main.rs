@@ -2,12 +2,15 @@
 
 mod advice;
 mod bad_input;
+mod bad_moments;
+mod bad_servers;
 mod bad_sources;
 mod browse_commands;
 mod cache;
 mod check;
 mod check_ages;
 mod cli;
+mod cli_json;
 mod configured;
 mod copy;
 mod copy_commands;
@@ -24,6 +27,7 @@ mod golden;
 mod holds;
 mod hostile;
 mod jobs;
+mod kubernetes;
 mod lease;
 mod lost_replies;
 mod model;

@@ -23,6 +23,8 @@ use std::sync::OnceLock;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::shapes::Shapes;
+
 /// The password of every host's repository.
 pub const PASSWORD: &str = "correct horse battery staple";
 
@@ -38,6 +40,8 @@ pub struct Host {
 pub struct Ran {
     /// The command line, for messages.
     line: String,
+    /// The command of ours that it is, if it prints documents that docs/JSON.md describes.
+    command: Option<String>,
     /// None if a signal ended it.
     pub code: Option<i32>,
     /// Data.
@@ -158,7 +162,7 @@ impl Ran {
         let words = std::iter::once(command.get_program()).chain(command.get_args());
         let line = words.map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" ");
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-        Self { line, code: output.status.code(), stdout: output.stdout, stderr }
+        Self { line, command: documented(command), code: output.status.code(), stdout: output.stdout, stderr }
     }
 
     /// Fails unless the exit code is this one.
@@ -185,11 +189,39 @@ impl Ran {
         std::str::from_utf8(&self.stdout).expect("text on stdout")
     }
 
-    /// Stdout as one JSON document.
+    /// Stdout as one JSON document, which is just as docs/JSON.md says where that describes it.
     #[track_caller]
     #[must_use]
     pub fn json(&self) -> Value {
-        serde_json::from_slice(&self.stdout).unwrap_or_else(|error| panic!("no JSON on stdout ({error}): {self}"))
+        let document =
+            serde_json::from_slice(&self.stdout).unwrap_or_else(|error| panic!("no JSON on stdout ({error}): {self}"));
+        self.has_its_shape(&document);
+        document
+    }
+
+    /// Stdout as JSON documents, one a line, each of them just as docs/JSON.md says where that describes it.
+    #[track_caller]
+    #[must_use]
+    pub fn json_lines(&self) -> Vec<Value> {
+        let lines = self.text().lines().map(serde_json::from_str);
+        let lines = lines.map(|line| line.unwrap_or_else(|error| panic!("no JSON ({error}): {self}")));
+        lines.inspect(|document| self.has_its_shape(document)).collect()
+    }
+
+    /// Stderr as the one document that an error is, just as docs/JSON.md says.
+    #[track_caller]
+    #[must_use]
+    pub fn json_error(&self) -> Value {
+        let error = serde_json::from_str(&self.stderr).unwrap_or_else(|error| panic!("no JSON ({error}): {self}"));
+        let fault = Shapes::documented().fault("error", &error);
+        assert!(fault.is_none(), "not as docs/JSON.md has it: {}: {self}", fault.unwrap_or_default());
+        error
+    }
+
+    #[track_caller]
+    fn has_its_shape(&self, document: &Value) {
+        let fault = self.command.as_ref().and_then(|command| Shapes::documented().fault(command, document));
+        assert!(fault.is_none(), "not as docs/JSON.md has it: {}: {self}", fault.unwrap_or_default());
     }
 }
 
@@ -199,6 +231,17 @@ impl std::fmt::Display for Ran {
         let stdout = String::from_utf8_lossy(self.stdout.get(..self.stdout.len().min(2000)).unwrap_or_default());
         write!(f, "{} ended {code}\nstdout: {stdout}\nstderr: {}", self.line, self.stderr)
     }
+}
+
+/// The command among the words of a command line of ours, if docs/JSON.md has a shape of that name.
+fn documented(command: &Command) -> Option<String> {
+    if command.get_program() != binary() {
+        return None;
+    }
+    let words: Vec<_> = command.get_args().map(OsStr::to_string_lossy).collect();
+    let pairs = words.windows(2).map(|pair| pair.join(" "));
+    let named: Vec<String> = pairs.chain(words.iter().map(ToString::to_string)).collect();
+    named.into_iter().find(|name| Shapes::documented().commands().contains(name))
 }
 
 /// The binary under test.

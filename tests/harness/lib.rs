@@ -11,6 +11,7 @@
 //! binary  the real binary on a host of its own
 //! listing a tree down to nanoseconds and access lists, as lines
 //! running the real binary while it runs: fed, watched and interrupted
+//! shapes  what docs/JSON.md says of each document that the binary prints
 //! servers real servers, private to one test
 //! mount   a small file system of its own: for disks that are full
 //! ```
@@ -29,6 +30,7 @@ pub mod mount;
 pub mod running;
 mod scheduled;
 pub mod servers;
+pub mod shapes;
 mod site;
 mod swap;
 mod tree;

@@ -9,6 +9,7 @@
 //! Invariant: waiting for a store or a person ends at the first interrupt.
 //! Never here: what a command does.
 
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
@@ -46,6 +47,14 @@ impl Context {
         self.open_repository().await
     }
 
+    /// The repository of a job that is run, within the limits of the job.
+    pub(crate) async fn open_repository_for(&self, job: &JobConfig) -> Result<Repository, CommandError> {
+        if let Some(name) = &job.repository {
+            self.mean(name);
+        }
+        self.open_repository_within(job.limit_upload.map(|rate| rate.0)).await
+    }
+
     /// From here on this repository is meant, unless an option names another.
     pub(crate) fn mean(&self, name: &str) {
         if self.globals.repository.repository.is_none() {
@@ -55,8 +64,15 @@ impl Context {
 
     /// The repository, opened with the credential that was given or asked for.
     pub(crate) async fn open_repository(&self) -> Result<Repository, CommandError> {
+        self.open_repository_within(None).await
+    }
+
+    /// The same; uploads may take so many bytes per second, unless an option says otherwise.
+    async fn open_repository_within(&self, limit_upload: Option<NonZeroU64>) -> Result<Repository, CommandError> {
+        let mut options = self.globals.store.options();
+        options.limit_upload = options.limit_upload.or(limit_upload);
         let opened = async {
-            let store = self.open_store().await?;
+            let store = store::open_store(&self.location()?, &options, &self.env).await?;
             let credential = self.credential(&["password: "]).await?;
             Ok(Repository::open(store, self.env.clone(), credential, self.open_options()?).await?)
         };

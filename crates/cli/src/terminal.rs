@@ -1,10 +1,10 @@
-//! The terminal: how wide it is, and asking for a password there, without echo.
+//! The terminal: how wide it is, and asking there: for a password without echo, or for a line.
 //!
 //! Invariant: however asking ends, the terminal shows again what is typed.
 //! Never here: passwords from elsewhere (see `credential`).
 
 use std::fs::File;
-use std::io::{self, IsTerminal as _};
+use std::io::{self, IsTerminal as _, Write as _};
 
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 use zeroize::Zeroizing;
@@ -25,6 +25,24 @@ pub(crate) async fn ask(prompt: &'static str) -> io::Result<Zeroizing<Vec<u8>>> 
     let _echo = Echo::remember();
     let typed = source::blocking::run(move || rpassword::prompt_password(prompt)).await;
     Ok(Zeroizing::new(typed.map_err(io::Error::other)??.into_bytes()))
+}
+
+/// Whether somebody both reads what we ask and can answer on standard input.
+pub(crate) fn answers() -> bool {
+    io::stdin().is_terminal() && io::stderr().is_terminal()
+}
+
+/// Asks for one line, which is empty at the end of the input.
+pub(crate) async fn ask_line(prompt: String) -> io::Result<String> {
+    let asked = source::blocking::run(move || {
+        let mut out = io::stderr();
+        out.write_all(prompt.as_bytes())?;
+        out.flush()?;
+        let mut line = String::new();
+        io::stdin().read_line(&mut line)?;
+        Ok::<_, io::Error>(line.trim().to_owned())
+    });
+    asked.await.map_err(io::Error::other)?
 }
 
 /// The terminal's settings, put back when dropped.

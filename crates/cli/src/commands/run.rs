@@ -222,7 +222,7 @@ async fn back_up(name: &str, job: &JobConfig, args: &RunArgs, ctx: &Context) -> 
         level: job.compression.unwrap_or(3),
         dry_run: args.dry_run,
     };
-    let repository = ctx.open_repository_of(job.repository.as_deref()).await?;
+    let repository = ctx.open_repository_for(job).await?;
     let progress = Arc::new(Progress::new());
     let watch = Watch::start(&ctx.ui, &progress, "entries");
     let cancel = ctx.interrupts.token.child_token();

@@ -90,4 +90,6 @@ pub(crate) fn read(text: &str, variable: impl Fn(&str) -> Option<String>) -> Res
 }
 
 #[cfg(test)]
+mod schema_tests;
+#[cfg(test)]
 mod tests;

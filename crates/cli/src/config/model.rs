@@ -4,6 +4,7 @@
 //! Never here: rules that need more than one table.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
@@ -283,6 +284,15 @@ pub(crate) struct KubernetesConfig {
     /// Only these namespaces. Default: all, and what belongs to none.
     #[serde(default)]
     pub(crate) namespaces: Vec<String>,
+    /// Only these types, as kubectl api-resources -o name names them. Default: all but those that say what happens, such as events.
+    #[serde(default)]
+    pub(crate) types: Vec<String>,
+    /// All but these types.
+    #[serde(default)]
+    pub(crate) exclude_types: Vec<String>,
+    /// What controllers make again by themselves too, such as the pods of a deployment. Default: false.
+    #[serde(default)]
+    pub(crate) derived: bool,
     /// How much smaller than before it may be, and what is done when it is even smaller.
     #[serde(default)]
     pub(crate) shrink: Shrink,
@@ -402,6 +412,8 @@ pub(crate) struct JobConfig {
     pub(crate) sources_at_once: Option<usize>,
     /// Give up when it takes longer. Default: never.
     pub(crate) timeout: Option<Span>,
+    /// Upload at most this much per second, such as "10M". Default: no limit.
+    pub(crate) limit_upload: Option<Rate>,
     /// How hard to compress, from 1 (fast) to 19. Default: 3.
     pub(crate) compression: Option<i32>,
 }
@@ -448,6 +460,19 @@ impl TryFrom<String> for Size {
     }
 }
 
+/// Bytes per second, such as "10M".
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) struct Rate(pub(crate) NonZeroU64);
+
+impl TryFrom<String> for Rate {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        crate::words::rate(&text).map(Self)
+    }
+}
+
 macro_rules! schema_of_text {
     ($name:ident, $word:literal, $pattern:literal) => {
         impl JsonSchema for $name {
@@ -463,4 +488,5 @@ macro_rules! schema_of_text {
 }
 
 schema_of_text!(Span, "Span", r"^\s*\d+\s*[a-zA-Z]+(\s*\d+\s*[a-zA-Z]+)*\s*$");
+schema_of_text!(Rate, "Rate", r"^\d+(\.\d+)?\s*[kKMGTPi]*B?(/s)?$");
 schema_of_text!(Size, "Size", r"^\d+(\.\d+)?\s*[kKMGTPi]*B?$");

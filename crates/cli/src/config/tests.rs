@@ -2,7 +2,7 @@
 
 use super::{Config, SourceConfig, is_trusted, read};
 
-const WHOLE: &str = r#"
+pub(super) const WHOLE: &str = r#"
 [repositories.main]
 url = "s3://bucket/backups"
 password_file = "/etc/backstay/password"

@@ -201,6 +201,9 @@ fn manifests(config: &KubernetesConfig) -> Request {
         kubeconfig: config.kubeconfig.clone(),
         context: config.context.clone(),
         namespaces: config.namespaces.clone(),
+        types: config.types.clone(),
+        excluded_types: config.exclude_types.clone(),
+        keeps_derived: config.derived,
         env_hidden: vec![HIDDEN.into()],
         ..kubernetes::Cluster::default()
     })

@@ -12,7 +12,7 @@ const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 const MIRROR: &str = "kubernetes.io/config.mirror";
 
 /// Whether the cluster makes the object again by itself: it belongs to a controller, is a mirror of a node's own pod,
-/// a token of a service account, or the cluster's own certificate.
+/// a token of a service account, or the cluster's own certificate or address.
 #[must_use]
 pub fn is_derived(object: &Value) -> bool {
     let text = |value: Option<&Value>| value.and_then(Value::as_str).unwrap_or_default().to_owned();
@@ -20,11 +20,13 @@ pub fn is_derived(object: &Value) -> bool {
     let owners = metadata.and_then(|metadata| metadata.get("ownerReferences")).and_then(Value::as_array);
     let is_controlled = |owner: &Value| owner.get("controller").and_then(Value::as_bool) == Some(true);
     let kind = text(object.get("kind"));
-    let name = text(metadata.and_then(|metadata| metadata.get("name")));
+    let part = |name: &str| text(metadata.and_then(|metadata| metadata.get(name)));
+    let name = part("name");
     owners.is_some_and(|owners| owners.iter().any(is_controlled))
         || metadata.and_then(|metadata| metadata.get("annotations")?.get(MIRROR)).is_some()
         || (kind == "Secret" && text(object.get("type")) == "kubernetes.io/service-account-token")
         || (kind == "ConfigMap" && name == "kube-root-ca.crt")
+        || (kind == "Service" && name == "kubernetes" && part("namespace") == "default")
 }
 
 /// The object as it is kept: indented JSON with sorted keys and a newline at its end.

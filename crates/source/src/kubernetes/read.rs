@@ -38,7 +38,7 @@ const PASSING: [&str; 9] = [
 ];
 
 /// What kubectl's words mean: the first that is found decides.
-const WORDS: [(&str, Fault); 16] = [
+const WORDS: [(&str, Fault); 17] = [
     ("(forbidden)", Fault::Right),
     ("forbidden:", Fault::Right),
     ("(unauthorized)", Fault::Login),
@@ -48,6 +48,7 @@ const WORDS: [(&str, Fault); 16] = [
     ("context was not found", Fault::Missing),
     ("does not exist", Fault::Missing),
     ("error loading config file", Fault::Setting),
+    ("error: stat ", Fault::Setting),
     ("too many requests", Fault::Busy),
     ("currently unable to handle the request", Fault::Busy),
     ("timed out", Fault::Busy),

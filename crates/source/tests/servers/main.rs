@@ -8,6 +8,14 @@ mod postgres_server;
 #[allow(dead_code, unreachable_pub)] // what other suites use
 mod patroni_cluster;
 
+#[path = "../../../../tests/harness/servers/stores.rs"]
+#[allow(dead_code, unreachable_pub)] // what other suites use
+mod stores;
+
+#[path = "../../../../tests/harness/servers/kubernetes.rs"]
+#[allow(dead_code, unreachable_pub)] // what other suites use
+mod kubernetes_cluster;
+
 #[cfg(test)]
 mod choice;
 #[cfg(test)]

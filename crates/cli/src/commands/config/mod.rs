@@ -38,7 +38,7 @@ impl ConfigCommand {
     pub(crate) async fn run(&self, ctx: &Context) -> Result<Outcome, CommandError> {
         match self {
             Self::Check(args) => ctx.unless_interrupted(check::run(args, ctx)).await,
-            Self::Init(args) => init::run(args, ctx),
+            Self::Init(args) => ctx.unless_interrupted(init::run(args, ctx)).await,
             Self::Schema => schema(ctx),
             Self::Timers(args) => timers::run(args, ctx),
         }

@@ -101,9 +101,9 @@ fn add_objects(plan: &mut Plan, folder: &Path) {
     let cluster = folder.join("_cluster");
     plan.step(
         "apply what belongs to no namespace, such as namespaces and resource definitions; twice, if some need others",
-        format!("kubectl apply --server-side -R -f {}", typed(&cluster)),
+        format!("kubectl apply --server-side --force-conflicts -R -f {}", typed(&cluster)),
     );
-    plan.step("apply all", format!("kubectl apply --server-side -R -f {}", typed(folder)));
+    plan.step("apply all", format!("kubectl apply --server-side --force-conflicts -R -f {}", typed(folder)));
 }
 
 #[cfg(test)]
