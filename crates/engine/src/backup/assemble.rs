@@ -159,10 +159,10 @@ impl<'p, 'a> Assembler<'p, 'a> {
 
     /// Puts the next entry, in order, into the tree.
     async fn place(&mut self, entry: Entry, children: &[Child]) -> Result<(), EngineError> {
-        let path = source::entry::escaped(&entry.path).to_string();
+        let path = entry.path.clone();
         if let Err(error) = self.tree.push(entry, children, &self.namer) {
             // Names or attributes that no page can hold: this entry is left out, the tree goes on.
-            self.problems.add(path, error.to_string(), true);
+            self.problems.add(source::entry::escaped(&path).to_string(), error.to_string(), true);
         }
         let pages = self.tree.take_pages();
         self.store_pages(pages).await
