@@ -13,6 +13,7 @@
 //! Never here: deleting.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use futures::StreamExt;
@@ -28,8 +29,10 @@ use crate::EngineError;
 use crate::index::open_segment;
 use crate::repository::{Repository, list};
 
-/// Live chunks of condemned packs that are looked at in one pass, at some 60 bytes each.
+/// Live chunks of condemned packs that are looked at in one pass, at 64 bytes each.
 const NEEDED_MAX: usize = 1 << 20;
+/// Copies of one chunk that count and are noted: if they all vanish meanwhile, the chunk is copied.
+const COPIES_MAX: usize = 2;
 /// Trailers and segments read at once.
 const READS_AT_ONCE: usize = 8;
 /// How often the listing of segments is repeated when one vanishes.
@@ -41,15 +44,14 @@ const READS_MAX: usize = 2;
 
 /// A live chunk in a condemned pack.
 struct Needed {
+    id: ChunkId,
     /// The pack, by its position, and the blob.
     pack: u32,
     blob: u32,
-    /// The hash of that blob.
-    hash: [u8; 32],
-    /// Packs in which a copy was seen that would count.
-    copies: Vec<PackId>,
+    /// Packs, by their numbers, in which a copy was seen that would count.
+    copies: [Option<NonZeroU32>; COPIES_MAX],
     /// Packs and blobs with a copy that was sealed apart: it counts once it was opened.
-    others: Vec<(PackId, u32)>,
+    others: Vec<(NonZeroU32, u32)>,
 }
 
 /// What a pass found out about some condemned packs.
@@ -85,9 +87,22 @@ pub(super) struct SegmentNote {
 }
 
 /// What is looked at in one pass.
+#[derive(Default)]
 struct Pass {
-    needed: HashMap<ChunkId, Vec<Needed>>,
+    /// By id, once all packs are in.
+    needed: Vec<Needed>,
     packs: Vec<Listed>,
+    /// The hashes of each pack's blobs.
+    hashes: Vec<Vec<[u8; 32]>>,
+    /// Packs with copies.
+    copied: Numbers,
+}
+
+/// Packs by numbers, which take less room.
+#[derive(Default)]
+struct Numbers {
+    packs: Vec<PackId>,
+    numbers: HashMap<PackId, NonZeroU32>,
 }
 
 impl Repository {
@@ -112,8 +127,9 @@ impl Repository {
         // Once more, now after the index: what vanished meanwhile does not count.
         let after: HashSet<PackId> = self.list_packs().await?.iter().map(|pack| pack.id).collect();
         let mut to_copy: HashMap<u32, HashSet<u32>> = HashMap::new();
-        for needed in pass.needed.into_values().flatten() {
-            if !needed.copies.iter().any(|copy| after.contains(copy)) {
+        for needed in &pass.needed {
+            let copies = needed.copies.iter().flatten().filter_map(|number| pass.copied.pack(*number));
+            if !copies.into_iter().any(|copy| after.contains(&copy)) {
                 to_copy.entry(needed.pack).or_default().insert(needed.blob);
             }
         }
@@ -138,7 +154,7 @@ impl Repository {
         live: &Arc<LiveSet>,
         found: &mut SecondMark,
     ) -> Result<Pass, EngineError> {
-        let mut pass = Pass { needed: HashMap::new(), packs: Vec::new() };
+        let mut pass = Pass::default();
         let mut there = Vec::new();
         for id in candidates {
             match listed.binary_search_by_key(&id, |pack| pack.id).ok().and_then(|at| listed.get(at)) {
@@ -162,6 +178,7 @@ impl Repository {
                 Err(error) => return Err(error),
             }
         }
+        pass.needed.sort_unstable_by_key(|needed| (needed.id, needed.pack, needed.blob));
         Ok(pass)
     }
 
@@ -175,13 +192,14 @@ impl Repository {
 
     /// Opens copies that were sealed apart, where no other would count, and notes those that are what their names say.
     async fn open_others(&self, pass: &mut Pass, lens: &HashMap<PackId, u64>) -> Result<(), EngineError> {
-        let mut wanted: BTreeMap<PackId, BTreeSet<u32>> = BTreeMap::new();
-        for needed in pass.needed.values().flatten().filter(|needed| needed.copies.is_empty()) {
-            for (pack, blob) in &needed.others {
-                wanted.entry(*pack).or_default().insert(*blob);
+        let mut wanted: BTreeMap<NonZeroU32, BTreeSet<u32>> = BTreeMap::new();
+        for needed in pass.needed.iter().filter(|needed| needed.copies == [None; COPIES_MAX]) {
+            for (number, blob) in &needed.others {
+                wanted.entry(*number).or_default().insert(*blob);
             }
         }
-        for (pack, rows) in wanted {
+        for (number, rows) in wanted {
+            let Some(pack) = pass.copied.pack(number) else { continue };
             let blobs = rows.into_iter().map(|row| (row, BlobFate::Carried)).collect();
             let read = self.read_blobs(Move { pack, len: lens.get(&pack).copied().unwrap_or_default(), blobs }).await;
             let (entry, blobs) = match read {
@@ -192,7 +210,7 @@ impl Repository {
             };
             for (row, _, bytes) in blobs {
                 for id in self.true_chunks(&entry, row, bytes).await? {
-                    pass.note_opened(&id, pack);
+                    pass.note_opened(&id, number);
                 }
             }
         }
@@ -268,53 +286,95 @@ impl Pass {
     fn add(&mut self, pack: Listed, entry: &PackEntry, live: &LiveSet) -> usize {
         let number = self.packs.len() as u32;
         self.packs.push(pack);
-        let mut count = 0;
+        self.hashes.push(entry.trailer.blobs.iter().map(|row| row.hash).collect());
+        let before = self.needed.len();
         for (blob, row) in (0..).zip(&entry.trailer.blobs) {
-            for (id, _) in entry.trailer.chunks_of(row).iter().filter(|(id, _)| live.contains(id)) {
-                let needed = Needed { pack: number, blob, hash: row.hash, copies: Vec::new(), others: Vec::new() };
-                self.needed.entry(*id).or_default().push(needed);
-                count += 1;
-            }
+            let live = entry.trailer.chunks_of(row).iter().filter(|(id, _)| live.contains(id));
+            self.needed.extend(live.map(|(id, _)| Needed {
+                id: *id,
+                pack: number,
+                blob,
+                copies: [None; COPIES_MAX],
+                others: Vec::new(),
+            }));
         }
-        count
+        self.needed.len() - before
+    }
+
+    /// Where a chunk is needed.
+    fn of(&mut self, id: &ChunkId) -> &mut [Needed] {
+        let start = self.needed.partition_point(|needed| needed.id < *id);
+        let rest = self.needed.get_mut(start..).unwrap_or_default();
+        let len = rest.iter().take_while(|needed| needed.id == *id).count();
+        rest.get_mut(..len).unwrap_or_default()
     }
 
     /// What was noted out of a listing that did not hold counts no more.
     fn forget_copies(&mut self) {
-        for needed in self.needed.values_mut().flatten() {
-            needed.copies.clear();
+        for needed in &mut self.needed {
+            needed.copies = [None; COPIES_MAX];
             needed.others.clear();
         }
     }
 
     /// Notes copies in a pack that would count.
     fn note_copies(&mut self, entry: &PackEntry, is_own: bool) {
+        let Some(number) = self.copied.number(entry.id) else { return };
+        let hashes = std::mem::take(&mut self.hashes);
         for (blob, row) in (0..).zip(&entry.trailer.blobs) {
             for (id, _) in entry.trailer.chunks_of(row) {
-                for needed in self.needed.get_mut(id).into_iter().flatten() {
-                    needed.note(entry.id, blob, is_own || needed.hash == row.hash);
+                for needed in self.of(id) {
+                    let hash = hashes.get(needed.pack as usize).and_then(|of_pack| of_pack.get(needed.blob as usize));
+                    needed.note(number, blob, is_own || hash == Some(&row.hash));
                 }
             }
         }
+        self.hashes = hashes;
     }
 
     /// Notes that a pack holds a chunk that is what its name says.
-    fn note_opened(&mut self, id: &ChunkId, pack: PackId) {
-        for needed in self.needed.get_mut(id).into_iter().flatten() {
-            if needed.others.iter().any(|(other, _)| *other == pack) {
-                needed.copies.push(pack);
+    fn note_opened(&mut self, id: &ChunkId, number: NonZeroU32) {
+        for needed in self.of(id) {
+            if needed.others.iter().any(|(other, _)| *other == number) {
+                needed.note_copy(number);
             }
         }
     }
 }
 
 impl Needed {
-    fn note(&mut self, pack: PackId, blob: u32, counts: bool) {
-        if counts && !self.copies.contains(&pack) {
-            self.copies.push(pack);
-        } else if !counts && self.others.len() < OTHERS_MAX && !self.others.contains(&(pack, blob)) {
-            self.others.push((pack, blob));
+    fn note(&mut self, number: NonZeroU32, blob: u32, counts: bool) {
+        if counts {
+            self.note_copy(number);
+        } else if self.others.len() < OTHERS_MAX && !self.others.contains(&(number, blob)) {
+            self.others.push((number, blob));
         }
+    }
+
+    fn note_copy(&mut self, number: NonZeroU32) {
+        if self.copies.contains(&Some(number)) {
+            return;
+        }
+        if let Some(free) = self.copies.iter_mut().find(|copy| copy.is_none()) {
+            *free = Some(number);
+        }
+    }
+}
+
+impl Numbers {
+    /// The number of a pack; none if there are more than 32 bits can count.
+    fn number(&mut self, pack: PackId) -> Option<NonZeroU32> {
+        if let Some(number) = self.numbers.get(&pack) {
+            return Some(*number);
+        }
+        let number = u32::try_from(self.packs.len()).ok().and_then(|count| NonZeroU32::MIN.checked_add(count))?;
+        self.packs.push(pack);
+        self.numbers.insert(pack, number);
+        Some(number)
+    }
+
+    fn pack(&self, number: NonZeroU32) -> Option<PackId> {
+        self.packs.get(number.get() as usize - 1).copied()
     }
 }
 
