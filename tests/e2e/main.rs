@@ -31,6 +31,8 @@ mod kubernetes;
 mod lease;
 mod lost_replies;
 mod model;
+mod mount;
+mod mount_trouble;
 mod moved;
 mod pages;
 mod postgres;

@@ -14,6 +14,7 @@
 //! shapes  what docs/JSON.md says of each document that the binary prints
 //! servers real servers, private to one test
 //! mount   a small file system of its own: for disks that are full
+//! fuse    a repository mounted by the real binary
 //! ```
 //!
 //! Invariant: the truth about a tree never comes through the code under test.
@@ -25,6 +26,7 @@ pub mod binary;
 mod chaos;
 mod dice;
 mod forge;
+pub mod fuse;
 pub mod listing;
 pub mod mount;
 pub mod running;

@@ -84,6 +84,12 @@ impl Running {
         String::from_utf8_lossy(&fs::read(self.stderr.path()).expect("a temporary file")).into_owned()
     }
 
+    /// Where what it writes to stderr is.
+    #[must_use]
+    pub fn stderr_path(&self) -> &Path {
+        self.stderr.path()
+    }
+
     /// Waits for its end. Returns how it ended, and the most memory it held, in bytes.
     pub fn finish(mut self) -> (Ran, u64) {
         let status = loop {

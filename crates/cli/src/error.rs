@@ -15,6 +15,7 @@ use std::io;
 use std::path::PathBuf;
 
 use engine::{EngineError, Kind};
+use serve::ServeError;
 use source::SourceError;
 use store::StoreError;
 
@@ -50,6 +51,11 @@ pub(crate) enum CommandError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Source(#[from] SourceError),
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    /// The process that was to stay ended, and said why.
+    #[error("nothing was mounted in the background")]
+    Background { code: Option<u8> },
     #[error(transparent)]
     Moment(#[from] UnknownMoment),
     #[error("a snapshot is named both by --at and by its id")]
@@ -230,6 +236,7 @@ impl CommandError {
                 _ => Kind::Invalid,
             },
             Self::DumpPartly { source, .. } => source.kind(),
+            Self::Serve(ServeError::Panicked(_)) => Kind::Bug,
             Self::Interrupted | Self::RestoreInterrupted => Kind::Interrupted,
             _ => Kind::Invalid,
         }
@@ -251,6 +258,7 @@ impl CommandError {
     pub(crate) fn exit_code(&self, interrupted: u8) -> u8 {
         match (self, self.kind()) {
             (Self::StdoutClosed, _) => 0,
+            (Self::Background { code: Some(code) }, _) => *code,
             (_, Kind::Interrupted) => interrupted,
             (_, Kind::Bug) => EXIT_UNEXPECTED,
             _ => 2,

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use engine::{EngineError, Kind};
 use pack::{PackError, Role};
+use serve::ServeError;
 use source::{Fault, SourceError};
 use store::index_cache::CacheError;
 use store::{Obstacle, StoreError};
@@ -58,6 +59,10 @@ pub(crate) const AFTER_LOST_CONTENT: &str = "find out what is damaged with: back
 /// After a command that could not look at all entries, since pages of them are lost.
 pub(crate) const AFTER_LOST_PAGES: &str = "find out what else is damaged with: backstay check --read-data";
 
+/// While a mount shows what is damaged.
+pub(crate) const AFTER_DAMAGE_IN_A_MOUNT: &str = "the rest can be read; find out what is damaged with: backstay check --read-data; then back up the source again: what it \
+    still has heals the repository; what is not: backstay repair packs";
+
 /// The next step, if there is one.
 pub(crate) fn hint(error: &CommandError) -> Option<String> {
     let specific = match error {
@@ -65,6 +70,7 @@ pub(crate) fn hint(error: &CommandError) -> Option<String> {
         CommandError::Job(error) => of_component(error),
         CommandError::Store(error) => of_store(error),
         CommandError::Source(error) => of_source(error),
+        CommandError::Serve(error) => of_serve(error),
         own => of_naming(own).or_else(|| of_own(own)),
     };
     specific.or_else(|| (error.kind() == Kind::Bug).then(|| REPORT.to_owned()))
@@ -339,6 +345,34 @@ fn of_store(error: &StoreError) -> Option<String> {
         }
         StoreError::Setting { setting, .. } if setting == "bucket name" => {
             "name the bucket with 3 to 63 lower-case letters, digits, dots and hyphens, as in -r s3://bucket/prefix"
+        }
+        _ => return None,
+    };
+    Some(text.to_owned())
+}
+
+fn of_serve(error: &ServeError) -> Option<String> {
+    let text = match error {
+        ServeError::PointMissing { path } => return Some(format!("make it with: mkdir -p {}", quoted(path))),
+        ServeError::PointNoFolder { .. } | ServeError::PointNotEmpty { .. } => "name an empty folder",
+        ServeError::PointMounted { path, .. } => {
+            return Some(format!(
+                "unmount it with: fusermount3 -u {0} (as root: umount {0}), or name another folder",
+                quoted(path)
+            ));
+        }
+        ServeError::PointDead { path } => {
+            return Some(format!("take it away with: fusermount3 -uz {0} (as root: umount -l {0})", quoted(path)));
+        }
+        ServeError::PointOverlaps { .. } => "name an empty folder outside of every repository",
+        ServeError::FuseMissing => {
+            "load it with: modprobe fuse; in a container, give it the device: --device /dev/fuse --cap-add SYS_ADMIN"
+        }
+        ServeError::FuseForbidden => "as root: chmod 666 /dev/fuse, or mount as root with --allow-other",
+        ServeError::FuseHelperMissing => "install the package fuse3 (as root: apt install fuse3, or dnf install fuse3)",
+        ServeError::OthersForbidden => "as root, add a line user_allow_other to /etc/fuse.conf",
+        ServeError::Unmount { path, .. } => {
+            return Some(format!("end what uses it, and then: fusermount3 -u {}", quoted(path)));
         }
         _ => return None,
     };

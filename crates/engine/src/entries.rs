@@ -206,43 +206,51 @@ impl Pending {
     /// Reads the page and compares it with what the one above says.
     pub(crate) async fn read(&self, fetcher: &Fetcher) -> Result<Page, EngineError> {
         let (page, len) = load(fetcher, self.id).await?;
-        let (first, last) = match &page {
-            Page::Entries(entries) => {
-                let key = |full: Option<&FullEntry>| full.map(|full| full.entry.sort_key());
-                (key(entries.first()), key(entries.last()))
-            }
-            Page::Directory(_) if self.level >= LEVELS_MAX => {
-                return Err(damaged(self.id, "the tree of pages is too deep"));
-            }
-            Page::Directory(children) => {
-                let key = |child: Option<&(Vec<u8>, Child)>| child.map(|(first, _)| first.clone());
-                (key(children.first()), key(children.last()))
-            }
-        };
-        self.fits(first.as_deref(), last.as_deref(), len).map_err(EngineError::object(format!("page {}", self.id)))?;
+        self.expects(&page, len).map_err(EngineError::object(format!("page {}", self.id)))?;
         Ok(page)
     }
 
     /// The pages below it that can hold something of a scope, in order.
     pub(crate) fn below(&self, children: Vec<(Vec<u8>, Child)>, scope: &Scope) -> Vec<Self> {
-        let ends: Vec<_> = children.iter().skip(1).map(|(first, _)| Some(first.clone())).collect();
-        let ends = ends.into_iter().chain([self.end.clone()]);
-        let below = children.into_iter().zip(ends).map(|((first, child), end)| Self {
-            id: child.id,
-            level: self.level + 1,
-            len: Some(child.len),
-            first: Some(first),
-            end,
-        });
         let is_wanted =
             |page: &Self| page.first.as_deref().is_some_and(|first| scope.overlaps(first, page.end.as_deref()));
-        below.filter(is_wanted).collect()
+        self.all_below(&children).into_iter().filter(is_wanted).collect()
     }
 
     pub(crate) fn lost(&self, error: EngineError) -> EngineError {
         let Some(first) = &self.first else { return error };
         let from = source::entry::escaped(&path_of(first)).to_string();
         EngineError::EntriesLost { from, source: Box::new(error) }
+    }
+
+    /// Whether a page, of this much content, is what the one above says.
+    pub(crate) fn expects(&self, page: &Page, len: u64) -> Result<(), PackError> {
+        match page {
+            Page::Entries(entries) => {
+                let key = |full: Option<&FullEntry>| full.map(|full| full.entry.sort_key());
+                self.fits(key(entries.first()).as_deref(), key(entries.last()).as_deref(), len)
+            }
+            Page::Directory(_) if self.level >= LEVELS_MAX => {
+                Err(PackError::Inconsistent { what: "the tree of pages is too deep" })
+            }
+            Page::Directory(children) => {
+                let key = |child: Option<&(Vec<u8>, Child)>| child.map(|(first, _)| first.clone());
+                self.fits(key(children.first()).as_deref(), key(children.last()).as_deref(), len)
+            }
+        }
+    }
+
+    /// The pages that a page lists, in order.
+    pub(crate) fn all_below(&self, children: &[(Vec<u8>, Child)]) -> Vec<Self> {
+        let ends = children.iter().skip(1).map(|(first, _)| Some(first.clone())).chain([self.end.clone()]);
+        let below = children.iter().zip(ends).map(|((first, child), end)| Self {
+            id: child.id,
+            level: self.level + 1,
+            len: Some(child.len),
+            first: Some(first.clone()),
+            end,
+        });
+        below.collect()
     }
 
     /// Whether a page of these keys and this length is what the one above says.
@@ -298,7 +306,7 @@ pub(crate) enum Page {
 }
 
 /// A page, and the bytes of content below it.
-async fn load(fetcher: &Fetcher, id: ChunkId) -> Result<(Page, u64), EngineError> {
+pub(crate) async fn load(fetcher: &Fetcher, id: ChunkId) -> Result<(Page, u64), EngineError> {
     let structure = load_structure(fetcher, id).await?;
     let body_id = structure.body().ok_or_else(|| damaged(id, "a page of entries has no body"))?;
     let body = fetcher.page(body_id).await?;

@@ -7,7 +7,7 @@
 //! Never here: many chunks at once in the order of packs (see `restore`).
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -15,22 +15,54 @@ use pack::{BlobKind, BlobRow, PackError, SealRow, names, open_blob_key};
 use seal::{Binding, BlobOpener, ChunkId, ChunkNamer, SealError, Secret};
 use store::index_cache::{PackInfo, Place};
 use store::{SharedStore, StoreError};
+use tokio::sync::Semaphore;
 
 use crate::buffers::Buffers;
 use crate::index::Index;
+use crate::kept::Kept;
 use crate::keyring::Keyring;
 use crate::last_resort::{LastResort, Step, Table, Tried};
 use crate::offload::Offload;
 use crate::repository::Repository;
 use crate::{EngineError, Kind};
 
-/// Opened blobs kept, at about 1 MiB each.
-const BLOBS_KEPT_MAX: usize = 24;
+/// Opened blobs kept, in bytes; each has about 1 MiB.
+const BLOBS_KEPT_LEN_MAX: usize = 24 << 20;
 /// How often a blob that does not open is read.
 const READS_MAX: usize = 2;
 
-/// Opened blobs, the one used last at the end.
-type Kept = VecDeque<((Table, u32), Bytes)>;
+/// Opened blobs, by the table and the row that lead to them.
+pub(crate) type Blobs = Kept<(Table, u32), Opened>;
+
+/// An opened blob, and which of its chunks were found to have their ids.
+#[derive(Clone)]
+pub(crate) struct Opened {
+    pub(crate) bytes: Bytes,
+    checked: Arc<Mutex<HashSet<(u32, u32, ChunkId)>>>,
+}
+
+impl Opened {
+    fn new(bytes: Bytes) -> Self {
+        Self { bytes, checked: Arc::default() }
+    }
+
+    /// The chunk at `place`, if it is the one of this id as far as the key can tell. CPU-bound the first time.
+    pub(crate) fn chunk(&self, place: Place, id: ChunkId, namer: Option<&ChunkNamer>) -> Option<Bytes> {
+        let end = place.offset.checked_add(place.len)? as usize;
+        let chunk = (end <= self.bytes.len()).then(|| self.bytes.slice(place.offset as usize..end))?;
+        let Some(namer) = namer else { return Some(chunk) };
+        let checked = || self.checked.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (place.offset, place.len, id);
+        if checked().contains(&key) {
+            return Some(chunk);
+        }
+        let is_right = namer.name(&chunk) == id;
+        is_right.then(|| {
+            checked().insert(key);
+            chunk
+        })
+    }
+}
 
 /// Reads chunks. Cheap to clone.
 #[derive(Clone)]
@@ -43,7 +75,9 @@ pub(crate) struct Fetcher {
     pub(crate) namer: Option<ChunkNamer>,
     /// For opened blobs.
     pub(crate) buffers: Buffers,
-    kept: Arc<Mutex<Kept>>,
+    pub(crate) blobs: Arc<Blobs>,
+    /// Who reads a blob holds one of these, if there are any.
+    pub(crate) turns: Option<Arc<Semaphore>>,
     last_resort: Arc<LastResort>,
 }
 
@@ -66,13 +100,21 @@ impl Repository {
             index,
             namer: self.keyring.namer().ok(),
             buffers: Buffers::default(),
-            kept: Arc::default(),
+            blobs: Arc::new(Kept::new(BLOBS_KEPT_LEN_MAX)),
+            turns: None,
             last_resort: Arc::new(last_resort),
         }
     }
 }
 
 impl Fetcher {
+    /// Keeps what `other` keeps, within the same bounds.
+    pub(crate) fn share_with(&mut self, other: &Self) {
+        self.blobs = Arc::clone(&other.blobs);
+        self.turns.clone_from(&other.turns);
+        self.buffers = other.buffers.clone();
+    }
+
     /// A page's bytes, out of the local cache if they are there.
     pub(crate) async fn page(&self, id: ChunkId) -> Result<Bytes, EngineError> {
         let index = self.index.clone();
@@ -210,7 +252,7 @@ impl Fetcher {
         table: Table,
         info: &Arc<PackInfo>,
     ) -> Result<Bytes, EngineError> {
-        let blob = self.blob(table, info, place.blob).await?;
+        let blob = self.opened(table, info, place.blob).await?.bytes;
         let (start, end) = (place.offset as usize, (place.offset + place.len) as usize);
         if end > blob.len() {
             let what = PackError::Inconsistent { what: "a chunk lies outside its blob" };
@@ -226,11 +268,21 @@ impl Fetcher {
         if named == id { Ok(bytes) } else { Err(EngineError::object(format!("chunk {id}"))(PackError::Hash)) }
     }
 
-    /// An opened blob.
-    async fn blob(&self, table: Table, info: &Arc<PackInfo>, row: u32) -> Result<Bytes, EngineError> {
-        if let Some(kept) = self.kept(table, row) {
-            return Ok(kept);
-        }
+    /// An opened blob; who asks for one that is being read waits for that.
+    pub(crate) async fn opened(&self, table: Table, info: &Arc<PackInfo>, row: u32) -> Result<Opened, EngineError> {
+        let read = async {
+            let _turn = match &self.turns {
+                Some(turns) => turns.acquire().await.ok(),
+                None => None,
+            };
+            let bytes = self.read_blob(table, info, row).await?;
+            let len = bytes.len();
+            Ok::<_, EngineError>((Opened::new(bytes), len))
+        };
+        self.blobs.get_or(&(table, row), read).await
+    }
+
+    async fn read_blob(&self, table: Table, info: &Arc<PackInfo>, row: u32) -> Result<Bytes, EngineError> {
         let name = names::pack(&info.id);
         let outside =
             || EngineError::object(&name)(PackError::Inconsistent { what: "the index names a blob it does not have" });
@@ -254,32 +306,10 @@ impl Fetcher {
                 break;
             }
         }
-        let bytes = match opened {
-            Ok(opened) => opened,
-            Err(error) => {
-                self.last_resort.note_bad(table, row, error.to_string());
-                return Err(error);
-            }
-        };
-        self.keep(table, row, bytes.clone());
-        Ok(bytes)
-    }
-
-    fn kept(&self, table: Table, row: u32) -> Option<Bytes> {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = kept.iter().position(|(key, _)| *key == (table, row))?;
-        let found = kept.remove(at)?;
-        let bytes = found.1.clone();
-        kept.push_back(found);
-        Some(bytes)
-    }
-
-    fn keep(&self, table: Table, row: u32, bytes: Bytes) {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.push_back(((table, row), bytes));
-        if kept.len() > BLOBS_KEPT_MAX {
-            kept.pop_front();
+        if let Err(error) = &opened {
+            self.last_resort.note_bad(table, row, error.to_string());
         }
+        opened
     }
 }
 

@@ -147,17 +147,18 @@ pub(crate) async fn list(store: &SharedStore, prefix: &str) -> Result<Vec<Object
 
 /// Reads `listed` objects and shows each, short ones first and several at once, then long ones one by one: whoever may write
 /// could fill the memory of all hosts with them. What vanishes meanwhile is left out.
-pub(crate) async fn visit_all<T>(
+pub(crate) async fn visit_all<T, F>(
     listed: Vec<ObjectInfo>,
-    read: impl AsyncFn(&ObjectInfo) -> Result<Option<T>, EngineError>,
+    read: impl Fn(ObjectInfo) -> F,
     mut visit: impl FnMut(ObjectInfo, T) -> Result<(), EngineError>,
-) -> Result<(), EngineError> {
+) -> Result<(), EngineError>
+where
+    F: Future<Output = Result<(ObjectInfo, Option<T>), EngineError>>,
+{
     let (short, long): (Vec<_>, Vec<_>) = listed.into_iter().partition(|info| info.len <= SHORT_OBJECT_LEN_MAX);
-    let read = &read;
-    let read = |info: ObjectInfo| async move { Ok::<_, EngineError>((read(&info).await?, info)) };
-    let short = futures::stream::iter(short).map(read).buffered(REQUESTS_MAX);
-    let mut objects = std::pin::pin!(short.chain(futures::stream::iter(long).then(read)));
-    while let Some((found, info)) = objects.try_next().await? {
+    let short = futures::stream::iter(short).map(&read).buffered(REQUESTS_MAX);
+    let mut objects = std::pin::pin!(short.chain(futures::stream::iter(long).then(&read)));
+    while let Some((info, found)) = objects.try_next().await? {
         found.map_or(Ok(()), |found| visit(info, found))?;
     }
     Ok(())
@@ -190,7 +191,8 @@ pub(crate) async fn open_all<T>(
         opened.push((info, found));
         Ok(())
     };
-    visit_all(list(store, prefix).await?, async |info| read_record(store, info).await, visit).await?;
+    let read = |info| async move { read_record(store, &info).await.map(|found| (info, found)) };
+    visit_all(list(store, prefix).await?, read, visit).await?;
     opened.sort_by(|one, other| one.0.name.cmp(&other.0.name));
     Ok(opened)
 }

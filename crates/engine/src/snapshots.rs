@@ -176,7 +176,8 @@ impl Repository {
             }
             Ok(())
         };
-        visit_all(unknown, async |info| read_record(&self.store, info).await, visit).await?;
+        let read = |info| async move { read_record(&self.store, &info).await.map(|found| (info, found)) };
+        visit_all(unknown, read, visit).await?;
         Ok(hidden)
     }
 
@@ -225,7 +226,7 @@ impl Repository {
             visit(info.name, read);
             Ok(())
         };
-        let read = async |info: &ObjectInfo| Ok(self.read_snapshot(info, origin).await?.transpose());
+        let read = |info| async move { self.read_snapshot(&info, origin).await.map(|found| (info, found.transpose())) };
         visit_all(listed, read, show).await
     }
 

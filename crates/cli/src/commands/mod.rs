@@ -23,6 +23,7 @@ mod key;
 mod losses;
 mod ls;
 mod man;
+mod mount;
 mod prune;
 mod repair;
 mod report;
@@ -58,6 +59,7 @@ pub(crate) enum Command {
     Versions(versions::VersionsArgs),
     Diff(diff::DiffArgs),
     Dump(dump::DumpArgs),
+    Mount(mount::MountArgs),
     Restore(Box<restore::RestoreArgs>),
     Copy(Box<copy::CopyArgs>),
     Check(check::CheckArgs),
@@ -97,6 +99,7 @@ impl Command {
             Self::Versions(args) => ctx.unless_interrupted(versions::run(args, ctx)).await,
             Self::Diff(args) => ctx.unless_interrupted(diff::run(args, ctx)).await,
             Self::Dump(args) => ctx.unless_interrupted(dump::run(args, ctx)).await,
+            Self::Mount(args) => mount::run(args, ctx).await,
             Self::Restore(args) => restore::run(args, ctx).await,
             Self::Copy(args) => copy::run(args, ctx).await,
             Self::Check(args) => check::run(args, ctx).await,

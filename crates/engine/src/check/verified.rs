@@ -63,7 +63,8 @@ impl Repository {
             }
             Ok(())
         };
-        visit_all(listed, async |info| self.read_verified(info).await, visit).await?;
+        let read = |info| async move { self.read_verified(&info).await.map(|found| (info, found)) };
+        visit_all(listed, read, visit).await?;
         Ok(replaceable)
     }
 
@@ -75,7 +76,8 @@ impl Repository {
             Ok(())
         };
         let listed = list(&self.store, names::CHECKS).await?;
-        visit_all(listed, async |info| self.read_verified(info).await, visit).await?;
+        let read = |info| async move { self.read_verified(&info).await.map(|found| (info, found)) };
+        visit_all(listed, read, visit).await?;
         Ok(known)
     }
 

@@ -1,0 +1,224 @@
+//! The folders above the snapshots.
+//!
+//! ```text
+//! latest                                  ─► by-id/<id>        the newest snapshot
+//! by-id/<id>/<component>/…                                     every snapshot, once
+//! by-date/<time>_<short id>               ─► ../by-id/<id>
+//! by-host/<host>/<time>_<short id>        ─► ../../by-id/<id>  and `latest`; likewise by-source, by-tag
+//! ```
+//!
+//! All but `by-id` are links, so that no snapshot is walked twice and the kernel keeps one copy of each file.
+//!
+//! Invariant: a listing is never older than [`LISTED_FOR`] when it is used, unless the store does not answer.
+//! Never here: what is in a snapshot.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use engine::{EngineError, SnapshotFilter, SnapshotInfo, View};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+/// How long a listing is used until the store is asked for a new one.
+pub(super) const LISTED_FOR: Duration = Duration::from_secs(3);
+/// Characters of an id that tell snapshots apart for people.
+const SHORT_ID_LEN: usize = 8;
+/// The fewest characters that find a snapshot in `by-id`.
+const PREFIX_LEN_MIN: usize = 4;
+
+pub(super) const BY_ID: &str = "by-id";
+const LATEST: &str = "latest";
+
+/// What is in a folder of ours.
+#[derive(Debug, Clone)]
+pub(super) enum Item {
+    /// Another folder, by its path in the mount, and when the newest snapshot in it began.
+    Folder {
+        path: Arc<str>,
+        at: i64,
+    },
+    Link {
+        target: Arc<str>,
+        at: i64,
+    },
+    Snapshot(Arc<SnapshotInfo>),
+}
+
+/// A folder's items, and when the newest snapshot in it began.
+#[derive(Debug, Default)]
+pub(super) struct Shelf {
+    pub(super) items: BTreeMap<String, Item>,
+    pub(super) at: i64,
+}
+
+/// All folders of ours as of one listing, by path.
+#[derive(Debug, Default)]
+pub(super) struct Listing {
+    shelves: BTreeMap<Arc<str>, Shelf>,
+}
+
+/// The listing, and when it was made.
+#[derive(Debug)]
+pub(super) struct Layout {
+    view: View,
+    filter: SnapshotFilter,
+    zone: TimeZone,
+    current: Mutex<Current>,
+}
+
+#[derive(Debug, Default)]
+struct Current {
+    listing: Arc<Listing>,
+    ids: HashSet<String>,
+    made_at: Option<Instant>,
+}
+
+impl Layout {
+    pub(super) fn new(view: View, filter: SnapshotFilter) -> Self {
+        Self { view, filter, zone: TimeZone::system(), current: Mutex::default() }
+    }
+
+    /// The folders as they are now, and what went wrong if they may be older.
+    pub(super) async fn listing(&self) -> (Arc<Listing>, Option<EngineError>) {
+        let mut current = self.current.lock().await;
+        if current.made_at.is_some_and(|at| at.elapsed() < LISTED_FOR) {
+            return (Arc::clone(&current.listing), None);
+        }
+        let made = self.make(&mut current).await;
+        current.made_at = Some(Instant::now());
+        (Arc::clone(&current.listing), made.err())
+    }
+
+    /// Lists anew. What is new may lie in packs that the index did not know.
+    async fn make(&self, current: &mut Current) -> Result<(), EngineError> {
+        let mut found = self.view.snapshots().await?;
+        found.retain(|info| self.filter.fits(&info.snapshot));
+        let ids: HashSet<String> = found.iter().map(|info| info.id.to_string()).collect();
+        if current.made_at.is_some() && ids == current.ids {
+            return Ok(());
+        }
+        if current.made_at.is_some() && !ids.is_subset(&current.ids) {
+            self.view.renew().await?;
+        }
+        current.listing = Arc::new(Listing::of(found.into_iter().map(Arc::new).collect(), &self.zone));
+        current.ids = ids;
+        Ok(())
+    }
+}
+
+impl Listing {
+    /// The folders for `snapshots`, which are in order of time.
+    fn of(snapshots: Vec<Arc<SnapshotInfo>>, zone: &TimeZone) -> Self {
+        let mut listing = Self::default();
+        for shelf in [BY_ID, "by-date", "by-host", "by-source", "by-tag"] {
+            listing.add("", shelf, Item::Folder { path: shelf.into(), at: 0 }, 0);
+            listing.shelf(shelf);
+        }
+        for info in snapshots {
+            let (id, structure) = (info.id.to_string(), &info.snapshot.structure);
+            let at = structure.started_at;
+            listing.add("", BY_ID, Item::Folder { path: BY_ID.into(), at }, at);
+            listing.add(BY_ID, &id, Item::Snapshot(Arc::clone(&info)), at);
+            // What nobody vouches for is found by its id alone, and what is of the future is never the newest.
+            if !info.trusted {
+                continue;
+            }
+            let link = |up: &str| Item::Link { target: format!("{up}{BY_ID}/{id}").into(), at };
+            let name = format!("{}_{}", stamp(at, zone), id.get(..SHORT_ID_LEN).unwrap_or(&id));
+            let is_newest = !info.is_of_the_future();
+            if is_newest {
+                listing.add("", LATEST, link(""), at);
+            }
+            listing.add("", "by-date", Item::Folder { path: "by-date".into(), at }, at);
+            listing.add("by-date", &name, link("../"), at);
+            let of = [("by-host", &structure.host), ("by-source", &structure.source)];
+            for (shelf, value) in of.into_iter().chain(structure.tags.iter().map(|tag| ("by-tag", tag))) {
+                listing.add("", shelf, Item::Folder { path: shelf.into(), at }, at);
+                let folder: Arc<str> = format!("{shelf}/{}", shown(value)).into();
+                listing.add(shelf, &shown(value), Item::Folder { path: Arc::clone(&folder), at }, at);
+                listing.add(&folder, &name, link("../../"), at);
+                if is_newest {
+                    listing.add(&folder, LATEST, link("../../"), at);
+                }
+            }
+        }
+        listing
+    }
+
+    fn shelf(&mut self, path: &str) -> &mut Shelf {
+        self.shelves.entry(path.into()).or_default()
+    }
+
+    fn add(&mut self, path: &str, name: &str, item: Item, at: i64) {
+        let shelf = self.shelf(path);
+        shelf.at = shelf.at.max(at);
+        shelf.items.insert(name.to_owned(), item);
+    }
+
+    /// A folder by its path; none if it is not there any more.
+    pub(super) fn get(&self, path: &str) -> Option<&Shelf> {
+        self.shelves.get(path)
+    }
+
+    /// What has this name in a folder. In `by-id` the start of an id finds a link to the snapshot.
+    pub(super) fn item(&self, path: &str, name: &str) -> Option<Item> {
+        let items = &self.get(path)?.items;
+        if let Some(item) = items.get(name) {
+            return Some(item.clone());
+        }
+        let mut fitting = items.range(name.to_owned()..).take_while(|(id, _)| id.starts_with(name));
+        let (id, item) = fitting.next().filter(|_| path == BY_ID && name.len() >= PREFIX_LEN_MIN)?;
+        let Item::Snapshot(info) = item else { return None };
+        let link = Item::Link { target: id.as_str().into(), at: info.snapshot.structure.started_at };
+        fitting.next().is_none().then_some(link)
+    }
+
+    /// Whether a snapshot is listed.
+    pub(super) fn has(&self, id: &str) -> bool {
+        self.get(BY_ID).is_some_and(|shelf| shelf.items.contains_key(id))
+    }
+}
+
+/// `2026-11-30T03-56-26`: no colon, which `rsync` and `scp` take for the end of a host's name.
+fn stamp(at: i64, zone: &TimeZone) -> String {
+    let at = Timestamp::from_nanosecond(i128::from(at)).unwrap_or_default();
+    at.to_zoned(zone.clone()).strftime("%Y-%m-%dT%H-%M-%S").to_string()
+}
+
+/// A name that can be that of a file: what cannot be is written as in a URL.
+pub(super) fn shown(name: &str) -> String {
+    let is_dots = matches!(name, "" | "." | "..");
+    let mut shown = String::with_capacity(name.len());
+    for part in name.chars() {
+        match part {
+            '/' | '%' | '\0' => drop(write!(shown, "%{:02X}", part as u32)),
+            '.' if is_dots => shown.push_str("%2E"),
+            _ => shown.push(part),
+        }
+    }
+    if shown.is_empty() { "%".to_owned() } else { shown }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_no_file_can_have_are_written_otherwise_and_stay_apart() {
+        for (name, expected) in
+            [("web1", "web1"), ("a/b", "a%2Fb"), ("..", "%2E%2E"), ("", "%"), ("50%", "50%25"), ("a.b", "a.b")]
+        {
+            assert_eq!(shown(name), expected);
+        }
+    }
+
+    #[test]
+    fn stamps_sort_as_times_do_and_hold_no_colon() {
+        let stamps: Vec<_> = [0, 1_700_000_000_000_000_000].map(|at| stamp(at, &TimeZone::UTC)).into();
+        assert_eq!(stamps, ["1970-01-01T00-00-00", "2023-11-14T22-13-20"]);
+    }
+}
