@@ -145,7 +145,7 @@ fn file_of_a_snapshot_that_was_forgotten_and_pruned_is_a_stale_handle_and_others
     let host = Host::with_repository();
     let content = noise("going", LONG_LEN);
     let going = host.write("tree/going", &content);
-    let first = host.back_up(&[&host.path("tree")])["snapshot"].as_str().expect("an id").to_owned();
+    let first = host.back_up(&[&host.path("tree")])["snapshot_id"].as_str().expect("an id").to_owned();
     fs::remove_file(&going).expect("a file");
     let staying = host.write("tree/staying", "stays");
     host.back_up(&[&host.path("tree")]);

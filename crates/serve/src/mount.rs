@@ -39,7 +39,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::ServeError;
 use answers::Shared;
-use filesystem::FileSystem;
+use filesystem::{Door, FileSystem};
 
 /// Threads that take requests from the kernel; each has a buffer of its own.
 const THREADS: usize = 2;
@@ -79,6 +79,7 @@ pub struct Trouble {
 pub struct Mounted {
     point: PathBuf,
     unmounter: SessionUnmounter,
+    door: Door,
     ended: oneshot::Receiver<std::io::Result<()>>,
     troubles: mpsc::Receiver<Trouble>,
 }
@@ -104,7 +105,8 @@ pub async fn mount(view: View, options: Options) -> Result<Mounted, ServeError> 
     let (point, repositories) = (options.point.clone(), options.repositories.clone());
     let point = blocking::run(move || point::prepare(&point, &repositories)).await??;
     let config = config(options.allow_other);
-    let files = FileSystem::new(Shared::new(view, options, send), tokio::runtime::Handle::current());
+    let door = Door::new(Shared::new(view, options, send));
+    let files = FileSystem::new(door.clone(), tokio::runtime::Handle::current());
     let place = point.clone();
     let begun = blocking::run(move || Session::new(files, &place, &config).map_err(|error| explain(place, error)));
     let mut session = begun.await??;
@@ -114,7 +116,7 @@ pub async fn mount(view: View, options: Options) -> Result<Mounted, ServeError> 
         let done = blocking::run(move || session.run()).await;
         drop(end.send(done.unwrap_or_else(|panicked| Err(std::io::Error::other(panicked)))));
     });
-    Ok(Mounted { point, unmounter, ended, troubles })
+    Ok(Mounted { point, unmounter, door, ended, troubles })
 }
 
 fn config(allow_other: bool) -> Config {
@@ -148,7 +150,10 @@ impl Mounted {
     /// Waits for what there is to tell.
     pub async fn hear(&mut self) -> Heard {
         tokio::select! {
-            _ = &mut self.ended => Heard::Ended,
+            _ = &mut self.ended => {
+                self.door.close().await;
+                Heard::Ended
+            }
             Some(trouble) = self.troubles.recv() => Heard::Trouble(trouble),
         }
     }
@@ -159,13 +164,15 @@ impl Mounted {
     ///
     /// [`ServeError::Unmount`] if the system refuses.
     pub async fn unmount(mut self) -> Result<bool, ServeError> {
-        let path = self.point;
+        let (path, door) = (self.point, self.door);
         let done = blocking::run(move || match self.unmounter.unmount() {
             Ok(()) => Ok(false),
             Err(_) if !point::is_mounted(&path) => Ok(false),
             Err(_) => detach(&path).map(|()| true).map_err(|source| ServeError::Unmount { path, source }),
         });
-        done.await?
+        let done = done.await?;
+        door.close().await;
+        done
     }
 }
 

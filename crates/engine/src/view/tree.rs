@@ -110,7 +110,7 @@ impl TreeView {
             match &loaded.page {
                 Page::Directory(children) => {
                     let behind = children.partition_point(|(first, _)| *first <= key);
-                    wanted = behind.checked_sub(1).and_then(|at| pending.below(children).ok()?.into_iter().nth(at));
+                    wanted = behind.checked_sub(1).and_then(|at| pending.all_below(children).into_iter().nth(at));
                 }
                 Page::Entries(entries) => {
                     let at = entries.partition_point(|full| full.entry.sort_key() < key);
@@ -148,8 +148,7 @@ impl Folder {
             let loaded = loaded?;
             match &loaded.page {
                 Page::Directory(children) => {
-                    let below = pending.below(children)?;
-                    let below = below.into_iter().filter(|page| overlaps(page, &self.prefix));
+                    let below = pending.all_below(children).into_iter().filter(|page| overlaps(page, &self.prefix));
                     drop(self.pages.splice(position..=position, below));
                 }
                 Page::Entries(entries) => {

@@ -386,16 +386,21 @@ impl Shared {
             self.tell("the list of snapshots", Some(error));
             return Errno::EIO;
         };
+        let id = tree.snapshot.id.to_string();
+        let place = join(&join(BY_ID, &id), &tree.name);
+        let what = if path.is_empty() { place } else { format!("{place}/{}", escaped(&path)) };
+        // What was told of before is still so, and need not be looked at again.
+        if self.is_told(&what, Some(&error)) {
+            return if self.is_told(&id, None) { Errno::ESTALE } else { Errno::EIO };
+        }
         if error.kind() == Kind::Damaged {
-            let listing = tokio::time::timeout(EXPLAINED_WITHIN, self.layout.listing()).await;
-            let is_forgotten =
-                listing.is_ok_and(|(listing, error)| error.is_none() && !listing.has(&tree.snapshot.id.to_string()));
-            if is_forgotten {
+            let listing = tokio::time::timeout(EXPLAINED_WITHIN, self.layout.listing_within(Duration::ZERO)).await;
+            if listing.is_ok_and(|(listing, error)| error.is_none() && !listing.has(&id)) {
+                self.note_told(&what, Some(&error));
+                self.note_told(&id, None);
                 return Errno::ESTALE;
             }
         }
-        let place = join(&join(BY_ID, &tree.snapshot.id.to_string()), &tree.name);
-        let what = if path.is_empty() { place } else { format!("{place}/{}", escaped(&path)) };
         self.tell(&what, Some(error));
         Errno::EIO
     }
@@ -412,16 +417,28 @@ impl Shared {
 
     /// Tells people of something, unless they know.
     fn tell(&self, what: &str, error: Option<EngineError>) {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.len() >= TOLD_MAX {
-            told.clear();
-        }
-        let is_new = told.insert(format!("{what}: {}", error.as_ref().map(ToString::to_string).unwrap_or_default()));
-        if is_new {
+        if self.note_told(what, error.as_ref()) {
             // Who is told too much at once misses some of it.
             drop(self.troubles.try_send(Trouble { what: what.to_owned(), error }));
         }
     }
+
+    fn is_told(&self, what: &str, error: Option<&EngineError>) -> bool {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).contains(&line(what, error))
+    }
+
+    /// Whether this is new.
+    fn note_told(&self, what: &str, error: Option<&EngineError>) -> bool {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.len() >= TOLD_MAX {
+            told.clear();
+        }
+        told.insert(line(what, error))
+    }
+}
+
+fn line(what: &str, error: Option<&EngineError>) -> String {
+    format!("{what}: {}", error.map(ToString::to_string).unwrap_or_default())
 }
 
 fn refusal(tree: &Arc<Tree>, path: &[u8], error: EngineError) -> Refusal {

@@ -10,7 +10,7 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use fuser::{
@@ -19,6 +19,7 @@ use fuser::{
     ReplyXattr, Request,
 };
 use tokio::runtime::Handle;
+use tokio_util::task::TaskTracker;
 
 use super::answers::{Listed, Refusal, Shared};
 
@@ -26,18 +27,51 @@ use super::answers::{Listed, Refusal, Shared};
 const BACKGROUND_MAX: u16 = 64;
 /// The longest request, in bytes; the kernel's reads follow it.
 const REQUEST_LEN_MAX: u32 = 1 << 20;
+/// How long the end of a mount waits for what is being answered.
+const CLOSED_WITHIN: Duration = Duration::from_secs(3);
 /// There are no numbers that mean one thing first and another later.
 const GENERATION: Generation = Generation(0);
 
 /// The file system.
 pub(super) struct FileSystem {
-    shared: Arc<Shared>,
+    door: Door,
     runtime: Handle,
 }
 
+/// What answers requests, until it is closed.
+#[derive(Clone)]
+pub(super) struct Door {
+    shared: Arc<RwLock<Option<Arc<Shared>>>>,
+    tasks: TaskTracker,
+}
+
+impl Door {
+    pub(super) fn new(shared: Shared) -> Self {
+        Self { shared: Arc::new(RwLock::new(Some(Arc::new(shared)))), tasks: TaskTracker::new() }
+    }
+
+    fn shared(&self) -> Option<Arc<Shared>> {
+        self.shared.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Answers nothing more, and waits for a while for what is being answered: then nothing of the repository is in use.
+    pub(super) async fn close(&self) {
+        drop(self.shared.write().unwrap_or_else(PoisonError::into_inner).take());
+        self.tasks.close();
+        // Whoever still waits for a store then gets no answer.
+        let _ = tokio::time::timeout(CLOSED_WITHIN, self.tasks.wait()).await;
+    }
+}
+
+impl std::fmt::Debug for Door {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Door({} requests)", self.tasks.len())
+    }
+}
+
 impl FileSystem {
-    pub(super) fn new(shared: Shared, runtime: Handle) -> Self {
-        Self { shared: Arc::new(shared), runtime }
+    pub(super) fn new(door: Door, runtime: Handle) -> Self {
+        Self { door, runtime }
     }
 
     /// Answers in a task of its own.
@@ -46,20 +80,23 @@ impl FileSystem {
         what: &'static str,
         number: INodeNo,
         work: impl FnOnce(Arc<Shared>) -> F,
-        reply: impl FnOnce(Result<T, Errno>) + Send + 'static,
+        reply: impl FnOnce(Result<T, Errno>, &Shared) + Send + 'static,
     ) where
         T: Send + 'static,
         F: Future<Output = Result<T, Refusal>> + Send + 'static,
     {
-        let (shared, work) = (Arc::clone(&self.shared), work(Arc::clone(&self.shared)));
-        self.runtime.spawn(async move {
+        // Dropped without an answer, a reply says that there is none.
+        let Some(shared) = self.door.shared() else { return };
+        let work = work(Arc::clone(&shared));
+        let answered = async move {
             let done = match tokio::time::timeout(shared.patience(), work).await {
                 Ok(Ok(value)) => Ok(value),
                 Ok(Err(refusal)) => Err(shared.explain(refusal).await),
                 Err(_) => Err(shared.was_too_slow(what, number.0)),
             };
-            reply(done);
-        });
+            reply(done, &shared);
+        };
+        self.door.tasks.spawn_on(answered, &self.runtime);
     }
 }
 
@@ -102,19 +139,21 @@ impl fuser::Filesystem for FileSystem {
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let name = name.as_bytes().to_vec();
         let work = |shared: Arc<Shared>| async move { shared.look_up(parent.0, &name).await };
-        self.answer("a name", parent, work, |found| match found {
+        self.answer("a name", parent, work, |found, _| match found {
             Ok(found) => reply_entry(reply, found),
             Err(error) => reply.error(error),
         });
     }
 
     fn forget(&self, _: &Request, number: INodeNo, count: u64) {
-        self.shared.forget(number.0, count);
+        if let Some(shared) = self.door.shared() {
+            shared.forget(number.0, count);
+        }
     }
 
     fn getattr(&self, _: &Request, number: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
         let work = |shared: Arc<Shared>| async move { shared.attributes(number.0).await };
-        self.answer("attributes", number, work, |found| match found {
+        self.answer("attributes", number, work, |found, _| match found {
             Ok((attr, ttl)) => reply.attr(&ttl, &attr),
             Err(error) => reply.error(error),
         });
@@ -122,7 +161,7 @@ impl fuser::Filesystem for FileSystem {
 
     fn readlink(&self, _: &Request, number: INodeNo, reply: ReplyData) {
         let work = |shared: Arc<Shared>| async move { shared.link_target(number.0).await };
-        self.answer("a link", number, work, |found| match found {
+        self.answer("a link", number, work, |found, _| match found {
             Ok(target) => reply.data(&target),
             Err(error) => reply.error(error),
         });
@@ -130,7 +169,7 @@ impl fuser::Filesystem for FileSystem {
 
     fn open(&self, _: &Request, number: INodeNo, _: OpenFlags, reply: ReplyOpen) {
         let work = |shared: Arc<Shared>| async move { shared.open(number.0).await };
-        self.answer("a file", number, work, |opened| match opened {
+        self.answer("a file", number, work, |opened, _| match opened {
             Ok(handle) => reply.opened(FileHandle(handle), FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_NOFLUSH),
             Err(error) => reply.error(error),
         });
@@ -149,7 +188,7 @@ impl fuser::Filesystem for FileSystem {
     ) {
         let range = offset..offset.saturating_add(u64::from(len));
         let work = |shared: Arc<Shared>| async move { shared.read(handle.0, range).await };
-        self.answer("content", number, work, |read| match read.as_deref() {
+        self.answer("content", number, work, |read, _| match read.as_deref() {
             Ok([one]) => reply.data(one),
             Ok(pieces) => reply.data(&pieces.concat()),
             Err(error) => reply.error(*error),
@@ -166,13 +205,15 @@ impl fuser::Filesystem for FileSystem {
         _: bool,
         reply: ReplyEmpty,
     ) {
-        self.shared.close_file(handle.0);
+        if let Some(shared) = self.door.shared() {
+            shared.close_file(handle.0);
+        }
         reply.ok();
     }
 
     fn lseek(&self, _: &Request, number: INodeNo, handle: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
         let work = |shared: Arc<Shared>| async move { shared.seek(handle.0, offset, whence).await };
-        self.answer("content", number, work, |found| match found {
+        self.answer("content", number, work, |found, _| match found {
             Ok(offset) => reply.offset(offset),
             Err(error) => reply.error(error),
         });
@@ -180,7 +221,7 @@ impl fuser::Filesystem for FileSystem {
 
     fn opendir(&self, _: &Request, number: INodeNo, _: OpenFlags, reply: ReplyOpen) {
         let work = |shared: Arc<Shared>| async move { shared.open_folder(number.0).await };
-        self.answer("a folder", number, work, |opened| match opened {
+        self.answer("a folder", number, work, |opened, _| match opened {
             Ok((handle, is_for_ever)) => {
                 let keep = FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE;
                 reply.opened(FileHandle(handle), if is_for_ever { keep } else { FopenFlags::empty() });
@@ -191,8 +232,7 @@ impl fuser::Filesystem for FileSystem {
 
     fn readdir(&self, _: &Request, number: INodeNo, handle: FileHandle, offset: u64, mut reply: ReplyDirectory) {
         let work = |shared: Arc<Shared>| async move { shared.list(number.0, handle.0, offset).await };
-        let shared = Arc::clone(&self.shared);
-        self.answer("a folder", number, work, move |listed| match listed {
+        self.answer("a folder", number, work, move |listed, shared| match listed {
             Ok(listed) => {
                 for Listed { cookie, name, what } in listed {
                     let (number, kind) = shared.shown(&what);
@@ -215,8 +255,7 @@ impl fuser::Filesystem for FileSystem {
         mut reply: ReplyDirectoryPlus,
     ) {
         let work = |shared: Arc<Shared>| async move { shared.list(number.0, handle.0, offset).await };
-        let shared = Arc::clone(&self.shared);
-        self.answer("a folder", number, work, move |listed| match listed {
+        self.answer("a folder", number, work, move |listed, shared| match listed {
             Ok(listed) => {
                 for Listed { cookie, name, what } in listed {
                     let (attr, ttl, is_told) = shared.told(&what);
@@ -234,18 +273,20 @@ impl fuser::Filesystem for FileSystem {
     }
 
     fn releasedir(&self, _: &Request, _: INodeNo, handle: FileHandle, _: OpenFlags, reply: ReplyEmpty) {
-        self.shared.close_folder(handle.0);
+        if let Some(shared) = self.door.shared() {
+            shared.close_folder(handle.0);
+        }
         reply.ok();
     }
 
     fn getxattr(&self, _: &Request, number: INodeNo, name: &OsStr, room_len: u32, reply: ReplyXattr) {
         let name = name.as_bytes().to_vec();
         let work = |shared: Arc<Shared>| async move { shared.xattr(number.0, &name).await };
-        self.answer("an attribute", number, work, move |found| reply_xattr(reply, room_len, found));
+        self.answer("an attribute", number, work, move |found, _| reply_xattr(reply, room_len, found));
     }
 
     fn listxattr(&self, _: &Request, number: INodeNo, room_len: u32, reply: ReplyXattr) {
         let work = |shared: Arc<Shared>| async move { shared.xattr_names(number.0).await };
-        self.answer("attributes", number, work, move |found| reply_xattr(reply, room_len, found));
+        self.answer("attributes", number, work, move |found, _| reply_xattr(reply, room_len, found));
     }
 }

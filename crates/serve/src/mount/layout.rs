@@ -84,8 +84,13 @@ impl Layout {
 
     /// The folders as they are now, and what went wrong if they may be older.
     pub(super) async fn listing(&self) -> (Arc<Listing>, Option<EngineError>) {
+        self.listing_within(LISTED_FOR).await
+    }
+
+    /// The same, not older than this.
+    pub(super) async fn listing_within(&self, age_max: Duration) -> (Arc<Listing>, Option<EngineError>) {
         let mut current = self.current.lock().await;
-        if current.made_at.is_some_and(|at| at.elapsed() < LISTED_FOR) {
+        if current.made_at.is_some_and(|at| at.elapsed() < age_max) {
             return (Arc::clone(&current.listing), None);
         }
         let made = self.make(&mut current).await;
