@@ -90,8 +90,8 @@ fn clear(path: &Path) -> Result<(), ServeError> {
 /// What was mounted last on `place`.
 fn mounted_on(place: &Path) -> Option<Line> {
     let table = fs::read("/proc/self/mountinfo").unwrap_or_default();
-    let lines = table.split(|byte| *byte == b'\n').filter_map(parse);
-    lines.filter(|line| line.point == place).last()
+    let mut lines = table.split(|byte| *byte == b'\n').filter_map(parse);
+    lines.rfind(|line| line.point == place)
 }
 
 /// `36 35 98:0 /root /point options … - kind name …`, with spaces and the like as `\040`.
