@@ -17,7 +17,6 @@ use std::time::Duration;
 
 use clap::Args;
 use engine::{Kind, ViewLimits};
-use serde::Serialize;
 use serve::mount::{Heard, Mounted, Options, Trouble, mount};
 use source::blocking;
 
@@ -82,11 +81,6 @@ fn memory(text: &str) -> Result<u64, String> {
     size(text).and_then(|len| if len < MEMORY_LEN_MIN { Err("at least 16M are needed".to_owned()) } else { Ok(len) })
 }
 
-#[derive(Debug, Serialize)]
-struct Document<'a> {
-    mounted_on: &'a Path,
-}
-
 /// Mounts, and stays until it is unmounted.
 pub(crate) async fn run(args: &MountArgs, ctx: &Context) -> Result<Outcome, CommandError> {
     let stays = std::env::var_os(STAYS).is_some();
@@ -94,9 +88,6 @@ pub(crate) async fn run(args: &MountArgs, ctx: &Context) -> Result<Outcome, Comm
         return start_another(args, ctx).await;
     }
     let mut mounted = ctx.unless_interrupted(begin(args, ctx)).await?;
-    if ctx.ui.is_json {
-        ctx.ui.json(&Document { mounted_on: mounted.point() })?;
-    }
     if stays {
         leave(args.log.as_deref())?;
     } else {
@@ -157,17 +148,14 @@ async fn start_another(args: &MountArgs, ctx: &Context) -> Result<Outcome, Comma
         }
         // It closes its output once it is mounted, or ends.
         let ended = if said.is_empty() { Some(child.wait()?) } else { None };
-        Ok::<_, std::io::Error>((said, ended))
+        Ok::<_, std::io::Error>(ended)
     });
     let started = started.await.map_err(source::SourceError::from)?;
-    let (said, ended) = started.map_err(|source| CommandError::Runtime { source })?;
+    let ended = started.map_err(|source| CommandError::Runtime { source })?;
     match ended {
         // It said what went wrong.
         Some(status) => Err(CommandError::Background { code: status.code().and_then(|code| u8::try_from(code).ok()) }),
         None => {
-            if ctx.ui.is_json {
-                ctx.ui.line(said.trim_end())?;
-            }
             ctx.ui.note(format_args!("mounted on {} in the background", args.point.display()));
             Ok(Outcome::Done)
         }
