@@ -5,6 +5,7 @@ mod bad_input;
 mod bad_moments;
 mod bad_servers;
 mod bad_sources;
+mod browse;
 mod browse_commands;
 mod cache;
 mod check;

@@ -12,6 +12,7 @@
 //! listing a tree down to nanoseconds and access lists, as lines
 //! running the real binary while it runs: fed, watched and interrupted
 //! shapes  what docs/JSON.md says of each document that the binary prints
+//! terminal the real binary on a pseudo-terminal: keys in, screen out
 //! servers real servers, private to one test
 //! mount   a small file system of its own: for disks that are full
 //! fuse    a repository mounted by the real binary
@@ -35,6 +36,7 @@ pub mod servers;
 pub mod shapes;
 mod site;
 mod swap;
+pub mod terminal;
 mod tree;
 
 pub use chaos::change_something;

@@ -68,6 +68,8 @@ pub(crate) enum CommandError {
     SnapshotUnnamed,
     #[error("{pattern} is no pattern: {what}")]
     Pattern { pattern: String, what: String },
+    #[error("browsing needs a terminal on standard input and output")]
+    NoTerminal,
     #[error("an archive is not written to a terminal")]
     ArchiveOnTerminal,
     #[error("no snapshot has {path}")]
@@ -96,6 +98,8 @@ pub(crate) enum CommandError {
     PasswordsDiffer,
     #[error("the password cannot be asked for")]
     Terminal { source: io::Error },
+    #[error("the terminal cannot be used")]
+    Screen { source: io::Error },
     #[error("the system refuses what every command needs")]
     Runtime { source: io::Error },
     #[error("there is no job {name}")]

@@ -189,6 +189,7 @@ fn of_restore(error: &CommandError) -> Option<String> {
         CommandError::SeveralFiles { .. } => "name one as SNAPSHOT:PATH (ls lists them), or restore to a folder",
         CommandError::DatabaseUnknown { known, .. } => return Some(format!("it has: {known}")),
         CommandError::Pattern { .. } => "put it in quotes and write a special character of it as [*]",
+        CommandError::NoTerminal => "without a terminal, look with: backstay ls, find, diff, versions and cat",
         CommandError::ArchiveOnTerminal => "send it to a file or a program: backstay dump SNAPSHOT:PATH > FILE",
         CommandError::NoVersion { .. } => "write the path as ls shows it; look for a name with: backstay find NAME",
         CommandError::DumpFolders => {

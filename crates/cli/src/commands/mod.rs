@@ -4,6 +4,7 @@
 //! Never here: how anything is done; commands ask the engine and show what it says.
 
 mod backup;
+mod browse;
 mod cache;
 mod cat;
 mod cat_object;
@@ -58,6 +59,7 @@ pub(crate) enum Command {
     Find(Box<find::FindArgs>),
     Versions(versions::VersionsArgs),
     Diff(diff::DiffArgs),
+    Browse(browse::BrowseArgs),
     Dump(dump::DumpArgs),
     Mount(mount::MountArgs),
     Restore(Box<restore::RestoreArgs>),
@@ -100,6 +102,7 @@ impl Command {
             Self::Diff(args) => ctx.unless_interrupted(diff::run(args, ctx)).await,
             Self::Dump(args) => ctx.unless_interrupted(dump::run(args, ctx)).await,
             Self::Mount(args) => mount::run(args, ctx).await,
+            Self::Browse(args) => ctx.unless_interrupted(browse::run(args, ctx)).await,
             Self::Restore(args) => restore::run(args, ctx).await,
             Self::Copy(args) => copy::run(args, ctx).await,
             Self::Check(args) => check::run(args, ctx).await,
