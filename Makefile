@@ -41,8 +41,8 @@ tests: ## The tests alone, without the gates
 fuzz: ## Fuzz every decoder, each for 60 s or 40 s, or for FUZZ_SECONDS
 	@scripts/fuzz.sh
 
-model: ## Search the protocol of backups and prune for lost data, all setups; takes an hour and 8 GiB
-	@cargo run --release --package backstay-protocol --example full
+model: ## Search the protocol of backups and prune for lost data, all setups; half an hour and 4 GiB, or more with MODEL_STATES
+	@cargo run --release --package backstay-protocol --example full -- $(MODEL_STATES)
 
 soak: ## Backups and prunes at once, frozen and killed at random: ten minutes in a folder and on S3, or SOAK_SECONDS for both
 	@$(ENV) cargo build -p backstay-cli && SOAK_SECONDS=$${SOAK_SECONDS:-1200} cargo test -p backstay-tests --test e2e soak:: -- --nocapture

@@ -266,7 +266,9 @@ fn coordination() {
     let extended = SnapshotExtension { undeleted: Some(undeleted), extension: extension.clone() };
     put("records", "snapshot-extension", &[vec![12], record(&extended)].concat());
     let run = VerifiedRun { at: 1, is_opened: true, packs: vec![[3; 16]] };
-    let verified = Verified { record: VerifiedId([4; 16]), runs: vec![run], damaged: vec![[5; 16]], extension };
+    let damaged = vec![[5; 16]];
+    let verified = Verified { record: VerifiedId([4; 16]), runs: vec![run], damaged, extension: extension.clone() };
+    put("records", "ended", &[vec![14], record(&Ended { writer, extension: extension.clone() })].concat());
     put("records", "verified", &[vec![13], record(&verified)].concat());
 }
 

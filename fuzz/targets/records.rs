@@ -6,7 +6,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use pack::{
-    Announced, Certificate, Claim, Condemned, Dead, EpochSecrets, Forgotten, Grant, Hold, Lease, Seen, SlotSecrets,
+    Announced, Certificate, Claim, Condemned, Dead, Ended, EpochSecrets, Forgotten, Grant, Hold, Lease, Seen, SlotSecrets,
     SnapshotExtension, Verified, codec,
 };
 
@@ -34,6 +34,7 @@ fuzz_target!(|bytes: &[u8]| {
         10 => returns!(Claim, bytes),
         11 => returns!(Hold, bytes),
         12 => returns!(SnapshotExtension, bytes),
-        _ => returns!(Verified, bytes),
+        13 => returns!(Verified, bytes),
+        _ => returns!(Ended, bytes),
     }
 });

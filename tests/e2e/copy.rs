@@ -74,7 +74,7 @@ impl Two {
 }
 
 /// Copies what is planned; the first failure ends it.
-async fn copy_named(
+pub(crate) async fn copy_named(
     from: &Repository,
     into: &Repository,
     named: &[SnapshotId],

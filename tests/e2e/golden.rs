@@ -136,3 +136,41 @@ fn password_of_the_golden_repositories_is_in_their_readme() {
     let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden").join("README.md");
     assert!(text(readme).contains(&format!("`{PASSWORD}`")));
 }
+
+/// Everything that is there or forgotten, as its tag and its id.
+fn tagged(host: &Host, options: &[&str]) -> Vec<(String, String)> {
+    let listed = host.backstay(["--json", "snapshots"]).args(options).run().expect_code(0).json();
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    let all = listed.as_array().expect("a list").iter();
+    all.map(|one| (text(&one["tags"][0]), text(&one["id"]))).collect()
+}
+
+#[test]
+fn repository_of_the_day_on_which_the_format_was_frozen_opens_restores_and_goes_on() {
+    let host = host_with("v1-frozen");
+    check_trees(&host);
+    host.check();
+    let there = tagged(&host, &[]);
+    let tags: Vec<&str> = there.iter().map(|(tag, _)| tag.as_str()).collect();
+    assert_eq!(tags, ["", "first", "", "second", "back", "rewritten"], "the copied stream is the oldest");
+    for (tag, id) in &there {
+        let target = host.path(&format!("of {id}"));
+        host.backstay(["restore", "--owner", "none", id, "--target"]).arg(&target).run().expect_code(0);
+        let secret = target.join(SOURCE.trim_start_matches('/')).join("secret");
+        assert!(!secret.exists(), "{tag} was rewritten without it");
+    }
+    let cat = host.backstay(["cat", "latest", "--source", "out.txt"]).run().expect_code(0);
+    assert_eq!(cat.text(), numbers(2000));
+    let held: Vec<bool> = host.snapshots().iter().map(|one| !one["held"].is_null()).collect();
+    assert_eq!(held, [false, true, false, false, false, false]);
+    // What is forgotten comes back, and what is not needed any more goes.
+    let forgotten = tagged(&host, &["--forgotten"]);
+    let (_, id) = forgotten.iter().find(|(tag, _)| tag == "forgotten").expect("is still there");
+    host.backstay(["undelete", id]).run().expect_code(0);
+    let place = format!("latest:{SOURCE}/forgotten");
+    assert_eq!(host.backstay(["cat", &place]).run().expect_code(0).text(), "forgotten\n");
+    host.backstay(["prune", "--max-unused", "0", "--give-up-after", "0s", "--yes"]).run().expect_code(0);
+    host.check();
+    check_trees(&host);
+    assert!(fs::read_dir(host.repository().join("writers")).map_or(true, |mut left| left.next().is_none()));
+}

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use engine::{Forget, GroupBy, Policy, SnapshotFilter};
-use harness::binary::{Host, Run as _, noise};
+use harness::binary::{Host, Run as _, noise, shell};
 use harness::{COST, Forge, Site, names_of, password};
 use pack::{Role, SnapshotId, names};
 use store::Store as _;
@@ -172,4 +172,32 @@ async fn hold_of_a_key_that_may_not_and_one_under_another_name_hold_nothing() {
     let what = Forget::ByPolicy(policy, SnapshotFilter::default());
     let plan = repository.plan_forget(&what, GroupBy::default(), &jiff::Zoned::now()).await.expect("plans");
     assert_eq!(plan.going().count(), 2);
+}
+
+#[test]
+fn holds_of_a_snapshot_go_with_what_hid_it_and_no_sooner() {
+    let (host, ids) = with_three();
+    for id in &ids {
+        host.backstay(["hold", id]).run().expect_code(0);
+    }
+    let is_held = |id: &String| !records(&host, id).is_empty();
+    let prune = || host.backstay(["prune", "--yes", "--max-unused", "0"]).run().expect_code(0);
+    host.backstay(["hold", "--lift", &ids[0]]).run().expect_code(0);
+    host.backstay(["forget", "--yes", &ids[0]]).run().expect_code(0);
+    // The second one is gone, and nobody let it go.
+    let lost = host.repository().join("snapshots").join(&ids[1]);
+    let object = fs::read(&lost).expect("reads");
+    fs::remove_file(&lost).expect("removes");
+    prune();
+    assert!(ids.iter().all(is_held), "what was forgotten a moment ago may still be asked about");
+    let hides = host.repository().join("forgotten").join(&ids[0]);
+    shell(&host.repository(), &format!("touch -d '40 days ago' {}", hides.display()));
+    // A prune that has nothing else to do does nothing.
+    let another = host.back_up(&[&host.path("tree")])["snapshot_id"].as_str().expect("an id").to_owned();
+    host.backstay(["forget", "--yes", &another]).run().expect_code(0);
+    prune();
+    assert!(!is_held(&ids[0]) && !hides.exists());
+    fs::write(&lost, object).expect("writes");
+    host.backstay(["forget", "--yes", "--keep-last", "1"]).run().expect_code(0);
+    assert_eq!(left(&host), ids[1..], "the one that came back is held");
 }

@@ -78,3 +78,21 @@ fn reader_writes_a_stream_to_stdout_with_and_without_the_index() {
         assert!(found.stdout == expected);
     }
 }
+
+#[test]
+fn reader_reads_every_golden_repository_as_the_binary_does() {
+    for name in ["v1-one-epoch", "v1-two-epochs", "v1-writers-key", "v1-frozen"] {
+        let host = Host::new();
+        let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden").join(name);
+        shell(&host.path(""), &format!("cp -r '{}' repository", golden.display()));
+        let snapshots = host.snapshots();
+        assert!(snapshots.len() > 2, "{name}");
+        for snapshot in &snapshots {
+            let id = snapshot["id"].as_str().expect("an id");
+            let (ours, theirs) = (host.path(&format!("ours-{id}")), host.path(&format!("theirs-{id}")));
+            host.backstay(["restore", id, "--target"]).arg(&ours).run().expect_code(0);
+            reader(&host, &["restore", id, theirs.to_str().expect("a plain path")]).expect_code(0);
+            assert_same(&listing_of(&theirs), &listing_of(&ours));
+        }
+    }
+}

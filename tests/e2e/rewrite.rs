@@ -54,7 +54,7 @@ fn alice(site: &Site) -> Removal {
 }
 
 /// Rewrites whatever has it; the first failure ends it.
-async fn rewrite(repository: &Repository, removal: &Removal) -> Result<Vec<RewriteReport>, EngineError> {
+pub(crate) async fn rewrite(repository: &Repository, removal: &Removal) -> Result<Vec<RewriteReport>, EngineError> {
     let plan = repository.plan_rewrite(removal, &SnapshotFilter::default(), &[]).await?;
     let mut reports = Vec::new();
     for affected in &plan.affected {
@@ -65,7 +65,7 @@ async fn rewrite(repository: &Repository, removal: &Removal) -> Result<Vec<Rewri
 }
 
 /// What a snapshot stands in for.
-fn from(info: &SnapshotInfo) -> Vec<SnapshotId> {
+pub(crate) fn from(info: &SnapshotInfo) -> Vec<SnapshotId> {
     info.rewritten.as_ref().map(|rewritten| rewritten.from.clone()).unwrap_or_default()
 }
 

@@ -103,20 +103,6 @@ async fn writer_opens_nothing_its_own_included_and_changes_no_keys() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn writer_without_the_right_to_delete_commits_and_leaves_its_record() {
-    let (site, owner) = all_roles().await;
-    let faulty = Arc::new(FaultyStore::new(site.store()));
-    faulty.inject(Trigger::next().of(Verb::Delete).always(), Fault::Deny);
-    let writer = site.open_as("writer", faulty.clone(), "writer").await.expect("opens");
-    let report = site.backup(&writer).await;
-    let id = report.snapshot.expect("is committed");
-    assert!(report.warnings.iter().any(|warning| warning.contains("record")), "{:?}", report.warnings);
-    assert!(objects(&site).await.contains(&names::announced(&id)));
-    let snapshot = site.snapshot(&owner, &report).await;
-    site.assert_restores(&owner, &snapshot, &Tree::read(&site.tree()), "by the owner").await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn reader_restores_and_prints_but_writes_nothing() {
     let (site, owner) = all_roles().await;
     let report = site.backup(&owner).await;

@@ -200,6 +200,27 @@ fn nothing_points_outside_the_repository() {
     check("32-references", findings.collect());
 }
 
+#[test]
+fn every_known_loss_names_tests_that_exist_or_says_why_it_cannot_happen() {
+    let sources: Vec<File> = files().into_iter().filter(File::is_rust).collect();
+    let table = read("tests/losses.md");
+    let rows: Vec<Vec<&str>> =
+        table.lines().filter(|line| line.starts_with("| L")).map(|line| line.split('|').collect()).collect();
+    let numbers: Vec<&str> = rows.iter().map(|row| row[1].trim()).collect();
+    assert_eq!(numbers, (1..=26).map(|number| format!("L{number}")).collect::<Vec<_>>(), "each once, in order");
+    for row in rows {
+        let named: Vec<&str> = row[4].split('`').skip(1).step_by(2).collect();
+        assert!(!named.is_empty() || row[3].contains("cannot happen"), "{} has no test and no reason", row[1]);
+        for name in named {
+            let (module, test) = name.split_once("::").expect("a module and the name of a test");
+            let declared = format!("fn {test}(");
+            let place = |file: &File| file.path.trim_end_matches(".rs").split('/').any(|part| part == module);
+            let is_there = sources.iter().any(|file| place(file) && file.text.contains(&declared));
+            assert!(is_there, "{}: there is no test {test} in {module}", row[1]);
+        }
+    }
+}
+
 /// Fails with what is found and not listed in `tidy.txt`, and with what is listed and no longer true.
 fn check(rule: &str, findings: Vec<Finding>) {
     let listing = read("tests/e2e/tidy.txt");

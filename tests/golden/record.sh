@@ -1,16 +1,15 @@
 #!/usr/bin/env bash
-# Records the golden repositories v1-one-epoch, v1-two-epochs and v1-writers-key again, or only those that are named, with
-# the binary that is given.
+# Records the golden repositories that are named, with the binary that is given.
 #
-#   tests/golden/record.sh BACKSTAY [NAME…]
+#   tests/golden/record.sh BACKSTAY NAME…
 #
-# They show that what an earlier version wrote still opens, so once the format is frozen they are never recorded again:
-# a new format gets golden repositories of its own, beside these. tests/e2e/golden.rs says what they hold.
+# They show that what an earlier version wrote still opens. The format is frozen, so those that are there are never recorded
+# again: whatever is new gets golden repositories of its own, beside these. tests/e2e/golden.rs says what they hold.
 set -euo pipefail
 
-backstay=$(realpath "${1:?usage: tests/golden/record.sh BACKSTAY [NAME…]}")
+backstay=$(realpath "${1:?usage: tests/golden/record.sh BACKSTAY NAME…}")
 shift
-wanted=" ${*:-v1-one-epoch v1-two-epochs v1-writers-key} "
+wanted=" ${*:?name what is to be recorded} "
 golden=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source=/tmp/backstay-golden # the snapshots name it
 scratch=$(mktemp -d)
@@ -70,3 +69,55 @@ record() { # NAME EPOCHS KEY: who backs up
 record v1-one-epoch 1 owner
 record v1-two-epochs 2 owner
 record v1-writers-key 1 writer
+
+# What only prune, forgetting, holds, copy and rewrite leave in a repository, with keys of every role and two epochs.
+record_frozen() { # NAME
+    if [[ $wanted != *" $1 "* ]]; then return; fi
+    export BACKSTAY_REPOSITORY=$golden/$1
+    rm -rf "${golden:?}/$1" "$scratch/cache"
+    for role in writer reader maintenance; do
+        (umask 077 && printf 'a password of the %s\n' $role >"$scratch/$role")
+    done
+    back_up() { "$backstay" -q backup --host golden --tag "$1" "$source"; }
+    id_of() { "$backstay" --json snapshots --tag "$1" | python3 -c 'import json, sys; print(json.load(sys.stdin)[-1]["id"])'; }
+    "$backstay" -q init
+    for role in writer reader maintenance; do
+        "$backstay" -q key add --role $role --label $role --new-password-file "$scratch/$role"
+    done
+    # Packs of which a prune moves a part, byte for byte.
+    first_tree
+    seq 1000000 1300000 >"$source/gone"
+    back_up gone
+    rm "$source/gone"
+    dated '2026-11-19 11:06:40.123456789Z'
+    back_up first
+    "$backstay" -q forget --yes "$(id_of gone)"
+    BACKSTAY_PASSWORD_FILE=$scratch/maintenance "$backstay" -q prune --max-unused 0 --yes
+    "$backstay" -q key rotate
+    BACKSTAY_PASSWORD_FILE=$scratch/writer "$backstay" -q backup --host golden --name out.txt --command -- seq 1 2000
+    second_tree
+    BACKSTAY_PASSWORD_FILE=$scratch/writer back_up second
+    # One that is back, one that was rewritten, one that was copied, and one that is forgotten and still there.
+    seq 1 100 >"$source/back"
+    back_up back
+    "$backstay" -q forget --yes "$(id_of back)"
+    "$backstay" -q undelete "$("$backstay" --json snapshots --forgotten | python3 -c 'import json, sys; print(json.load(sys.stdin)[-1]["id"])')"
+    printf 'secret\n' >"$source/secret"
+    back_up rewritten
+    "$backstay" -q rewrite --exclude-path "$source/secret" --yes
+    rm "$source/back" "$source/secret"
+    cp -r "$golden/v1-one-epoch" "$scratch/copied"
+    "$backstay" -q -r "$scratch/copied" copy latest --source out.txt --to "$golden/$1" --to-password-file "$scratch/password"
+    printf 'forgotten\n' >"$source/forgotten"
+    back_up forgotten
+    "$backstay" -q forget --yes "$(id_of forgotten)"
+    "$backstay" -q hold "$(id_of first)" --reason 'audit of 2026'
+    "$backstay" -q hold "$(id_of second)"
+    "$backstay" -q hold --lift "$(id_of second)"
+    # A backup that was killed leaves its writer's record.
+    "$backstay" -q backup --host golden --name killed --command -- bash -c 'kill -9 $PPID' || true
+    "$backstay" -q check --read-data
+    find "$golden/$1" -type f -exec chmod 644 {} +
+}
+
+record_frozen v1-frozen

@@ -6,8 +6,8 @@
 use bytes::Bytes;
 use pack::manifest::{Child, Entry, MetaChunk, TreeBuilder};
 use pack::{
-    BlobKind, Condemned, CondemnedId, Config, Dead, Epoch, Forgotten, Hold, HoldEffect, HoldId, PackBuilder, PackClass,
-    PackEntry, PackId, PackSeal, Protector, Segment, Signer, Slot, Snapshot, SnapshotBody, SnapshotId,
+    BlobKind, Condemned, CondemnedId, Config, Dead, Ended, Epoch, Forgotten, Hold, HoldEffect, HoldId, PackBuilder,
+    PackClass, PackEntry, PackId, PackSeal, Protector, Segment, Signer, Slot, Snapshot, SnapshotBody, SnapshotId,
     SnapshotStructure, names,
 };
 use seal::{
@@ -158,6 +158,14 @@ impl Forge {
         let record = Dead { writer, extension: Vec::new() };
         let bytes = record.encode(&self.index_key, self.epoch, self.env.random_id(), &self.signer, self.repository);
         (names::snapshot(&writer), bytes.expect("encodes").into())
+    }
+
+    /// What says that `writer` has ended: its name and bytes.
+    #[must_use]
+    pub fn ended(&self, writer: SnapshotId) -> (String, Bytes) {
+        let record = Ended { writer, extension: Vec::new() };
+        let bytes = record.encode(&self.index_key, self.epoch, self.env.random_id(), &self.signer, self.repository);
+        (names::ended(&writer), bytes.expect("encodes").into())
     }
 
     /// What hides `snapshot`: its name and bytes.

@@ -63,6 +63,28 @@ impl Running {
         kill_process(id, signal).expect("the command runs");
     }
 
+    /// Freezes it, and waits until none of its threads is in the middle of a call to the system; it may also have ended.
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+        let tasks = format!("/proc/{}/task", self.child.id());
+        for _ in 0..LOOKS_MAX {
+            let states = fs::read_dir(&tasks).into_iter().flatten().flatten().map(|task| {
+                let stat = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+                stat.rsplit(") ").next().and_then(|rest| rest.chars().next()).unwrap_or('Z')
+            });
+            if states.into_iter().all(|state| matches!(state, 'T' | 'Z' | 'X')) {
+                return;
+            }
+            sleep(LOOK_EVERY);
+        }
+        panic!("it does not stand still");
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("our own child").is_some()
+    }
+
     /// Waits until `what` holds, which must be before it ends.
     #[track_caller]
     pub fn wait_until(&mut self, what: &str, holds: impl Fn() -> bool) {

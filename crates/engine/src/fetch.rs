@@ -292,6 +292,11 @@ impl Fetcher {
         for _ in 0..READS_MAX {
             let sealed = match self.store.get_range(&name, range.clone()).await {
                 Ok(sealed) => sealed,
+                // A read that is short once is no short pack.
+                Err(error @ StoreError::Truncated { .. }) => {
+                    opened = Err(error.into());
+                    continue;
+                }
                 Err(error) => {
                     if matches!(error, StoreError::NotFound { .. }) {
                         self.last_resort.note_gone(table, error.to_string());

@@ -385,10 +385,7 @@ impl Repository {
         let mut lists = Vec::new();
         let open = |_: &ObjectInfo, bytes: &[u8]| self.open_condemned(bytes);
         for (info, read) in crate::repository::open_all(&self.store, names::CONDEMNED, open).await? {
-            let list = match read {
-                Ok(list) => list,
-                Err(error) => self.reread_condemned(&info, error).await?,
-            };
+            let list = read.map_err(|error| condemned_unreadable(&info, error))?;
             lists.extend(list.filter(|list| info.name == names::condemned(&list.list)));
         }
         Ok(lists)
@@ -402,25 +399,13 @@ impl Repository {
         // Condemned is for ever, whatever became of the key that did it.
         Ok(self.keyring.certifies(&frame, Writes::Collection).then_some(list))
     }
+}
 
-    /// A bad read is not a bad object. A list that is gone when it is read again has done its work.
-    async fn reread_condemned(&self, info: &ObjectInfo, error: PackError) -> Result<Option<Condemned>, EngineError> {
-        let error = match (error, self.store.get(&info.name).await) {
-            (error @ (PackError::TooLong { .. } | PackError::Version { .. } | PackError::UnknownEpoch { .. }), _) => {
-                error
-            }
-            (_, Ok(bytes)) => match self.open_condemned(&bytes) {
-                Ok(list) => return Ok(list),
-                Err(error) => error,
-            },
-            (_, Err(StoreError::NotFound { .. })) => return Ok(None),
-            (_, Err(error)) => return Err(error.into()),
-        };
-        let name = info.name.clone();
-        Err(match error {
-            PackError::Version { .. } | PackError::UnknownEpoch { .. } => EngineError::object(name)(error),
-            source => EngineError::CondemnedUnreadable { name, source },
-        })
+fn condemned_unreadable(info: &ObjectInfo, error: PackError) -> EngineError {
+    let name = info.name.clone();
+    match error {
+        PackError::Version { .. } | PackError::UnknownEpoch { .. } => EngineError::object(name)(error),
+        source => EngineError::CondemnedUnreadable { name, source },
     }
 }
 

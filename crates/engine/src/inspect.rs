@@ -4,7 +4,7 @@
 //! Never here: chunks of content; `cat` prints those.
 
 use pack::{
-    Announced, Claim, Condemned, Epoch, Forgotten, Frame, Hold, Lease, PackError, PackId, Seen, SegmentId, Slot,
+    Announced, Claim, Condemned, Ended, Epoch, Forgotten, Frame, Hold, Lease, PackError, PackId, Seen, SegmentId, Slot,
     SnapshotId, Trailer, Verified, names,
 };
 use seal::ObjectKind;
@@ -64,7 +64,6 @@ impl Repository {
         let repository = self.config.repository;
         let index_key = |epoch| self.keyring.index_key_of(epoch);
         let frame = |kind| Frame::decode(bytes, kind, repository);
-        let ids = |ids: &[pack::CondemnedId]| ids.iter().map(ToString::to_string).collect::<Vec<_>>();
         match name.split('/').next().unwrap_or_default() {
             names::CONFIG | names::CONFIG_COPY => {
                 let config = pack::Config::decode(bytes)?;
@@ -113,21 +112,35 @@ impl Repository {
             }
             names::HOLDS => self.inspect_hold(&frame(ObjectKind::Hold)?),
             names::CHECKS => Ok(verified(&Verified::open(&frame(ObjectKind::Verified)?, index_key, repository)?)),
-            names::WRITERS if name.ends_with("/announced") => {
+            names::WRITERS => self.inspect_writer(name, bytes),
+            _ => Err(PackError::Magic { what: "an object" }),
+        }
+    }
+
+    fn inspect_writer(&self, name: &str, bytes: &[u8]) -> Result<Value, PackError> {
+        let repository = self.config.repository;
+        let index_key = |epoch| self.keyring.index_key_of(epoch);
+        let frame = |kind| Frame::decode(bytes, kind, repository);
+        match names::last(name) {
+            "announced" => {
                 let record = Announced::open(&frame(ObjectKind::WriterAnnounced)?, index_key, repository)?;
                 Ok(
                     json!({ "kind": "writer", "id": record.writer.to_string(), "host": record.host, "started_at": record.started_at }),
                 )
             }
-            names::WRITERS if name.ends_with("/seen") => {
+            "seen" => {
                 let record = Seen::open(&frame(ObjectKind::WriterSeen)?, index_key, repository)?;
-                Ok(json!({ "kind": "lists seen", "writer": record.writer.to_string(), "lists": ids(&record.lists) }))
+                let lists = record.lists.iter().map(ToString::to_string).collect::<Vec<_>>();
+                Ok(json!({ "kind": "lists seen", "writer": record.writer.to_string(), "lists": lists }))
             }
-            names::WRITERS => {
+            "ended" => {
+                let record = Ended::open(&frame(ObjectKind::WriterEnded)?, index_key, repository)?;
+                Ok(json!({ "kind": "end of a writer", "writer": record.writer.to_string() }))
+            }
+            _ => {
                 let record = Lease::open(&frame(ObjectKind::WriterLease)?, index_key, repository)?;
                 Ok(json!({ "kind": "lease", "writer": record.writer.to_string(), "renewal": record.renewal }))
             }
-            _ => Err(PackError::Magic { what: "an object" }),
         }
     }
 

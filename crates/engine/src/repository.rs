@@ -29,6 +29,8 @@ const SHORT_OBJECT_LEN_MAX: u64 = 1 << 20;
 const FRAME_LEN_MAX: u64 = 4 << 10;
 /// The longest object of one record, in bytes.
 const RECORD_OBJECT_LEN_MAX: u64 = pack::codec::RECORD_LEN_MAX as u64 + FRAME_LEN_MAX;
+/// How often an object that does not open is read.
+const READS_MAX: usize = 2;
 
 /// How a repository is opened.
 #[derive(Debug, Clone)]
@@ -179,6 +181,29 @@ pub(crate) async fn read_record(
     }
 }
 
+/// Reads an object that is one record, and opens it; one that does not open is read once more, since a bad read is no bad
+/// object (L9). None if it is gone.
+pub(crate) async fn open_record<T>(
+    store: &SharedStore,
+    info: &ObjectInfo,
+    open: impl Fn(&ObjectInfo, &[u8]) -> Result<T, PackError>,
+) -> Result<Option<Result<T, PackError>>, EngineError> {
+    use PackError::{TooLong, UnknownEpoch, Version};
+    let mut wrong = None;
+    for _ in 0..READS_MAX {
+        match read_record(store, info).await? {
+            Some(read) => match read.and_then(|bytes| open(info, &bytes)) {
+                Err(error) if !matches!(error, TooLong { .. } | Version { .. } | UnknownEpoch { .. }) => {
+                    wrong = Some(error)
+                }
+                opened => return Ok(Some(opened)),
+            },
+            None => return Ok(None),
+        }
+    }
+    Ok(wrong.map(Err))
+}
+
 /// Shows what `open` makes of every object below `prefix`, which holds objects of one record each.
 pub(crate) async fn open_all<T>(
     store: &SharedStore,
@@ -186,12 +211,12 @@ pub(crate) async fn open_all<T>(
     open: impl Fn(&ObjectInfo, &[u8]) -> Result<T, PackError>,
 ) -> Result<Vec<(ObjectInfo, Result<T, PackError>)>, EngineError> {
     let mut opened = Vec::new();
-    let visit = |info: ObjectInfo, read: Result<Bytes, PackError>| {
-        let found = read.and_then(|bytes| open(&info, &bytes));
+    let visit = |info: ObjectInfo, found: Result<T, PackError>| {
         opened.push((info, found));
         Ok(())
     };
-    let read = |info| async move { read_record(store, &info).await.map(|found| (info, found)) };
+    let open = &open;
+    let read = |info| async move { open_record(store, &info, open).await.map(|found| (info, found)) };
     visit_all(list(store, prefix).await?, read, visit).await?;
     opened.sort_by(|one, other| one.0.name.cmp(&other.0.name));
     Ok(opened)

@@ -5,7 +5,6 @@
 
 use std::collections::{HashMap, HashSet};
 
-use bytes::Bytes;
 use pack::{
     Dead, Forgotten, Frame, PackError, Rewritten, Snapshot, SnapshotBody, SnapshotExtension, SnapshotId,
     SnapshotStructure, Undeleted, names,
@@ -16,7 +15,7 @@ use store::{ObjectInfo, StoreError, StoreTime};
 use crate::EngineError;
 use crate::keyring::Writes;
 use crate::objects::{random, random_seed};
-use crate::repository::{Repository, list, read_record, visit_all};
+use crate::repository::{Repository, list, open_record, visit_all};
 
 /// How often an object that does not open is read: a bad read is not a bad object.
 const READS_MAX: usize = 2;
@@ -165,8 +164,8 @@ impl Repository {
                 None => unknown.push(info),
             }
         }
-        let visit = |info: ObjectInfo, read: Result<Bytes, PackError>| {
-            match read.and_then(|bytes| Ok((open(&info, &bytes)?, bytes))) {
+        let visit = |info: ObjectInfo, read: Result<(Option<SnapshotId>, Vec<u8>), PackError>| {
+            match read {
                 Ok((Some(snapshot), bytes)) => {
                     self.cache.remember(&info.name, &bytes);
                     hidden.insert(snapshot.to_string(), info.modified_at);
@@ -176,7 +175,8 @@ impl Repository {
             }
             Ok(())
         };
-        let read = |info| async move { read_record(&self.store, &info).await.map(|found| (info, found)) };
+        let open = &|info: &ObjectInfo, bytes: &[u8]| Ok((open(info, bytes)?, bytes.to_vec()));
+        let read = |info| async move { open_record(&self.store, &info, open).await.map(|found| (info, found)) };
         visit_all(unknown, read, visit).await?;
         Ok(hidden)
     }

@@ -85,6 +85,17 @@ pub struct Lease {
 }
 record!(Lease, ObjectKind::WriterLease);
 
+/// `writers/<id>/ended`: the writer will ask for nothing more, and nothing of it is on its way. It stands for the removal of the
+/// record by a writer that may not delete.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    /// The writer.
+    pub writer: SnapshotId,
+    /// For later versions.
+    pub extension: Vec<u8>,
+}
+record!(Ended, ObjectKind::WriterEnded);
+
 /// `condemned/<id>`: packs that are going away; never taken back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Condemned {

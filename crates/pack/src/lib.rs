@@ -35,7 +35,7 @@ mod trailer;
 
 pub use config::{Config, FORMAT_VERSION};
 pub use coordination::{
-    Announced, Claim, Condemned, Dead, Forgotten, Hold, HoldEffect, Lease, Seen, Verified, VerifiedRun,
+    Announced, Claim, Condemned, Dead, Ended, Forgotten, Hold, HoldEffect, Lease, Seen, Verified, VerifiedRun,
 };
 pub use epoch::{Epoch, EpochGrant};
 pub use error::PackError;

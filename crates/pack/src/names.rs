@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! config  config-copy  keys/<hash>  keys-copy/<hash>  epochs/<n>  epochs-copy/<n>  packs/<2 hex>/<pack id>  index/<segment id>
-//! snapshots/<id>  forgotten/<id>  holds/<snapshot>/<id>  writers/<id>/{announced,seen,lease-<k>}  condemned/<id>  gc/<id>  checks/<id>
+//! snapshots/<id>  forgotten/<id>  holds/<snapshot>/<id>  writers/<id>/{announced,seen,lease-<k>,ended}  condemned/<id>  gc/<id>  checks/<id>
 //! ```
 //!
 //! Invariant: names are ASCII, show no content, and are never reused.
@@ -109,6 +109,12 @@ pub fn lease(id: &SnapshotId, k: u32) -> String {
     format!("{WRITERS}/{id}/lease-{k:06}")
 }
 
+/// What says that a writer has ended which may not delete its record.
+#[must_use]
+pub fn ended(id: &SnapshotId) -> String {
+    format!("{WRITERS}/{id}/ended")
+}
+
 /// A condemned list.
 #[must_use]
 pub fn condemned(id: &CondemnedId) -> String {
@@ -138,7 +144,7 @@ pub fn is_known(name: &str) -> bool {
         [PACKS, folder, id] => is_hex(id, 64) && id.get(..2) == Some(folder),
         [SNAPSHOTS | FORGOTTEN | CONDEMNED | CLAIMS | CHECKS, id] => is_hex(id, 32),
         [HOLDS, snapshot, id] => is_hex(snapshot, 32) && is_hex(id, 32),
-        [WRITERS, id, "announced" | "seen"] => is_hex(id, 32),
+        [WRITERS, id, "announced" | "seen" | "ended"] => is_hex(id, 32),
         [WRITERS, id, lease] => {
             is_hex(id, 32) && lease.strip_prefix("lease-").is_some_and(|renewal| is_number(renewal, 6))
         }

@@ -109,6 +109,8 @@ pub enum ObjectKind {
     Hold = 21,
     /// What checks have verified, and when.
     Verified = 22,
+    /// What says that a writer has ended.
+    WriterEnded = 23,
 }
 
 /// What one AEAD call is bound to.

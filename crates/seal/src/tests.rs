@@ -192,6 +192,34 @@ fn other_levels_than_the_usual_one_have_no_ways() {
     }
 }
 
+/// L8. The other decoder shares no code with the one that a blob is opened with.
+#[test]
+fn another_decoder_reads_what_the_compressor_wrote_at_every_level() {
+    use chacha20poly1305::aead::{Aead, KeyInit, Payload};
+    let cipher = chacha20poly1305::ChaCha20Poly1305::new(secret(1).expose().into());
+    let aad = [binding().to_bytes().as_slice(), &[METHOD_ZSTD]].concat();
+    let [rows, index] = rows_and_index();
+    let plaintexts = [rows[..100_000].to_vec(), index[..200_000].to_vec(), vec![0; 300_000], b"ab".repeat(7)];
+    for level in 1..=19 {
+        let mut sealer = BlobSealer::new(level).expect("zstd");
+        for (at, plaintext) in plaintexts.iter().enumerate() {
+            for way in [Matching::Usual, Matching::Near, Matching::Lazy] {
+                let sealed = sealer.seal_as(way, plaintext, &secret(1), binding()).expect("seals");
+                let Some((&METHOD_ZSTD, packed)) = sealed.split_first() else {
+                    assert_eq!(sealed.len(), plaintext.len() + BLOB_OVERHEAD);
+                    continue;
+                };
+                let payload = Payload { msg: packed, aad: &aad };
+                let frame = cipher.decrypt(&binding().nonce().into(), payload).expect("opens");
+                let mut decoder = ruzstd::decoding::StreamingDecoder::new(frame.as_slice()).expect("a frame");
+                let mut found = Vec::new();
+                std::io::Read::read_to_end(&mut decoder, &mut found).expect("decodes");
+                assert!(found == *plaintext, "level {level}, {way:?}, plaintext {at}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_blob_outside_the_allowed_lengths_is_refused() {
     let mut sealer = BlobSealer::new(1).expect("zstd");

@@ -15,8 +15,14 @@ impl Repository {
     /// Both copies of the configuration.
     pub(super) async fn check_config(&self, report: &mut CheckReport) {
         for name in [names::CONFIG, names::CONFIG_COPY] {
-            let read = self.store.get(name).await.map_err(EngineError::from);
-            let right = read.and_then(|bytes| pack::Config::decode(&bytes).map_err(EngineError::object(name)));
+            let read = async || {
+                let bytes = self.store.get(name).await?;
+                pack::Config::decode(&bytes).map_err(EngineError::object(name))
+            };
+            let right = match read().await {
+                Ok(config) if config == self.config => continue,
+                _ => read().await,
+            };
             match right {
                 Ok(config) if config == self.config => {}
                 Ok(_) => report.damage(name, "differs from the other copy"),

@@ -100,6 +100,7 @@ impl Repository {
         let mut report = PruneReport::default();
         let PrunePlan { removed_snapshots, choice, mut mark, request, merges_segments, moved_len, gone_len, .. } = plan;
         progress.set_totals(choice.repacked.len() as u64, moved_len + gone_len);
+        self.remove_ended_records().await?;
         self.remove_forgotten(&removed_snapshots, claimed.at, &mut report).await?;
         let mut own = self.repack(&choice, &mark, progress, cancel, &mut report).await?;
         self.condemn(choice.gone.iter().map(|(id, _)| *id).collect()).await?;

@@ -53,7 +53,9 @@ impl Repository {
         let mut mark = Mark::new();
         self.mark(&mut mark, &fetcher, &cancel).await?;
         let listed = self.list_packs().await?;
-        let now = self.newest_time(&listed).await?;
+        // No later than now: what takes a writer for alive that is not only leaves more for later.
+        let newest = listed.iter().map(|pack| pack.modified_at).max().max(forgotten.newest_at);
+        let now = newest.unwrap_or(StoreTime::from_nanos(i64::MIN));
         let running =
             if request.is_exclusive { Vec::new() } else { self.running_backups(now, request.lease_over_after).await? };
         let index = self.load_index_without(&condemned).await?;
@@ -100,15 +102,6 @@ impl Repository {
         };
         plan.requests = requests(&plan, around.pack_len);
         Ok(plan)
-    }
-
-    /// The newest of the store's times that is in sight: no later than now.
-    async fn newest_time(&self, packs: &[Listed]) -> Result<StoreTime, EngineError> {
-        let mut newest = packs.iter().map(|pack| pack.modified_at).max();
-        for prefix in [names::SNAPSHOTS, names::WRITERS, names::CONDEMNED, names::FORGOTTEN] {
-            newest = newest.max(list(&self.store, prefix).await?.iter().map(|info| info.modified_at).max());
-        }
-        Ok(newest.unwrap_or(StoreTime::from_nanos(i64::MIN)))
     }
 
     /// Packs that are listed, in no condemned list, and that may not be used.

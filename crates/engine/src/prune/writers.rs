@@ -3,6 +3,7 @@
 //! ```text
 //! writers/<id>  ─ has seen the list ──────────────────────────► it refers to nothing in it
 //!               ─ snapshots/<id> is there, or the record is gone ► settled: the second mark knows what it refers to
+//!               ─ it says that it has ended, by the same key ────► as if the record were gone, which it soon is
 //!               ─ its lease is long over ─► create snapshots/<id> = dead ─► settled, whoever came first
 //!               ─ none of these ─────────────────────────────────► the list waits
 //! ```
@@ -16,7 +17,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
-use pack::{Announced, CondemnedId, Dead, Frame, Seen, SnapshotId, names};
+use pack::{Announced, CondemnedId, Dead, Ended, Frame, Seen, SnapshotId, names};
 use seal::ObjectKind;
 use store::{StoreError, StoreTime};
 
@@ -59,23 +60,78 @@ pub(super) struct Settled {
     pub(super) given_up_count: u64,
 }
 
+/// What a listing shows of a writer.
+struct Record {
+    announced_at: Option<StoreTime>,
+    seen_at: StoreTime,
+    /// Something says that it has ended; whether that can be believed is another question.
+    says_ended: bool,
+}
+
 impl Repository {
-    /// Every announced writer.
+    /// Every announced writer that has not ended.
     pub(super) async fn list_writers(&self) -> Result<Vec<RunningBackup>, EngineError> {
-        let mut writers: BTreeMap<SnapshotId, (Option<StoreTime>, StoreTime)> = BTreeMap::new();
-        for info in list(&self.store, names::WRITERS).await? {
-            let Some(id) = info.name.split('/').nth(1).and_then(SnapshotId::from_hex) else { continue };
-            let (announced_at, seen_at) = writers.entry(id).or_insert((None, info.modified_at));
-            *seen_at = (*seen_at).max(info.modified_at);
-            if info.name == names::announced(&id) {
-                *announced_at = Some(info.modified_at);
+        let mut running = Vec::new();
+        for (id, Record { announced_at, seen_at, says_ended }) in self.list_records().await? {
+            // A record without its announcement is being removed: its writer has ended.
+            let Some(announced_at) = announced_at else { continue };
+            if !says_ended || !self.has_ended(&id).await? {
+                running.push(RunningBackup { id, host: None, announced_at, seen_at });
             }
         }
-        // A record without its announcement is being removed: its writer has ended.
-        let announced = writers.into_iter().filter_map(|(id, (announced_at, seen_at))| {
-            Some(RunningBackup { id, host: None, announced_at: announced_at?, seen_at })
-        });
-        Ok(announced.collect())
+        Ok(running)
+    }
+
+    async fn list_records(&self) -> Result<BTreeMap<SnapshotId, Record>, EngineError> {
+        let mut records: BTreeMap<SnapshotId, Record> = BTreeMap::new();
+        for info in list(&self.store, names::WRITERS).await? {
+            let Some(id) = info.name.split('/').nth(1).and_then(SnapshotId::from_hex) else { continue };
+            let new = Record { announced_at: None, seen_at: info.modified_at, says_ended: false };
+            let record = records.entry(id).or_insert(new);
+            record.seen_at = record.seen_at.max(info.modified_at);
+            if info.name == names::announced(&id) {
+                record.announced_at = Some(info.modified_at);
+            }
+            record.says_ended |= info.name == names::ended(&id);
+        }
+        Ok(records)
+    }
+
+    /// Whether a writer says that it has ended, in a way that can be believed: by the key that announced it. Then its record counts as
+    /// removed.
+    async fn has_ended(&self, id: &SnapshotId) -> Result<bool, EngineError> {
+        let repository = self.config.repository;
+        let announced = match self.store.get(&names::announced(id)).await {
+            Ok(bytes) => bytes,
+            Err(StoreError::NotFound { .. }) => return Ok(true),
+            Err(error) => return Err(error.into()),
+        };
+        let ended = match self.store.get(&names::ended(id)).await {
+            Ok(bytes) => bytes,
+            Err(StoreError::NotFound { .. }) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        };
+        let ended = Frame::decode(&ended, ObjectKind::WriterEnded, repository);
+        let announced = Frame::decode(&announced, ObjectKind::WriterAnnounced, repository);
+        let (Ok(ended), Ok(announced)) = (ended, announced) else { return Ok(false) };
+        let record = Ended::open(&ended, |epoch| self.keyring.index_key_of(epoch), repository);
+        Ok(record.is_ok_and(|record| record.writer == *id)
+            && ended.signer == announced.signer
+            && self.keyring.certifies(&ended, Writes::Content))
+    }
+
+    /// Removes the records of writers that have ended and may not delete them.
+    pub(super) async fn remove_ended_records(&self) -> Result<(), EngineError> {
+        for (id, record) in self.list_records().await? {
+            match record.announced_at {
+                _ if !record.says_ended => {}
+                // What is left of a removal that was stopped.
+                None => self.store.delete(&names::ended(&id)).await?,
+                Some(_) if self.has_ended(&id).await? => self.remove_record(&id).await?,
+                Some(_) => {}
+            }
+        }
+        Ok(())
     }
 
     /// The announced writers that may yet commit, and whose lease is not over at `now`.

@@ -6,7 +6,8 @@
 //! W3 list index/ and packs/               (see `index`)
 //! W4 upload packs, then segments          (see `backup`)
 //! W5 create snapshots/<id> = the commit; unclear: read it
-//! W6 remove writers/<id>, unless an attempt of W5 or the last renewal was never answered
+//! W6 remove writers/<id>, unless an attempt of W5 or the last renewal was never answered; where that is denied,
+//!    create writers/<id>/ended, and a prune removes it
 //! W7 found dead: remove writers/<id>, then the own tombstone, under the same proviso
 //! ```
 //!
@@ -23,7 +24,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::TryStreamExt;
-use pack::{Announced, Dead, Frame, PackId, Seen, SnapshotId, names};
+use pack::{Announced, Dead, Ended, Frame, PackId, Seen, SnapshotId, names};
 use seal::ObjectKind;
 use store::{Put, StoreError};
 use tokio::time::timeout;
@@ -122,15 +123,19 @@ impl Repository {
 }
 
 impl Repository {
-    /// Removes a writer's record. The announcement goes last: while it is there, collectors count this writer.
+    /// Removes a writer's record. The announcement goes last: while it is there, collectors count this writer. Only what says that it
+    /// has ended goes after that, or what is left of a removal that is stopped would count again.
     pub(crate) async fn remove_record(&self, id: &SnapshotId) -> Result<(), EngineError> {
         let prefix = format!("{}/{id}", names::WRITERS);
         let listed: Vec<_> = self.store.list(&prefix).try_collect().await?;
-        let announced = names::announced(id);
-        for info in listed.iter().filter(|info| info.name != announced) {
+        let (announced, ended) = (names::announced(id), names::ended(id));
+        for info in listed.iter().filter(|info| info.name != announced && info.name != ended) {
             self.store.delete(&info.name).await?;
         }
         self.store.delete(&announced).await?;
+        if listed.iter().any(|info| info.name == ended) {
+            self.store.delete(&ended).await?;
+        }
         Ok(())
     }
 }
@@ -200,6 +205,8 @@ impl Writer<'_> {
             match store.get(&name).await {
                 Ok(found) if found == snapshot => return Ok(()),
                 Ok(found) if self.is_tombstone(&found) => return Err(EngineError::DeclaredDead),
+                // A bad read is no other object.
+                Ok(_) if attempt == 0 => {}
                 Ok(_) => return Err(EngineError::Request { what: format!("{name} holds something else") }),
                 Err(StoreError::NotFound { .. }) => {}
                 Err(error) => failure = Some(error),
@@ -259,7 +266,20 @@ impl Writer<'_> {
         }
     }
 
+    /// Removes the record; a writer that may not delete says instead that it has ended, which others take for the same.
     async fn remove_record(&self) -> Result<(), EngineError> {
-        self.repository.remove_record(&self.id).await
+        match self.repository.remove_record(&self.id).await {
+            Err(EngineError::Store(StoreError::AccessDenied { .. })) => self.say_ended().await,
+            done => done,
+        }
+    }
+
+    async fn say_ended(&self) -> Result<(), EngineError> {
+        let (name, ended) = (names::ended(&self.id), Ended { writer: self.id, extension: Vec::new() });
+        let bytes = self
+            .repository
+            .seal(&name, |key, epoch, salt, signer, repository| ended.encode(key, epoch, salt, signer, repository))?;
+        create(&*self.repository.store, &name, bytes).await?;
+        Ok(())
     }
 }

@@ -64,6 +64,7 @@ fn damaged_records_are_errors_or_other_records() {
     record_survives(&samples::announced());
     record_survives(&samples::seen());
     record_survives(&samples::lease());
+    record_survives(&samples::ended());
     record_survives(&samples::condemned());
     record_survives(&samples::dead());
     record_survives(&samples::forgotten());
@@ -253,6 +254,7 @@ fn only_names_of_the_formats_forms_are_known() {
         names::announced(&id),
         names::seen(&id),
         names::lease(&id, 12),
+        names::ended(&id),
         names::condemned(&CondemnedId([1; 16])),
         names::verified(&VerifiedId([2; 16])),
     ];

@@ -29,6 +29,7 @@ fn golden_names() {
     assert_eq!(names::hold(&id, &HoldId([3; 16])), format!("holds/{}/{}", "02".repeat(16), "03".repeat(16)));
     assert_eq!(names::announced(&id), format!("writers/{}/announced", "02".repeat(16)));
     assert_eq!(names::seen(&id), format!("writers/{}/seen", "02".repeat(16)));
+    assert_eq!(names::ended(&id), format!("writers/{}/ended", "02".repeat(16)));
     assert_eq!(names::lease(&id, 7), format!("writers/{}/lease-000007", "02".repeat(16)));
     assert_eq!(names::condemned(&CondemnedId([3; 16])), format!("condemned/{}", "03".repeat(16)));
     assert_eq!(names::verified(&VerifiedId([4; 16])), format!("checks/{}", "04".repeat(16)));
@@ -82,6 +83,7 @@ fn golden_records() {
         &codec::encode(&samples::lease()).expect("encodes"),
         "5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d0c000000010000000000000003",
     );
+    is(&codec::encode(&samples::ended()).expect("encodes"), "5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d5d010000000000000008");
     is(
         &codec::encode(&samples::condemned()).expect("encodes"),
         "
@@ -226,8 +228,9 @@ fn golden_numbers_of_kinds_and_roles() {
         Claim,
         Hold,
         Verified,
+        WriterEnded,
     ];
-    assert_eq!(kinds.map(|kind| kind as u8).to_vec(), (1..=22).collect::<Vec<u8>>());
+    assert_eq!(kinds.map(|kind| kind as u8).to_vec(), (1..=23).collect::<Vec<u8>>());
     let roles = [Role::Owner, Role::Writer, Role::Reader, Role::Maintenance];
     assert_eq!(roles.map(|role| codec::encode(&role).expect("encodes")[0]), [0, 1, 2, 3]);
     assert_eq!([BlobKind::Data as u8, BlobKind::Body as u8, BlobKind::Structure as u8], [1, 2, 3]);

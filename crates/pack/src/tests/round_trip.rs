@@ -173,6 +173,7 @@ proptest! {
         returns(&Announced { writer, host, started_at: number.0, extension: extension.clone() })?;
         returns(&Seen { writer, lists, extension: extension.clone() })?;
         returns(&Lease { writer, renewal: number.1, extension: extension.clone() })?;
+        returns(&Ended { writer, extension: extension.clone() })?;
         returns(&Condemned { list: CondemnedId(id), packs, extension: extension.clone() })?;
         returns(&Dead { writer, extension: extension.clone() })?;
         returns(&Forgotten { snapshot: writer, extension })?;

@@ -280,6 +280,10 @@ pub(super) fn lease() -> Lease {
     Lease { writer: SnapshotId([0x5D; 16]), renewal: 12, extension: vec![3] }
 }
 
+pub(super) fn ended() -> Ended {
+    Ended { writer: SnapshotId([0x5D; 16]), extension: vec![8] }
+}
+
 pub(super) fn condemned() -> Condemned {
     Condemned { list: CondemnedId([3; 16]), packs: vec![PackId([0x9A; 32])], extension: vec![4] }
 }
@@ -351,6 +355,7 @@ pub(super) fn frames() -> Vec<(ObjectKind, Identity, Vec<u8>)> {
         record!(WriterAnnounced, announced()),
         record!(WriterSeen, seen()),
         record!(WriterLease, lease()),
+        record!(WriterEnded, ended()),
         record!(Condemned, condemned()),
         record!(Dead, dead()),
         record!(Forgotten, forgotten()),
