@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::cli::every_command;
 
 /// Commands without a document of their own.
-const SILENT: [&str; 6] = ["cat", "completions", "config init", "config schema", "dump", "mount"];
+const SILENT: [&str; 7] = ["browse", "cat", "completions", "config init", "config schema", "dump", "mount"];
 
 /// A repository whose owner holds a key file, which opens at once, and a configuration with jobs of every outcome.
 struct Everything {
