@@ -115,6 +115,7 @@ record_frozen() { # NAME
     "$backstay" -q hold "$(id_of second)"
     "$backstay" -q hold --lift "$(id_of second)"
     # A backup that was killed leaves its writer's record.
+    # shellcheck disable=SC2016 # the inner bash expands it: backstay is its parent
     "$backstay" -q backup --host golden --name killed --command -- bash -c 'kill -9 $PPID' || true
     "$backstay" -q check --read-data
     find "$golden/$1" -type f -exec chmod 644 {} +
