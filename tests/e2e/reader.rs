@@ -92,7 +92,11 @@ fn reader_reads_every_golden_repository_as_the_binary_does() {
             let (ours, theirs) = (host.path(&format!("ours-{id}")), host.path(&format!("theirs-{id}")));
             host.backstay(["restore", id, "--target"]).arg(&ours).run().expect_code(0);
             reader(&host, &["restore", id, theirs.to_str().expect("a plain path")]).expect_code(0);
-            assert_same(&listing_of(&theirs), &listing_of(&ours));
+            let (mut theirs, mut ours) = (listing_of(&theirs), listing_of(&ours));
+            // The target itself, which is no part of a snapshot of streams.
+            theirs.remove(&b""[..]);
+            ours.remove(&b""[..]);
+            assert_same(&theirs, &ours);
         }
     }
 }

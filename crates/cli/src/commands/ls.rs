@@ -33,9 +33,7 @@ backstay ls [OPTIONS] SNAPSHOT[:PATH]
 const EXAMPLES: &str = "\
 Examples:
   backstay ls latest
-  backstay ls -l latest:/etc
   backstay ls -l --depth 1 latest:/srv        # what takes the room: each folder with all that is below it
-  backstay ls -lR latest:/srv/www             # folder by folder
   backstay ls --at '2 days ago' :/srv/www
   backstay ls 1a2b3c4d --json | jq -r 'select(.content_len > 1e9).path'";
 
