@@ -22,7 +22,6 @@ const GATHERED_LEN: usize = 64 << 10;
 
 const EXAMPLES: &str = "\
 Examples:
-  backstay diff 1a2b3c4d latest
   backstay diff 1a2b3c4d:/etc latest              # the same folder in both
   backstay diff 1a2b3c4d:/srv/a 1a2b3c4d:/srv/b   # two folders
   backstay diff latest                            # with the one before of the same host and source

@@ -36,7 +36,6 @@ backstay dump [OPTIONS] SNAPSHOT[:PATH]
 const EXAMPLES: &str = "\
 Examples:
   backstay dump latest:/srv/www > www.tar
-  backstay dump latest:/etc | tar -tv
   backstay dump latest:/srv | tar -x --xattrs --xattrs-include='*' -C /mnt   # as root, with owners and attributes
   backstay dump latest:/srv/www --format zip > www.zip
   backstay dump --at yesterday :/srv | ssh web2 tar -x -C /srv";
