@@ -27,6 +27,7 @@ mod failures;
 mod fidelity;
 mod forget;
 mod golden;
+mod gone;
 mod holds;
 mod hostile;
 mod jobs;

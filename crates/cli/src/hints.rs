@@ -226,9 +226,6 @@ fn of_engine(error: &EngineError) -> Option<String> {
         }
         EngineError::Object { source, .. } => return of_object(source).map(str::to_owned),
         EngineError::Cache(error) => of_cache(error),
-        EngineError::NoRepository { .. } => "check the location, or make a repository there with: backstay init",
-        EngineError::RepositoryExists { .. } => "use it as it is, or name another location",
-        EngineError::NotEmpty { .. } => "name an empty location, such as a new folder or prefix",
         EngineError::WrongKey { .. } => "check which password or key file belongs to this repository",
         EngineError::ContentGone { .. } => {
             "a prune has removed what this snapshot needs, or is about to: only another copy of the repository still has it"
@@ -283,6 +280,24 @@ fn of_engine(error: &EngineError) -> Option<String> {
             "find out what is damaged with: backstay check; back its source up again, or forget the snapshot that needs it"
         }
         EngineError::Interrupted => "run the same command again to go on",
+        other => return of_place(other),
+    };
+    Some(text.to_owned())
+}
+
+/// What is, or is not, where a repository should be.
+fn of_place(error: &EngineError) -> Option<String> {
+    let text = match error {
+        EngineError::NoRepository { .. } => "check the location, or make a repository there with: backstay init",
+        EngineError::RepositoryGone { .. } => {
+            "look whether its folder was removed, or its disk unmounted, and delete what was written in its place; then back up again"
+        }
+        EngineError::SnapshotsGone { .. } => {
+            "bring them back from a copy of the repository. If they are gone for good: backstay hold --lift ID for what is held, \
+             and backstay cache clear for what this host has seen"
+        }
+        EngineError::RepositoryExists { .. } => "use it as it is, or name another location",
+        EngineError::NotEmpty { .. } => "name an empty location, such as a new folder or prefix",
         _ => return None,
     };
     Some(text.to_owned())

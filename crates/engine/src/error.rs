@@ -54,6 +54,18 @@ pub enum EngineError {
         /// The store.
         place: String,
     },
+    /// It was there when this began.
+    #[error("the repository at {place} vanished meanwhile; nothing was committed")]
+    RepositoryGone {
+        /// The store.
+        place: String,
+    },
+    /// Snapshots are gone that nobody forgot: what they need must stay until it is known whether they come back.
+    #[error("{what}; a prune would delete for good what they need")]
+    SnapshotsGone {
+        /// Which of them.
+        what: String,
+    },
     /// There is one already.
     #[error("there is a backstay repository at {place} already")]
     RepositoryExists {

@@ -39,6 +39,7 @@ pub(crate) struct HostCache {
     spare: Mutex<VecDeque<PathBuf>>,
     distrusted: Mutex<Distrusted>,
     has_failed: AtomicBool,
+    has_seen_vanish: AtomicBool,
     warnings: Mutex<Vec<String>>,
 }
 
@@ -76,6 +77,7 @@ impl HostCache {
             spare: Mutex::new(spare),
             distrusted: Mutex::default(),
             has_failed: AtomicBool::new(false),
+            has_seen_vanish: AtomicBool::new(false),
             warnings: Mutex::default(),
         };
         warning.into_iter().for_each(|warning| opened.warn(warning));
@@ -179,6 +181,16 @@ impl HostCache {
         if !is_remembered || (self.now().is_private() && !damaged.is_empty()) {
             self.warn("which packs are damaged could not be remembered: this host may use them again".into());
         }
+    }
+
+    /// Remembers, for as long as this is open, that snapshots vanished.
+    pub(crate) fn note_vanished(&self) {
+        self.has_seen_vanish.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether snapshots vanished that this host has seen.
+    pub(crate) fn has_seen_vanish(&self) -> bool {
+        self.has_seen_vanish.load(Ordering::Relaxed)
     }
 
     /// Tells something that everybody should know, unless it was told already.

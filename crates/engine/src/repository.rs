@@ -97,6 +97,18 @@ impl Repository {
         self.cache.warnings()
     }
 
+    /// Fails unless the store still shows this repository: what is written below the path of a folder that was removed, or of a disk that
+    /// was unmounted, lies somewhere else. One GET.
+    pub(crate) async fn assert_there(&self) -> Result<(), EngineError> {
+        match read_config(&self.store).await {
+            Ok(config) if config.repository == self.config.repository => Ok(()),
+            Ok(_) | Err(EngineError::NoRepository { .. }) => {
+                Err(EngineError::RepositoryGone { place: self.store.describe() })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// Refuses an epoch older than one that this host saw, and remembers the newest.
     fn compare_with_memory(&self) -> Result<(), EngineError> {
         const NOTE: &str = "newest-epoch";

@@ -9,7 +9,9 @@
 //!      ── neither, and twice not listed ─► told by every operation that lists, until the cache is cleared
 //! ```
 //!
-//! Invariant: this never fails an operation and hides nothing: what is left is still to be restored.
+//! Snapshots that are held and gone are missed by everybody, also without a memory.
+//!
+//! Invariant: this hides nothing, and fails nothing but a prune: what is left is still to be restored.
 //! Never here: damage; a snapshot that is there and does not open is told by `snapshots`.
 
 use std::collections::HashSet;
@@ -54,6 +56,7 @@ impl Repository {
         if gone.is_empty() {
             return Ok(());
         }
+        self.cache.note_vanished();
         let mut named: Vec<_> = gone.iter().take(NAMED_MAX).map(|name| self.described(name)).collect();
         if gone.len() > NAMED_MAX {
             named.push(format!("and {} more", gone.len() - NAMED_MAX));
@@ -65,6 +68,45 @@ impl Repository {
             self.store.describe(),
             named.join(", ")
         ));
+        Ok(())
+    }
+
+    /// Snapshots that are held, that are not there, and of which nothing says that they were forgotten. One LIST, and where something is held
+    /// two more.
+    pub(crate) async fn held_and_gone(&self) -> Result<Vec<SnapshotId>, EngineError> {
+        let holds = self.holds().await?;
+        let mut gone: Vec<SnapshotId> = holds.snapshots().collect();
+        if gone.is_empty() {
+            return Ok(gone);
+        }
+        let listed = self.store.list(names::SNAPSHOTS).map_ok(|info| info.name);
+        let listed: HashSet<String> = listed.try_collect().await?;
+        gone.retain(|id| !listed.contains(&names::snapshot(id)));
+        if gone.is_empty() {
+            return Ok(gone);
+        }
+        // What hides a snapshot goes after what held it: a prune that removed both meanwhile has left no hold.
+        let (hidden, holds) = (self.read_forgotten().await?, self.holds().await?);
+        let held: HashSet<SnapshotId> = holds.snapshots().collect();
+        gone.retain(|id| held.contains(id) && !hidden.contains_key(&id.to_string()));
+        Ok(gone)
+    }
+
+    /// Fails if snapshots are gone that are held, or that this host has seen, and nobody forgot them.
+    ///
+    /// Call it after snapshots were read.
+    pub(crate) async fn assert_none_vanished(&self) -> Result<(), EngineError> {
+        let held = self.held_and_gone().await?;
+        if !held.is_empty() {
+            let named: Vec<String> = held.iter().take(NAMED_MAX).map(ToString::to_string).collect();
+            let what =
+                format!("{} held and gone from {}: {}", counted(held.len()), self.store.describe(), named.join(", "));
+            return Err(EngineError::SnapshotsGone { what });
+        }
+        if self.cache.has_seen_vanish() {
+            let what = format!("snapshots that this host has seen vanished from {}", self.store.describe());
+            return Err(EngineError::SnapshotsGone { what });
+        }
         Ok(())
     }
 
@@ -98,4 +140,8 @@ impl Repository {
     fn let_go(&self, name: &str) {
         self.cache.allow(self.cache.now().drop_note(name));
     }
+}
+
+fn counted(count: usize) -> String {
+    if count == 1 { "1 snapshot is".to_owned() } else { format!("{count} snapshots are") }
 }

@@ -47,7 +47,7 @@ pub async fn drain(mut events: Events) -> Result<(), SourceError> {
             }
             Event::Data(data) => {
                 assert!(matches!(open, Some((EntryKind::File { .. }, None))), "data of no file");
-                drop(data);
+                assert!(!data.is_empty());
             }
             Event::Block { number, data } => {
                 assert!(matches!(open, Some((EntryKind::File { .. }, Some(_)))), "a block of no file");

@@ -4,7 +4,8 @@
 //! Never here: the keep-until that a backup gives its snapshot (see `backup`).
 
 use clap::Args;
-use engine::{Held, Repository, Selector, SnapshotFilter, SnapshotInfo};
+use engine::{EngineError, Held, Repository, Selector, SnapshotFilter, SnapshotInfo};
+use pack::SnapshotId;
 use serde::Serialize;
 
 use crate::context::Context;
@@ -73,8 +74,8 @@ pub(crate) async fn run(args: &HoldArgs, ctx: &Context) -> Result<Outcome, Comma
     let until = until.map_err(|what| CommandError::UntilWhen { option: "--until", what })?;
     let until = until.map(|at| i64::try_from(at.as_nanosecond()).unwrap_or(i64::MAX));
     let repository = ctx.open_repository().await?;
-    let snapshots = selected(&args.named, &repository).await?;
-    let ids: Vec<_> = snapshots.iter().map(|info| info.id).collect();
+    let (snapshots, gone) = selected(&args.named, args.lift, &repository).await?;
+    let ids: Vec<_> = snapshots.iter().map(|info| info.id).chain(gone.iter().copied()).collect();
     if args.lift {
         repository.lift_holds(&ids, args.also_keep_until).await?;
     } else {
@@ -86,8 +87,12 @@ pub(crate) async fn run(args: &HoldArgs, ctx: &Context) -> Result<Outcome, Comma
             id: info.id.to_string(),
             held: holds.of(info, now).as_ref().map(HeldDocument::from),
         };
-        ctx.ui.json(&snapshots.iter().map(document).collect::<Vec<_>>())?;
+        let gone = gone.iter().map(|id| Document { id: id.to_string(), held: None });
+        ctx.ui.json(&snapshots.iter().map(document).chain(gone).collect::<Vec<_>>())?;
         return Ok(Outcome::Done);
+    }
+    for id in gone {
+        ctx.ui.note(format_args!("{id}, which is gone, is held no more"));
     }
     for info in &snapshots {
         let id = human::short(&info.id);
@@ -113,16 +118,28 @@ pub(crate) fn words(held: &Held) -> String {
     }
 }
 
-async fn selected(references: &[Reference], repository: &Repository) -> Result<Vec<SnapshotInfo>, CommandError> {
-    let mut found: Vec<SnapshotInfo> = Vec::with_capacity(references.len());
+/// The snapshots that are named; beside them, where `gone_too`, whole ids of which there is none.
+async fn selected(
+    references: &[Reference],
+    gone_too: bool,
+    repository: &Repository,
+) -> Result<(Vec<SnapshotInfo>, Vec<SnapshotId>), CommandError> {
+    let (mut found, mut gone) = (Vec::<SnapshotInfo>::with_capacity(references.len()), Vec::new());
     for reference in references {
         let name = reference.snapshot().filter(|name| !name.is_empty() && !reference.has_path);
         let name = name.ok_or_else(|| CommandError::NoSnapshotName { name: reference.name.clone() })?;
         let selector = if name == "latest" { Selector::Latest } else { Selector::Prefix(name) };
-        let info = repository.select(&selector, &SnapshotFilter::default()).await?;
+        let id = SnapshotId::from_hex(&reference.name).filter(|_| gone_too);
+        let info = match (repository.select(&selector, &SnapshotFilter::default()).await, id) {
+            (Err(EngineError::NoSnapshot { .. }), Some(id)) => {
+                gone.push(id);
+                continue;
+            }
+            (selected, _) => selected?,
+        };
         if found.iter().all(|other| other.id != info.id) {
             found.push(info);
         }
     }
-    Ok(found)
+    Ok((found, gone))
 }

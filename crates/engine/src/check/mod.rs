@@ -195,6 +195,11 @@ impl Repository {
             Err(error) => report.damage(&name, &format!("{error}")),
         };
         self.visit_snapshots(Origin::Store, visit).await?;
+        for id in self.held_and_gone().await? {
+            let what =
+                "is held and is not there, and nothing says that it was forgotten: what it needs may be there still";
+            report.damage(&pack::names::snapshot(&id), what);
+        }
         found.sort_by_key(|(started_at, info)| (*started_at, info.id));
         report.snapshots = found.len() as u64;
         Ok(found.into_iter().map(|(_, info)| info).collect())

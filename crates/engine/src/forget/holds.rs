@@ -61,6 +61,11 @@ impl Holds {
         all.max_by_key(|held| held.until.unwrap_or(i64::MAX))
     }
 
+    /// The snapshots that records hold, or held until a time that may have come.
+    pub(crate) fn snapshots(&self) -> impl Iterator<Item = SnapshotId> {
+        self.by_snapshot.keys().copied()
+    }
+
     /// The records that hold a snapshot, to be lifted.
     fn records_of(&self, snapshot: SnapshotId) -> Vec<HoldId> {
         self.by_snapshot.get(&snapshot).into_iter().flatten().map(|holder| holder.id).collect()

@@ -42,8 +42,8 @@ impl Repository {
     ///
     /// # Errors
     ///
-    /// [`EngineError::CannotMark`] if it cannot be told what is needed; [`EngineError::Role`] for keys that may not prune; those
-    /// of the store.
+    /// [`EngineError::CannotMark`] if it cannot be told what is needed; [`EngineError::SnapshotsGone`] if snapshots are missed;
+    /// [`EngineError::Role`] for keys that may not prune; those of the store.
     pub async fn plan_prune(&self, request: PruneRequest, cancel: CancellationToken) -> Result<PrunePlan, EngineError> {
         self.keyring.require(&[Role::Owner, Role::Maintenance], "prune")?;
         let lists = self.read_condemned_lists().await?;
@@ -52,6 +52,7 @@ impl Repository {
         let fetcher = self.fetcher().await?;
         let mut mark = Mark::new();
         self.mark(&mut mark, &fetcher, &cancel).await?;
+        self.assert_none_vanished().await?;
         let listed = self.list_packs().await?;
         // No later than now: what takes a writer for alive that is not only leaves more for later.
         let newest = listed.iter().map(|pack| pack.modified_at).max().max(forgotten.newest_at);

@@ -188,6 +188,7 @@ impl Writer<'_> {
         let (store, name) = (&self.repository.store, names::snapshot(&self.id));
         let snapshot = Bytes::from(snapshot);
         let mut failure = None;
+        self.repository.assert_there().await?;
         self.has_begun_commit.store(true, Ordering::Relaxed);
         for attempt in 0..COMMITS_MAX {
             if attempt > 0 {

@@ -243,8 +243,12 @@ impl Writer {
                 bytes.extend_from_slice(&text);
             }
             Line::End => {
+                if mem::take(&mut self.is_open) {
+                    bytes.push(b'\n');
+                }
+                self.sum.update(&bytes);
                 let sum = hex::encode(mem::take(&mut self.sum).finalize());
-                return [END_MARK, sum.as_bytes(), b"\"}\n"].concat();
+                return [&bytes, END_MARK, sum.as_bytes(), b"\"}\n"].concat();
             }
         }
         self.sum.update(&bytes);

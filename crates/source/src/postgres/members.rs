@@ -253,7 +253,9 @@ impl Members {
                 let made = Made { path: path.clone(), len: text.len() as u64, sum: MadeSum::Known(sum.finish()) };
                 entry.kind = EntryKind::File { len: made.len };
                 out.begin(entry, Layout::Unknown, None).await;
-                out.event(Event::Data(text.into())).await;
+                if !text.is_empty() {
+                    out.event(Event::Data(text.into())).await;
+                }
                 Some(made)
             }
             Way::Head(_) => return Err(odd(&self.place, format!("{} ends within its head", escaped(&path)))),
