@@ -188,6 +188,9 @@ fn holds_of_a_snapshot_go_with_what_hid_it_and_no_sooner() {
     let lost = host.repository().join("snapshots").join(&ids[1]);
     let object = fs::read(&lost).expect("reads");
     fs::remove_file(&lost).expect("removes");
+    host.backstay(["prune", "--yes"]).run().expect_code(2).says(&["held and gone", &ids[1]]);
+    assert!(is_held(&ids[1]), "it is missed for as long as it is held");
+    fs::write(&lost, object).expect("writes");
     prune();
     assert!(ids.iter().all(is_held), "what was forgotten a moment ago may still be asked about");
     let hides = host.repository().join("forgotten").join(&ids[0]);
@@ -197,7 +200,6 @@ fn holds_of_a_snapshot_go_with_what_hid_it_and_no_sooner() {
     host.backstay(["forget", "--yes", &another]).run().expect_code(0);
     prune();
     assert!(!is_held(&ids[0]) && !hides.exists());
-    fs::write(&lost, object).expect("writes");
     host.backstay(["forget", "--yes", "--keep-last", "1"]).run().expect_code(0);
     assert_eq!(left(&host), ids[1..], "the one that came back is held");
 }
