@@ -1,6 +1,6 @@
 //! What `run` says and does when sources or hooks of a job fail.
 //!
-//! Invariant: each failure is told with its own reason and its own next step.
+//! Invariant: each failure is told with its own reason, its own next step, and its own exit code.
 //! Never here: in which ways a source fails (see `bad_sources`).
 
 use harness::binary::{Host, Ran, Run as _};
@@ -86,4 +86,28 @@ fn source_that_shrinks_is_told_about_the_key_which_lets_it() {
     host.write("backstay.toml", format!("{repository}{}", sources("shrink = { percent_max = 100 }\n")));
     run(&host, &["run", "one"]).expect_code(0);
     run(&host, &["run", "two"]).expect_code(0);
+}
+
+#[test]
+fn no_command_ends_by_way_of_what_libraries_do_at_their_end() {
+    // What is left behind would meet locks that are gone, and abort in place of the exit code: three runs of a hundred on a full disk.
+    let host = Host::with_repository();
+    let ends: [(&[&str], i32); 5] = [
+        (&["snapshots"], 0),
+        (&["--help"], 0),
+        (&["snapshots", "--nonsense"], 2),
+        (&["cat", "latest:nothing"], 2),
+        (&["snapshots", "--password-file", "/nowhere"], 2),
+    ];
+    for (number, (words, code)) in ends.into_iter().enumerate() {
+        let folder = host.path(&format!("loader {number}"));
+        std::fs::create_dir(&folder).expect("a folder");
+        let mut command = host.backstay(words);
+        command.env("LD_DEBUG", "files").env("LD_DEBUG_OUTPUT", folder.join("said"));
+        command.run().expect_code(code);
+        let said = std::fs::read_dir(&folder).expect("lists").map(|file| file.expect("lists").path());
+        let said: String = said.map(|path| std::fs::read_to_string(path).expect("reads")).collect();
+        assert!(said.contains("calling init"), "{words:?}: the loader says nothing: {said}");
+        assert!(!said.contains("calling fini"), "{words:?}");
+    }
 }

@@ -15,6 +15,7 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use crate::ending;
 use crate::ui::Ui;
 
 const SIGINT: u8 = 2;
@@ -55,7 +56,7 @@ impl Interrupts {
         self.hear(&mut int, &mut term).await;
         self.at_once.cancel();
         tokio::time::sleep(DROPPING_FOR).await;
-        std::process::exit(self.exit_code().into());
+        ending::end(self.exit_code());
     }
 
     async fn hear(&self, int: &mut Signal, term: &mut Signal) {

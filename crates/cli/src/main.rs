@@ -12,16 +12,19 @@
 //! | `commands` | one file per command: its arguments, and `run` |
 //! | `ui`, `table`, `human`, `paint`, `watch`, `logging` | what is shown |
 //! | `error`, `report`, `hints` | what went wrong, and what to do next |
+//! | `allocator`, `ending` | how memory goes back to the system, and the process ends |
 //!
 //! Invariant: stdout is data, stderr is for people.
 //! Never here: what backing up means; that is the engine's.
 
+mod allocator;
 mod arguments;
 mod classes;
 mod commands;
 mod config;
 mod context;
 mod credential;
+mod ending;
 mod error;
 mod globals;
 mod harden;
@@ -39,8 +42,8 @@ mod ui;
 mod watch;
 mod words;
 
+use std::io::{Write as _, stdout};
 use std::panic::catch_unwind;
-use std::process::ExitCode;
 use std::sync::{Mutex, OnceLock};
 
 use store::{Env, Timestamp};
@@ -55,7 +58,8 @@ use crate::ui::Ui;
 /// Threads of the async runtime; computing has a pool of its own.
 const RUNTIME_THREADS: usize = 2;
 
-fn main() -> ExitCode {
+fn main() {
+    allocator::give_back();
     harden::forbid_core_dumps();
     store::install_tls();
     let done = catch_unwind(|| match Arguments::read() {
@@ -63,7 +67,7 @@ fn main() -> ExitCode {
         Err(error) => explain(&error),
     });
     // What a panic says is on stderr already.
-    ExitCode::from(done.unwrap_or(error::EXIT_UNEXPECTED))
+    ending::end(done.unwrap_or(error::EXIT_UNEXPECTED))
 }
 
 /// Runs the command on a runtime. What still waits in the background then is left behind.
@@ -124,6 +128,6 @@ fn explain(error: &clap::Error) -> u8 {
         return report::report_usage(&error.render().to_string(), &Ui::new(&output));
     }
     // Help that nobody reads to its end is no failure.
-    let _ = error.print();
+    let _ = error.print().and_then(|()| stdout().flush());
     if error.use_stderr() { 2 } else { 0 }
 }

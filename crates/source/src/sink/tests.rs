@@ -8,12 +8,14 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
+use self::opened::Opened;
 use super::*;
 use crate::ErrorKind;
 use crate::entry::{Entry, Metadata, Time};
 use crate::files::{FilesOptions, FilesSource, Piece, Walked, WalkedEntry};
 
 mod escape;
+pub(crate) mod opened;
 mod round_trip;
 
 /// An access ACL which lets user 1 read and write: version 2, then tag, permissions and id of each line.
@@ -25,12 +27,6 @@ pub(crate) const ACL_FOR_USER_1: [u8; 44] = [
     16, 0, 6, 0, 0xff, 0xff, 0xff, 0xff, // mask: rw-
     32, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, // others: ---
 ];
-
-/// This thread's own time, the system's included: other tests on the same processors do not count.
-pub(crate) fn processor_time() -> std::time::Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    std::time::Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap())
-}
 
 fn path(bytes: impl AsRef<[u8]>) -> EntryPath {
     EntryPath::try_from(bytes.as_ref().to_vec()).unwrap()
@@ -240,25 +236,28 @@ fn a_missing_parent_is_an_error_that_names_the_path() {
 }
 
 #[test]
-#[cfg_attr(debug_assertions, ignore = "measures optimized code")]
-fn making_60_000_files_with_metadata_takes_less_than_two_seconds() {
-    // In memory: what is measured is our own calls, not how a disk looks for free inodes.
-    let dir = tempfile::tempdir_in("/dev/shm").unwrap();
-    let target = Target::open(dir.path()).unwrap();
+fn file_is_opened_once_for_its_content_and_its_metadata() {
+    let (_dir, target) = target();
     let metadata = Metadata { mode: 0o644, modified_at: Time { secs: 1, nanos: 2 }, ..Metadata::default() };
-    let began = processor_time();
-    for folder in 0..600 {
-        let folder = path(format!("folder {folder}"));
-        target.create_dir(&folder).unwrap();
+    let folders: Vec<EntryPath> = (0..6).map(|folder| path(format!("folder {folder}"))).collect();
+    for folder in &folders {
+        target.create_dir(folder).unwrap();
+    }
+    let places: Vec<PathBuf> = (0..6).map(|folder| target.path().join(format!("folder {folder}"))).collect();
+    let opened = Opened::watch(places.iter().map(PathBuf::as_path));
+    for folder in &folders {
         for file in 0..100 {
             let mut file = target.create_file(&folder.join(format!("file {file}").as_bytes()).unwrap(), 7).unwrap();
             file.write_at(0, b"content").unwrap();
-            target.set_file_metadata(&mut file, &metadata, &OwnerPolicy::ByName).unwrap();
+            assert!(target.set_file_metadata(&mut file, &metadata, &OwnerPolicy::ByName).unwrap().is_empty());
+            file.finish(false).unwrap();
         }
     }
-    let took = processor_time() - began;
-    println!("made 60,000 files in {took:?}");
-    assert!(took.as_secs() < 2);
+    let counts = opened.counts();
+    let of_files: Vec<usize> = counts.iter().filter(|(path, _)| path.is_file()).map(|(_, count)| *count).collect();
+    assert_eq!(of_files, [1; 600]);
+    let of_folders: usize = counts.iter().filter(|(path, _)| path.is_dir()).map(|(_, count)| *count).sum();
+    assert!(of_folders <= folders.len(), "{of_folders} times for {} folders", folders.len());
 }
 
 #[test]
