@@ -3,68 +3,22 @@
 #
 #   BACKSTAY_BENCH=DIR benches/s3.sh [RUNS]       (default 3) prints medians
 #
-# DIR is that of compare.sh; its env.sh also exports BIN_DELAY_PROXY, called as `LISTEN TARGET RTT_MS`. The server is s3s-fs on this
-# machine, so every tool has the same one and none is held up by bandwidth. Before a restore the tool's cache is removed, as on
+# DIR and the server are described in slow_s3.sh. Before a restore the tool's cache is removed, as on
 # a new machine. A run takes some four minutes; what was stored is removed at the end.
 set -euo pipefail
 
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 bench=${BACKSTAY_BENCH:-$HOME/.cache/backstay/bench}
 runs=${1:-3} tools=${BENCH_TOOLS:-backstay restic rustic}
-# shellcheck source=/dev/null
-. "$bench/env.sh"
-BIN_BACKSTAY=${BIN_BACKSTAY:-$(realpath "$root/target/backstay")}
-server=$("$root/scripts/s3s.sh")
 work=$bench/work/s3
 files=$bench/data/files dump=$bench/data/pgdump
-port=18714 delayed=18715
-rm -rf "$work"
-
-cleanup() {
-    # shellcheck disable=SC2046
-    kill $(jobs -p) 2>/dev/null || true
-    rm -rf "$work"
-}
-trap cleanup EXIT
-
-mkdir -p "$work/store/bench"
-export AWS_ACCESS_KEY_ID=bench AWS_SECRET_ACCESS_KEY=bench-secret AWS_REGION=us-east-1 AWS_DEFAULT_REGION=us-east-1
-export AWS_ENDPOINT_URL=http://127.0.0.1:$delayed
-"$server" --host 127.0.0.1 --port $port --access-key "$AWS_ACCESS_KEY_ID" --secret-key "$AWS_SECRET_ACCESS_KEY" \
-    "$work/store" >/dev/null 2>&1 &
-"$BIN_DELAY_PROXY" 127.0.0.1:$delayed 127.0.0.1:$port 30 >/dev/null 2>&1 &
-for _ in $(seq 50); do (exec 3<>/dev/tcp/127.0.0.1/$delayed) 2>/dev/null && break; sleep 0.1; done
-sleep 1
-
-export BACKSTAY_PASSWORD=bench RESTIC_PASSWORD=bench RUSTIC_PASSWORD=bench
-
-# place NAME: the repository that the commands below mean, empty caches included.
-place() {
-    export BACKSTAY_REPOSITORY=s3://bench/$1 BACKSTAY_CACHE_DIR=$work/cache
-    export RESTIC_REPOSITORY=s3:$AWS_ENDPOINT_URL/bench/$1 RESTIC_CACHE_DIR=$work/cache RUSTIC_CACHE_DIR=$work/cache
-    export RUSTIC_USE_PROFILE=$work/rustic
-    cat >"$work/rustic.toml" <<END
-[repository]
-repository = "opendal:s3"
-[repository.options]
-bucket = "bench"
-root = "/$1"
-endpoint = "$AWS_ENDPOINT_URL"
-region = "$AWS_REGION"
-access_key_id = "$AWS_ACCESS_KEY_ID"
-secret_access_key = "$AWS_SECRET_ACCESS_KEY"
-enable_virtual_host_style = "false"
-END
-    forget_cache
-}
-forget_cache() { rm -rf "$work/cache" && mkdir -p "$work/cache"; }
+# shellcheck source=benches/slow_s3.sh
+. "$(dirname "${BASH_SOURCE[0]}")/slow_s3.sh"
 
 # step TOOL NAME COMMAND…: measures one command; its input and output are the caller's.
 step() {
     local tool=$1 name=$2
     shift 2
-    sync
-    if [ "$(id -u)" = 0 ]; then echo 3 >/proc/sys/vm/drop_caches; fi
+    drop_caches
     /usr/bin/time -a -o "$work/times" -f "$tool|$name|%e|%U|%S|%M" "$@" 2>"$work/stderr" ||
         { echo "s3.sh: $tool failed at $name:" >&2; tail -n 5 "$work/stderr" >&2; exit 1; }
 }

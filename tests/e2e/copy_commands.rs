@@ -42,7 +42,10 @@ fn snapshots_come_with_a_password_of_the_other_repository_and_restore() {
     assert_eq!(dry.text().lines().count(), 2, "{dry}");
     assert_eq!(far(&host, &["--json", "snapshots"]).expect_code(0).text(), "[]\n");
 
-    copy(&host, &["latest", "--source", "files"]).run().expect_code(0).says(&["copied as", "1 snapshot copied"]);
+    copy(&host, &["latest", "--source", tree.to_str().expect("plain")])
+        .run()
+        .expect_code(0)
+        .says(&["copied as", "1 snapshot copied"]);
     let done = copy(&host, &["--json"]).run().expect_code(0).json();
     assert_eq!((&done["copied_count"], &done["failed_count"]), (&1.into(), &0.into()), "{done}");
     let results: Vec<_> = done["snapshots"].as_array().expect("a list").iter().map(|one| &one["result"]).collect();

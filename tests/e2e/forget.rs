@@ -53,7 +53,7 @@ fn named_snapshots_go_and_the_last_of_a_group_only_when_asked() {
     host.backstay(["forget", &ids[1], "--yes"]).run().expect_code(0).says(&["1 snapshot forgotten"]);
     assert_eq!(left(&host), [ids[0].clone(), ids[2].clone()]);
     let both = ["forget", &ids[0][..8], &ids[2][..8], "--yes"];
-    host.backstay(both).run().expect_code(2).says(&["nothing would be left of files of", "--allow-last"]);
+    host.backstay(both).run().expect_code(2).says(&["nothing would be left of ", "--allow-last"]);
     assert_eq!(left(&host).len(), 2);
     host.backstay(both).arg("--allow-last").run().expect_code(0);
     assert_eq!(left(&host), Vec::<String>::new());

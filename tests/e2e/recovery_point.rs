@@ -240,9 +240,40 @@ fn tree_that_has_become_empty_is_refused_unless_that_is_meant() {
     let tree = host.path("tree");
     host.back_up(&[&tree]);
     std::fs::remove_file(tree.join("a")).expect("removes");
-    let ran = host.backstay(["backup"]).arg(&tree).run().expect_code(2);
-    assert!(ran.stderr.contains("had 7 in the last whole snapshot") && ran.stderr.contains("mounted"), "{ran}");
+    let refused = |options: &[&str]| host.backstay(["backup"]).args(options).arg(&tree).run().expect_code(2);
+    let nothing = format!("there is nothing in {}; nothing was committed", tree.display());
+    refused(&[]).says(&[&nothing, "mounted", "--allow-empty"]);
+    host.write("tree/excluded", b"content");
+    refused(&["--exclude", "excluded"]).says(&[&nothing, "what is excluded"]);
+    host.write("tree/excluded", b"");
+    refused(&[]).says(&["had 7 in the last whole snapshot", "mounted"]);
+    std::fs::remove_file(tree.join("excluded")).expect("removes");
+    assert_eq!(host.snapshots().len(), 1);
     host.backstay(["backup", "--allow-empty"]).arg(&tree).run().expect_code(0);
+}
+
+#[test]
+fn folder_that_was_always_empty_is_refused_too_and_other_folders_push_nothing_out() {
+    let host = Host::with_repository();
+    for folder in ["empty", "tree", "other"] {
+        std::fs::create_dir(host.path(folder)).expect("makes");
+    }
+    host.backstay(["backup"])
+        .arg(host.path("empty"))
+        .run()
+        .expect_code(2)
+        .says(&["there is nothing in", "--allow-empty"]);
+    host.write("tree/file", b"content");
+    host.write("other/file", b"content");
+    for folder in ["tree", "other", "tree"] {
+        host.back_up(&[&host.path(folder)]);
+    }
+    host.backstay(["backup"]).args([host.path("tree"), host.path("other")]).run().expect_code(0);
+    host.backstay(["forget", "--keep-last", "1", "--yes"]).run().expect_code(0);
+    let left = host.snapshots();
+    let sources: Vec<_> = left.iter().map(|snapshot| snapshot["source"].as_str().expect("a source")).collect();
+    let (tree, other) = (host.path("tree").display().to_string(), host.path("other").display().to_string());
+    assert_eq!(sources, [&other, &tree, &format!("{other}, {tree}")]);
 }
 
 #[test]

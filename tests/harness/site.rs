@@ -186,7 +186,7 @@ fn stored_path(path: &Path) -> Vec<u8> {
     path.to_str().expect("temporary folders have plain names").trim_start_matches('/').as_bytes().to_vec()
 }
 
-/// A backup of one folder.
+/// A backup of one folder, of which random changes may have left nothing.
 #[must_use]
 pub fn backup_request(folder: &Path) -> BackupRequest {
     BackupRequest {
@@ -195,7 +195,7 @@ pub fn backup_request(folder: &Path) -> BackupRequest {
             name: None,
             cutter: None,
             force: false,
-            allow_empty: false,
+            allow_empty: true,
             shrink: None,
         }],
         at_once: 1,

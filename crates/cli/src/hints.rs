@@ -109,7 +109,7 @@ pub(crate) fn of_component(error: &EngineError) -> Option<String> {
             "look whether the source is whole (is its disk mounted?); if it is meant to be so, write into \
              [sources.NAME]: shrink = { percent_max = 100 }, or then = \"warn\" in it"
         }
-        EngineError::EmptyStream { .. } => {
+        EngineError::EmptyStream { .. } | EngineError::EmptyTree { .. } => {
             "if nothing is what you expect, write into [sources.NAME]: shrink = { percent_max = 100 }"
         }
         EngineError::Producer { .. } => "make the command work on its own first",
@@ -271,6 +271,9 @@ fn of_engine(error: &EngineError) -> Option<String> {
             "correct what is named for each of them, and look with: backstay config check"
         }
         EngineError::EmptyStream { .. } => "if nothing is what you expect, add --allow-empty",
+        EngineError::EmptyTree { .. } => {
+            "look whether its disk is mounted, and what is excluded; if nothing is what you expect, add --allow-empty"
+        }
         EngineError::TargetFull { .. } => "free some space there and run the same command again: what is right is kept",
         EngineError::DeclaredDead => "run the same backup again: what was uploaded is reused",
         EngineError::NoConditionalCreate { .. } => {

@@ -258,6 +258,12 @@ pub enum EngineError {
         /// The entry's name.
         name: String,
     },
+    /// There is nothing in the directories that were to be backed up; nothing was committed.
+    #[error("there is nothing in {}; nothing was committed", roots.join(", "))]
+    EmptyTree {
+        /// The directories, escaped.
+        roots: Vec<String>,
+    },
     /// A collector declared this writer dead.
     #[error("this backup was declared dead by a prune because its lease ran out; nothing was committed")]
     DeclaredDead,
@@ -317,6 +323,7 @@ impl EngineError {
             Self::Source(_)
                 | Self::Producer { .. }
                 | Self::EmptyStream { .. }
+                | Self::EmptyTree { .. }
                 | Self::Shrunk { .. }
                 | Self::Request { .. }
         )

@@ -23,7 +23,7 @@ mod roots;
 mod rules;
 mod walk;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use changes::{Changes, Seeing};
@@ -110,6 +110,12 @@ impl FilesSource {
     #[must_use]
     pub fn roots(&self) -> &[PathBuf] {
         self.plan.roots()
+    }
+
+    /// `root` as a walk names it: absolute, by its text alone. Nothing is looked at.
+    #[must_use]
+    pub fn root_by_text(cwd: &Path, root: &Path) -> PathBuf {
+        roots::absolute_by_text(cwd, root).0
     }
 
     /// Starts a walk from the first root. Blocking: iterate on a blocking thread, see [`crate::blocking`].

@@ -76,11 +76,21 @@ pub(crate) struct TreeReader {
     pub(crate) outlet: Outlet,
     pub(crate) problems: Problems,
     pub(crate) unchanged_count: u64,
+    /// Entries besides the directories which are roots or above them.
+    pub(crate) below_count: u64,
     /// Device and inode of folders that are never entered.
     pub(crate) never_entered: HashSet<(u64, u64)>,
     pub(crate) one_file_system: bool,
     /// The device of the root being walked.
     pub(crate) device: u64,
+}
+
+/// How an entry lies to the roots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Above,
+    Root,
+    Below,
 }
 
 /// An entry that is on its way into a group.
@@ -103,8 +113,9 @@ struct GroupRead {
 }
 
 impl TreeReader {
-    /// Reads everything; ends when the walk ends.
-    pub(crate) async fn run(mut self) -> Result<u64, EngineError> {
+    /// Reads everything; ends when the walk ends. Returns how many entries were unchanged, and how many there are besides
+    /// the directories which are roots or above them.
+    pub(crate) async fn run(mut self) -> Result<(u64, u64), EngineError> {
         let mut walked = walk(self.source.clone());
         let mut group = Group::default();
         let mut reading = VecDeque::new();
@@ -129,7 +140,7 @@ impl TreeReader {
         }
         self.start(&mut reading, group).await?;
         self.drain(&mut reading, 0).await?;
-        Ok(self.unchanged_count)
+        Ok((self.unchanged_count, self.below_count))
     }
 
     fn entry(&self, found: Walked) -> Option<WalkedEntry> {
@@ -143,32 +154,46 @@ impl TreeReader {
         }
     }
 
-    /// Whether everything in a directory is looked at. Not so above what is backed up, in folders never entered, and at
-    /// the border of a file system that is not crossed: there, a restore must not delete what the snapshot lacks.
-    fn is_listed_whole(&mut self, found: &WalkedEntry) -> bool {
+    /// Where a directory is. Remembers the device of a root.
+    fn place_of(&mut self, found: &WalkedEntry) -> Place {
         let (path, metadata) = (found.entry.path.as_bytes(), &found.entry.metadata);
-        let mut is_above = false;
+        let mut place = Place::Below;
         for root in self.source.roots() {
             let root = root.as_os_str().as_bytes();
             match root.strip_prefix(b"/").unwrap_or(root).strip_prefix(path) {
-                Some(b"") => self.device = metadata.device,
-                Some(below) => is_above |= below.starts_with(b"/"),
-                None => {}
+                Some(b"") => {
+                    self.device = metadata.device;
+                    return Place::Root;
+                }
+                Some(below) if below.starts_with(b"/") => place = Place::Above,
+                _ => {}
             }
         }
+        place
+    }
+
+    /// Whether everything in a directory is looked at. Not so above what is backed up, in folders never entered, and at
+    /// the border of a file system that is not crossed: there, a restore must not delete what the snapshot lacks.
+    fn is_listed_whole(&self, found: &WalkedEntry, place: Place) -> bool {
+        let metadata = &found.entry.metadata;
         let is_border = self.one_file_system && metadata.device != self.device;
-        !is_above && !is_border && !self.never_entered.contains(&(metadata.device, metadata.inode))
+        place != Place::Above && !is_border && !self.never_entered.contains(&(metadata.device, metadata.inode))
     }
 
     /// Decides whether an entry must be read.
     async fn plan(&mut self, found: WalkedEntry) -> Result<Planned, EngineError> {
         let mut entry = entry_of(&found.entry);
-        entry.is_whole = !matches!(entry.kind, EntryKind::Directory) || self.is_listed_whole(&found);
-        let is_content = matches!(entry.kind, EntryKind::File { len } if len > 0);
-        if !is_content {
+        let mut place = Place::Below;
+        if matches!(entry.kind, EntryKind::Directory) {
+            place = self.place_of(&found);
+            entry.is_whole = self.is_listed_whole(&found, place);
+        }
+        self.below_count += u64::from(place == Place::Below);
+        if !found.may_have_content() {
             return Ok(Planned::Ready(Item::Whole(Box::new(entry), Vec::new())));
         }
-        if let Some(parent) = self.parent.as_mut()
+        if len_of(&found) > 0
+            && let Some(parent) = self.parent.as_mut()
             && let Some(children) = parent.unchanged(&entry).await?
         {
             self.unchanged_count += 1;

@@ -153,11 +153,17 @@ impl Repository {
             outlet,
             problems,
             unchanged_count: 0,
+            below_count: 0,
             never_entered,
             one_file_system,
             device: 0,
         };
-        produced.unchanged_count = reader.run().await?;
+        let (unchanged_count, below_count) = reader.run().await?;
+        produced.unchanged_count = unchanged_count;
+        if below_count == 0 && !component.allow_empty {
+            let lossy = |root: &Vec<u8>| source::entry::escaped(root).to_string();
+            return Err(EngineError::EmptyTree { roots: produced.roots.iter().map(lossy).collect() });
+        }
         Ok(produced)
     }
 }

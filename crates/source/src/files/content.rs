@@ -6,7 +6,8 @@
 //!
 //! A small file costs five calls: open, fstat, read, fstat, close.
 //!
-//! Invariant: pieces add up to at most the length at opening, whatever happens to the file meanwhile.
+//! Invariant: pieces add up to at most the length at opening, whatever happens to the file meanwhile; but for files of a
+//! length of 0 which the system makes up as they are read, as in `/proc`.
 //! Never here: memory mapping (a file that shrinks would kill the process), and following links.
 
 use std::io;
@@ -25,6 +26,9 @@ use super::walk::absolute;
 
 /// From this length on, the system is told that the file is read from start to end.
 const READAHEAD_LEN_MIN: u64 = 1024 * 1024;
+
+/// The most that is read of a file whose length is 0 though it has content, in bytes: some of them never end.
+const MADE_UP_LEN_MAX: u64 = 1024 * 1024 * 1024;
 
 /// A run of a file's content.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +68,8 @@ pub struct ContentReader {
     file: OwnedFd,
     path: Vec<u8>,
     state: FileState,
+    /// Where reading ends at the latest: the length at opening, if that can be believed.
+    end: u64,
     offset: u64,
     /// Where the data at `offset` ends; equal to `offset` when it is not known yet.
     data_end: u64,
@@ -96,9 +102,18 @@ pub(super) fn open(
         // Only a hint: where it does not apply, reading works as well.
         let _ = fadvise(&file, 0, None, Advice::Sequential);
     }
-    let sparse = may_have_holes || stat.may_have_holes();
-    let data_end = if sparse { 0 } else { state.len };
-    Ok(ContentReader { file, path: entry.path.as_bytes().to_vec(), state, offset: 0, data_end, sparse })
+    let is_made_up = may_be_made_up(state.len, walked.device);
+    let sparse = !is_made_up && (may_have_holes || stat.may_have_holes());
+    let end = if is_made_up { MADE_UP_LEN_MAX } else { state.len };
+    let data_end = if sparse { 0 } else { end };
+    Ok(ContentReader { file, path: entry.path.as_bytes().to_vec(), state, end, offset: 0, data_end, sparse })
+}
+
+/// Whether a file of this length may have more: where no block device is below, as in `/proc`, `/sys/kernel` or a cgroup,
+/// the system gives a length of 0 to what it makes up as it is read. (Linux man-pages, proc(5); makedev(3): such a device
+/// has the major number 0.)
+pub(super) fn may_be_made_up(len: u64, device: u64) -> bool {
+    len == 0 && rustix::fs::major(device) == 0
 }
 
 impl ContentReader {
@@ -119,8 +134,8 @@ impl ContentReader {
     ///
     /// [`SourceError::Unreadable`]; the reader is of no more use.
     pub fn next_piece(&mut self, len_max: usize) -> Result<Option<Piece>, SourceError> {
-        if self.offset >= self.state.len {
-            return Ok(None);
+        if self.offset >= self.end {
+            return if self.end == self.state.len { Ok(None) } else { Err(self.endless()) };
         }
         if self.offset >= self.data_end
             && let Some(hole) = self.find_data().map_err(|error| self.unreadable(error))?
@@ -131,7 +146,8 @@ impl ContentReader {
         let left = usize::try_from(self.data_end - self.offset).unwrap_or(usize::MAX);
         let data = self.read(left.min(len_max.max(1))).map_err(|error| self.unreadable(error))?;
         if data.is_empty() {
-            self.offset = self.state.len; // it shrank
+            self.end = self.state.len; // it shrank, or what was made up is at its end
+            self.offset = self.offset.max(self.end);
             return Ok(None);
         }
         self.offset += data.len() as u64;
@@ -184,6 +200,10 @@ impl ContentReader {
         }
         data.truncate(len); // the allocator may have given more room than asked for
         Ok(data)
+    }
+
+    fn endless(&self) -> SourceError {
+        self.unreadable(io::Error::other("it is made up as it is read, and has not ended after 1 GiB"))
     }
 
     fn unreadable(&self, error: impl Into<io::Error>) -> SourceError {

@@ -107,18 +107,25 @@ pub(super) fn forbidden_ids(options: &FilesOptions) -> Vec<(PathBuf, FileId)> {
     folders.filter_map(|folder| Some((folder.clone(), id(&std::fs::metadata(&folder).ok()?)))).collect()
 }
 
-/// Makes a root absolute by its text, without resolving links, and makes sure that it exists.
-fn absolute(cwd: &Path, given: &Path) -> Result<PathBuf, SourceError> {
-    let full = cwd.join(given);
+/// Makes a root absolute by its text, without resolving links. The second value tells whether a `..` took a part away,
+/// which leads elsewhere if that part is a link.
+pub(super) fn absolute_by_text(cwd: &Path, given: &Path) -> (PathBuf, bool) {
     let mut root = PathBuf::from("/");
     let mut went_up = false;
-    for part in full.components() {
+    for part in cwd.join(given).components() {
         match part {
             Component::Normal(name) => root.push(name),
             Component::ParentDir => went_up = root.pop() || went_up,
             Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
         }
     }
+    (root, went_up)
+}
+
+/// Makes a root absolute by its text, and makes sure that it exists.
+fn absolute(cwd: &Path, given: &Path) -> Result<PathBuf, SourceError> {
+    let full = cwd.join(given);
+    let (root, went_up) = absolute_by_text(cwd, given);
     let found = std::fs::symlink_metadata(&root);
     if went_up && found.as_ref().ok().map(id) != std::fs::symlink_metadata(&full).as_ref().ok().map(id) {
         return Err(SourceError::RootAmbiguous { root: given.to_owned() });

@@ -50,6 +50,15 @@ pub struct WalkedEntry {
 }
 
 impl WalkedEntry {
+    /// Whether it is a file that has content, or may have although its length is 0.
+    #[must_use]
+    pub fn may_have_content(&self) -> bool {
+        match self.entry.kind {
+            EntryKind::File { len } => len > 0 || content::may_be_made_up(len, self.entry.metadata.device),
+            _ => false,
+        }
+    }
+
     /// Opens the entry's content. Blocking.
     ///
     /// Never follows a symbolic link, and leaves the access time alone where that is permitted.

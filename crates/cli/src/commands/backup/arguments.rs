@@ -3,20 +3,25 @@
 //! Invariant: the repository's own folder and the cache are never backed up.
 //! Never here: doing it.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
 use chunk::CutterKind;
 use clap::Args;
 use engine::{BackupRequest, ComponentRequest, Input};
 use source::command::CommandLine;
-use source::files::FilesOptions;
+use source::files::{FilesOptions, FilesSource};
 use store::Location;
 
 use crate::context::{Context, temporary_cache_folders};
 use crate::error::CommandError;
 use crate::human;
 use crate::words::{size, until};
+
+/// How long the names of several paths may be together before only the first is named, in bytes.
+const SOURCE_LEN_MAX: usize = 120;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -109,7 +114,7 @@ struct SnapshotArgs {
     #[arg(long, value_name = "HOST")]
     host: Option<String>,
 
-    /// What retention groups by [default: the component's name]
+    /// What retention groups by [default: the paths, or --component, or --name]
     #[arg(long, value_name = "SOURCE")]
     source: Option<String>,
 
@@ -161,9 +166,11 @@ impl BackupArgs {
         let (snapshot, storing) = (&self.snapshot, &self.storing);
         let keep_until = snapshot.keep_until.as_deref().map(|text| until(text, &ctx.now())).transpose();
         let keep_until = keep_until.map_err(|what| CommandError::UntilWhen { option: "--keep-until", what })?;
+        let input = self.input(ctx)?;
         Ok(BackupRequest {
+            source: snapshot.source.clone().or_else(|| self.source_by_paths(&input)),
             components: vec![ComponentRequest {
-                input: self.input(ctx)?,
+                input,
                 name: snapshot.component.clone(),
                 cutter: storing.cutter,
                 force: storing.force,
@@ -172,13 +179,32 @@ impl BackupArgs {
             }],
             at_once: 1,
             host: snapshot.host.clone().unwrap_or_else(human::host_name),
-            source: snapshot.source.clone(),
             tags: snapshot.tag.clone(),
             keep_until: keep_until.map(|at| i64::try_from(at.as_nanosecond()).unwrap_or(i64::MAX)),
             description: snapshot.description.clone(),
             level: storing.compression,
             dry_run: storing.dry_run,
         })
+    }
+
+    /// What a backup of files is of, if nobody named it: two backups of different folders thin each other out only if
+    /// somebody wants that. None for streams, and for a component that was named.
+    fn source_by_paths(&self, input: &Input) -> Option<String> {
+        let Input::Files { roots, options } = input else { return None };
+        if self.snapshot.component.is_some() {
+            return None;
+        }
+        let absolute = |root: &PathBuf| FilesSource::root_by_text(&options.cwd, root);
+        let roots: BTreeSet<PathBuf> = roots.iter().map(absolute).collect();
+        let shown: Vec<String> =
+            roots.iter().map(|root| human::escaped(root.as_os_str().as_bytes()).to_string()).collect();
+        let all = shown.join(", ");
+        match shown.split_first() {
+            Some((first, more)) if all.len() > SOURCE_LEN_MAX && !more.is_empty() => {
+                Some(format!("{first} and {} more", more.len()))
+            }
+            _ => Some(all),
+        }
     }
 
     fn input(&self, ctx: &Context) -> Result<Input, CommandError> {

@@ -37,6 +37,7 @@ async fn files_that_grow_after_the_walk_are_read_whole_and_in_order_within_the_g
         outlet,
         problems: Problems::default(),
         unchanged_count: 0,
+        below_count: 0,
         never_entered: HashSet::new(),
         one_file_system: false,
         device: 0,

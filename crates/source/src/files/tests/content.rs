@@ -23,6 +23,24 @@ fn a_small_file_is_one_piece_and_an_empty_file_is_none() {
 }
 
 #[test]
+fn file_that_the_system_makes_up_as_it_is_read_has_its_content_though_its_length_is_0() {
+    let (entries, _) = walk(&[Path::new("/proc/self/status")], FilesOptions::default());
+    let status = entries.into_iter().find(|walked| walked.entry.path.name() == b"status").unwrap();
+    assert!(status.may_have_content() && status.entry.kind == EntryKind::File { len: 0 });
+    assert!(read(&status).starts_with(b"Name:"));
+    let mut reader = status.open_content().unwrap();
+    while reader.next_piece(100).unwrap().is_some() {}
+    assert_eq!(reader.next_piece(100).unwrap(), None);
+    reader.finish().unwrap();
+    // A file of a tmpfs has no device either, and its length is true.
+    let shm = tempfile::tempdir_in("/dev/shm").unwrap();
+    fs::write(shm.path().join("file"), b"").unwrap();
+    let empty = walked_file(&shm);
+    assert!(empty.may_have_content());
+    assert!(pieces(&mut empty.open_content().unwrap(), 4).is_empty());
+}
+
+#[test]
 fn a_long_file_comes_in_pieces_of_the_length_asked_for() {
     let dir = tree(&["file"]);
     let content: Vec<u8> = (0..3_000_000_u32).map(|index| (index / 7) as u8).collect();
