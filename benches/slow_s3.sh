@@ -6,6 +6,7 @@
 # DIR is that of compare.sh; its env.sh also exports BIN_DELAY_PROXY, called as `LISTEN TARGET RTT_MS`. The server is s3s-fs on this
 # machine, so every tool has the same one and none is held up by bandwidth. FOLDER is emptied, and removed at the end.
 
+: "${bench:?names where data and tools are}" "${work:?is scratch space}"
 benches=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=/dev/null
 . "$bench/env.sh"
