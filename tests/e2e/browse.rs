@@ -28,7 +28,7 @@ fn with_tree() -> Host {
 /// Opens folder after folder, down to the tree. Each folder on the way holds one that is listed first once it is filtered.
 fn at_the_tree(host: &Host) -> Terminal {
     let mut terminal = Terminal::start(host.backstay(["browse"]));
-    terminal.wait_for("files of web1");
+    terminal.wait_for(" of web1");
     terminal.press(ENTER);
     let path = host.path("tree").display().to_string();
     for name in path.trim_start_matches('/').split('/') {

@@ -177,7 +177,7 @@ fn snapshot_that_vanished_is_told_by_every_host_that_saw_it_until_its_cache_is_c
     host.backstay(["snapshots", "--cache-dir", &other]).run().expect_code(0);
     fs::remove_file(host.repository().join("snapshots").join(id)).expect("the snapshot");
 
-    let texts = ["warning: a snapshot that this host has seen vanished", id, "files of ", "clear this host's cache"];
+    let texts = ["warning: a snapshot that this host has seen vanished", id, "tree of ", "clear this host's cache"];
     for cache in [host.path("cache").display().to_string(), other.clone()] {
         for _ in 0..2 {
             let ran = host.backstay(["snapshots", "--cache-dir", &cache]).run().expect_code(0).says(&texts);
