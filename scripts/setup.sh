@@ -8,7 +8,7 @@ set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root"
 
-scripts/apt.sh libclang-14-dev acl attr rsync fuse3
+scripts/apt.sh libclang-14-dev acl attr rsync fuse3 rclone
 # Servers and clients of the sources' tests.
 for wanted in redis-server etcd:etcd-server etcdctl:etcd-client openssl curl patroni kubectl:kubernetes-client; do
     command -v "${wanted%%:*}" >/dev/null || scripts/apt.sh "${wanted##*:}"

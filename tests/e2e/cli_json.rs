@@ -80,16 +80,16 @@ impl Everything {
         ran.json()
     }
 
-    /// The first run of a watch, which is then ended.
-    fn watch(&mut self) -> Value {
-        let mut command = self.command(&["watch", "tree"]);
+    /// The first document of a command that goes on, which is then ended.
+    fn first(&mut self, words: &[&str]) -> Value {
+        let mut command = self.command(words);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it starts");
         let mut line = String::new();
         let read = BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line);
         child.kill().expect("our own child");
         let status = child.wait().expect("our own child");
         assert!(read.is_ok_and(|len| len > 0), "it said nothing");
-        self.note(&["watch"]);
+        self.note(words);
         Ran::of(&command, Output { status, stdout: line.into_bytes(), stderr: Vec::new() }).json()
     }
 }
@@ -110,7 +110,9 @@ fn json_of_every_command_has_the_documented_fields_and_no_others() {
     assert_eq!(all.one(&["backup", &tree, "--dry-run"])["is_dry_run"], true);
     assert_eq!(all.run(&["run", "part"], 1).json()["components"][2]["state"], "failed");
     assert_eq!(all.run(&["run", "nothing"], 2).json_error()["components"][0]["name"], "dies");
-    assert_eq!(all.watch()["job"], "tree");
+    assert_eq!(all.first(&["watch", "tree"])["job"], "tree");
+    let served = all.first(&["serve", "webdav", "--listen", "127.0.0.1:0"]);
+    assert!(served["url"].as_str().is_some_and(|url| url.starts_with("http://127.0.0.1:")), "{served}");
     assert_eq!(all.one(&["snapshots"])[0]["id"], id.as_str());
     assert_eq!(all.one(&["report", "latest"])["source"], "tree");
     let listed = all.run(&["ls", &id], 0).json_lines();

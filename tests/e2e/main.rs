@@ -68,3 +68,4 @@ mod undelete;
 mod unread;
 mod vanished;
 mod watch;
+mod webdav;

@@ -1,5 +1,7 @@
 //! A mounted repository when something is wrong: the place, the system, the store, what is stored.
 
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
@@ -16,9 +18,38 @@ fn mount(host: &Host, point: &Path) -> Ran {
 }
 
 /// The largest packs, which hold data.
-fn large_packs(host: &Host) -> Vec<PathBuf> {
+pub(crate) fn large_packs(host: &Host) -> Vec<PathBuf> {
     let found = shell(&host.repository(), "find \"$PWD/packs\" -type f -size +4M | LC_ALL=C sort");
     found.lines().map(PathBuf::from).collect()
+}
+
+/// Entries of a folder of which a part is lost, the name of one that is, and of one that is not: more than a page lies between.
+pub(crate) const MANY: usize = 8000;
+pub(crate) const LOST: &str = "file 4000";
+pub(crate) const KNOWN: &str = "file 0";
+
+/// A host whose newest snapshot lacks one page of a folder: what the snapshot before it had stored anew is gone.
+pub(crate) fn host_with_a_folder_partly_lost() -> (Host, PathBuf) {
+    let host = Host::with_repository();
+    let folder = host.path("tree/many");
+    fs::create_dir_all(&folder).expect("a folder");
+    for at in 0..MANY {
+        File::create(folder.join(format!("file {at}"))).expect("a file");
+    }
+    let back_up = || -> BTreeSet<String> {
+        host.back_up(&[&host.path("tree")]);
+        shell(&host.repository(), "find \"$PWD/packs\" -type f").lines().map(str::to_owned).collect()
+    };
+    let first = back_up();
+    fs::write(folder.join(LOST), "changed").expect("a file");
+    let second = back_up();
+    host.write("tree/beside", "what leads to the folder is stored once more");
+    back_up();
+    for pack in second.difference(&first) {
+        fs::remove_file(pack).expect("a pack");
+    }
+    host.backstay(["cache", "clear"]).run().expect_code(0);
+    (host, folder)
 }
 
 /// Which mebibytes of a file can be read and are right; the others must fail with this code.
@@ -71,12 +102,17 @@ fn system_without_fuse_or_a_right_to_it_says_what_is_missing() {
     };
     let missing =
         run("mount -t tmpfs none /dev; mknod /dev/null c 1 3; mknod /dev/urandom c 1 9; exec \"$1\" mount mnt");
-    missing.expect_code(2).says(&["no /dev/fuse", "hint:", "modprobe fuse"]);
+    missing.expect_code(2).says(&["no /dev/fuse", "hint:", "modprobe fuse", "backstay serve webdav"]);
     let as_user = "exec setpriv --reuid 65534 --regid 65534 --clear-groups \"$1\" mount mnt";
     let device = |mode: &str| {
         format!("chown -R 65534:65534 .; rm -f device; mknod -m {mode} device c 10 229; mount --bind device /dev/fuse;")
     };
-    run(&format!("{} {as_user}", device("600"))).expect_code(2).says(&["may not open /dev/fuse", "hint:", "chmod 666"]);
+    run(&format!("{} {as_user}", device("600"))).expect_code(2).says(&[
+        "may not open /dev/fuse",
+        "hint:",
+        "chmod 666",
+        "serve webdav",
+    ]);
     let others =
         run(&format!("{} echo >conf; mount --bind conf /etc/fuse.conf; {as_user} --allow-other", device("666")));
     others.expect_code(2).says(&["--allow-other is not allowed", "hint:", "user_allow_other"]);
@@ -120,6 +156,27 @@ fn lost_pack_makes_its_part_of_a_file_fail_and_is_told_with_what_to_do() {
     }
     let (ran, _) = mounted.end(Signal::INT);
     ran.expect_code(0);
+}
+
+#[test]
+fn folder_of_which_a_part_is_lost_shows_the_rest_and_fails_at_its_end() {
+    let (host, folder) = host_with_a_folder_partly_lost();
+    let mut mounted = FuseMount::at(&host, "mnt", &[]);
+    let mut known = BTreeSet::new();
+    let mut failed = None;
+    for entry in fs::read_dir(mounted.latest(&folder)).expect("it opens") {
+        match entry {
+            Ok(entry) => drop(known.insert(entry.file_name())),
+            Err(error) => failed = error.raw_os_error(),
+        }
+    }
+    assert_eq!(failed, Some(5), "{} entries were listed", known.len());
+    let is_known = |name: &str| known.contains(OsStr::new(name));
+    assert!(is_known(KNOWN) && !is_known(LOST), "{} entries", known.len());
+    assert!(fs::read(mounted.latest(&folder).join(KNOWN)).is_ok_and(|content| content.is_empty()));
+    let lost = fs::metadata(mounted.latest(&folder).join(LOST)).expect_err("it is not known");
+    assert_eq!(lost.raw_os_error(), Some(5), "it is not said to be missing");
+    mounted.wait_for("backstay check --read-data");
 }
 
 #[test]

@@ -16,6 +16,7 @@
 //! servers real servers, private to one test
 //! mount   a small file system of its own: for disks that are full
 //! fuse    a repository mounted by the real binary
+//! dav     a repository served over WebDAV by the real binary, and curl to ask it
 //! ```
 //!
 //! Invariant: the truth about a tree never comes through the code under test.
@@ -25,6 +26,7 @@
 
 pub mod binary;
 mod chaos;
+pub mod dav;
 mod dice;
 mod forge;
 pub mod fuse;

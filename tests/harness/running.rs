@@ -106,6 +106,12 @@ impl Running {
         String::from_utf8_lossy(&fs::read(self.stderr.path()).expect("a temporary file")).into_owned()
     }
 
+    /// Where what it writes to stdout is.
+    #[must_use]
+    pub fn stdout_path(&self) -> &Path {
+        self.stdout.path()
+    }
+
     /// Where what it writes to stderr is.
     #[must_use]
     pub fn stderr_path(&self) -> &Path {

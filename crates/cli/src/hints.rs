@@ -59,8 +59,8 @@ pub(crate) const AFTER_LOST_CONTENT: &str = "find out what is damaged with: back
 /// After a command that could not look at all entries, since pages of them are lost.
 pub(crate) const AFTER_LOST_PAGES: &str = "find out what else is damaged with: backstay check --read-data";
 
-/// While a mount shows what is damaged.
-pub(crate) const AFTER_DAMAGE_IN_A_MOUNT: &str = "the rest can be read; find out what is damaged with: backstay check --read-data; then back up the source again: what it \
+/// While a mount or server shows what is damaged.
+pub(crate) const AFTER_DAMAGE_WHILE_SHOWN: &str = "the rest can be read; find out what is damaged with: backstay check --read-data; then back up the source again: what it \
     still has heals the repository; what is not: backstay repair packs";
 
 /// The next step, if there is one.
@@ -385,11 +385,25 @@ fn of_serve(error: &ServeError) -> Option<String> {
         }
         ServeError::PointOverlaps { .. } => "name an empty folder outside of every repository",
         ServeError::FuseMissing => {
-            "load it with: modprobe fuse; in a container, give it the device: --device /dev/fuse --cap-add SYS_ADMIN"
+            "load it with: modprobe fuse; in a container, give it the device: --device /dev/fuse --cap-add SYS_ADMIN; \
+             or show snapshots without it: backstay serve webdav"
         }
-        ServeError::FuseForbidden => "as root: chmod 666 /dev/fuse, or mount as root with --allow-other",
-        ServeError::FuseHelperMissing => "install the package fuse3 (as root: apt install fuse3, or dnf install fuse3)",
+        ServeError::FuseForbidden => {
+            "as root: chmod 666 /dev/fuse, or mount as root with --allow-other; or show snapshots without it: backstay serve webdav"
+        }
+        ServeError::FuseHelperMissing => {
+            "install the package fuse3 (as root: apt install fuse3, or dnf install fuse3); \
+             or show snapshots without it: backstay serve webdav"
+        }
         ServeError::OthersForbidden => "as root, add a line user_allow_other to /etc/fuse.conf",
+        ServeError::AddressExposed { .. } => {
+            "listen on 127.0.0.1 or [::1], and reach it from elsewhere through ssh -L; or add --allow-any-address, if whoever reaches \
+             the address may read everything"
+        }
+        ServeError::Listen { source, .. } if source.kind() == std::io::ErrorKind::AddrInUse => {
+            "another program listens there; name another port, or any that is free: --listen 127.0.0.1:0"
+        }
+        ServeError::Listen { .. } => "name an address of this machine and a port from 1024 on: --listen 127.0.0.1:8467",
         ServeError::Unmount { path, .. } => {
             return Some(format!("end what uses it, and then: fusermount3 -u {}", quoted(path)));
         }

@@ -4,9 +4,10 @@
 //! Never here: hints and exit codes; `cli` derives them.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
-/// Why a mount did not come to be, or did not end in good order.
+/// Why a mount or server did not come to be, or did not end in good order.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServeError {
@@ -83,6 +84,20 @@ pub enum ServeError {
     Unmount {
         /// The mount point.
         path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Others than this machine would reach an address.
+    #[error("other machines can reach {address}, and whoever does would read every snapshot without a password")]
+    AddressExposed {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// The address cannot be had.
+    #[error("nothing can listen on {address}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
         /// Why.
         source: io::Error,
     },

@@ -8,10 +8,9 @@
 //! | file | holds |
 //! |---|---|
 //! | `point` | what a mount point must be, and what became of the last mount on it |
-//! | `layout` | the folders above the snapshots: `by-id`, `by-date`, … |
 //! | `nodes` | inode numbers and what they stand for |
 //! | `attributes` | an entry as the kernel takes it |
-//! | `handles` | open files and folders, and how far ahead is read |
+//! | `handles` | open files and folders |
 //! | `filesystem` | what the kernel asks, one function each |
 //! | `answers` | how that is answered |
 //!
@@ -22,7 +21,6 @@ mod answers;
 mod attributes;
 mod filesystem;
 mod handles;
-mod layout;
 mod nodes;
 mod point;
 
@@ -30,7 +28,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use engine::{EngineError, SnapshotFilter, View};
+use engine::{SnapshotFilter, View};
 use fuser::{Config, MountOption, Session, SessionACL, SessionUnmounter};
 use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
@@ -38,13 +36,12 @@ use source::blocking;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::ServeError;
+use crate::trouble::{TROUBLES_MAX, Trouble};
 use answers::Shared;
 use filesystem::{Door, FileSystem};
 
 /// Threads that take requests from the kernel; each has a buffer of its own.
 const THREADS: usize = 2;
-/// Troubles that wait to be told; further ones are dropped.
-const TROUBLES_MAX: usize = 64;
 /// What mounts of ours are called in the system's table.
 pub(crate) const NAME: &str = "backstay";
 
@@ -63,15 +60,6 @@ pub struct Options {
     pub patience: Duration,
     /// Bytes that are read ahead at most, of all files together.
     pub ahead_len_max: u64,
-}
-
-/// Something that could not be shown.
-#[derive(Debug)]
-pub struct Trouble {
-    /// Where in the mount.
-    pub what: String,
-    /// Why; none if the answer took too long.
-    pub error: Option<EngineError>,
 }
 
 /// A mount that is there.

@@ -21,6 +21,7 @@ mod forget;
 mod hold;
 mod init;
 mod key;
+mod looking;
 mod losses;
 mod ls;
 mod man;
@@ -33,6 +34,7 @@ mod restore_to;
 mod rewrite;
 mod run;
 mod selection;
+mod serve;
 mod snapshot_document;
 mod snapshots;
 mod stats;
@@ -62,6 +64,8 @@ pub(crate) enum Command {
     Browse(browse::BrowseArgs),
     Dump(dump::DumpArgs),
     Mount(mount::MountArgs),
+    #[command(subcommand)]
+    Serve(serve::ServeCommand),
     Restore(Box<restore::RestoreArgs>),
     Copy(Box<copy::CopyArgs>),
     Check(check::CheckArgs),
@@ -102,6 +106,7 @@ impl Command {
             Self::Diff(args) => ctx.unless_interrupted(diff::run(args, ctx)).await,
             Self::Dump(args) => ctx.unless_interrupted(dump::run(args, ctx)).await,
             Self::Mount(args) => mount::run(args, ctx).await,
+            Self::Serve(command) => command.run(ctx).await,
             Self::Browse(args) => ctx.unless_interrupted(browse::run(args, ctx)).await,
             Self::Restore(args) => restore::run(args, ctx).await,
             Self::Copy(args) => copy::run(args, ctx).await,

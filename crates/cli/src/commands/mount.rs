@@ -13,18 +13,14 @@ use std::fs::{File, OpenOptions};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use clap::Args;
-use engine::{Kind, ViewLimits};
-use serve::mount::{Heard, Mounted, Options, Trouble, mount};
+use serve::mount::{Heard, Mounted, Options, mount};
 use source::blocking;
 
-use crate::commands::selection::FilterArgs;
+use crate::commands::looking::LookingArgs;
 use crate::context::Context;
 use crate::error::{CommandError, Outcome};
-use crate::hints;
-use crate::words::{lasting, size};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -35,8 +31,6 @@ Examples:
 
 /// Set for the process that stays, which `--daemon` starts.
 const STAYS: &str = "BACKSTAY_MOUNT_STAYS";
-/// The least that content kept in memory may take: a few blobs.
-const MEMORY_LEN_MIN: u64 = 16 << 20;
 
 /// Show snapshots as folders, to be looked at with any program
 ///
@@ -65,20 +59,8 @@ pub(crate) struct MountArgs {
     #[arg(long, value_name = "FILE", requires = "daemon")]
     log: Option<PathBuf>,
 
-    /// Keep at most this much content in memory
-    #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = memory)]
-    memory: u64,
-
-    /// Fail a request that the store has not answered for this time
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = lasting)]
-    give_up_after: Duration,
-
     #[command(flatten)]
-    filter: FilterArgs,
-}
-
-fn memory(text: &str) -> Result<u64, String> {
-    size(text).and_then(|len| if len < MEMORY_LEN_MIN { Err("at least 16M are needed".to_owned()) } else { Ok(len) })
+    looking: LookingArgs,
 }
 
 /// Mounts, and stays until it is unmounted.
@@ -99,7 +81,7 @@ pub(crate) async fn run(args: &MountArgs, ctx: &Context) -> Result<Outcome, Comm
             () = ctx.interrupts.token.cancelled() => break,
         };
         match heard {
-            Heard::Trouble(trouble) => tell(&trouble, args, ctx),
+            Heard::Trouble(trouble) => args.looking.tell(&trouble, ctx),
             Heard::Ended => return Ok(Outcome::Done),
         }
     }
@@ -110,30 +92,16 @@ pub(crate) async fn run(args: &MountArgs, ctx: &Context) -> Result<Outcome, Comm
 }
 
 async fn begin(args: &MountArgs, ctx: &Context) -> Result<Mounted, CommandError> {
-    let repository = ctx.open_repository().await?;
-    let memory = usize::try_from(args.memory).unwrap_or(usize::MAX);
-    let view = repository.view(ViewLimits { blobs_len_max: memory, ..ViewLimits::default() }).await?;
+    let view = args.looking.view(ctx).await?;
     let options = Options {
         point: args.point.clone(),
         repositories: ctx.repository_folders()?,
-        filter: args.filter.filter(),
+        filter: args.looking.filter.filter(),
         allow_other: args.allow_other,
-        patience: args.give_up_after,
-        ahead_len_max: args.memory / 2,
+        patience: args.looking.give_up_after,
+        ahead_len_max: args.looking.ahead_len_max(),
     };
     Ok(mount(view, options).await?)
-}
-
-/// Says what could not be shown, and what to do about it.
-fn tell(trouble: &Trouble, args: &MountArgs, ctx: &Context) {
-    let Some(error) = &trouble.error else {
-        let after = args.give_up_after;
-        return ctx.ui.problem(format_args!("{}: the store has not answered for {after:?}", trouble.what));
-    };
-    ctx.ui.problem(format_args!("{}: {error}", trouble.what));
-    if error.kind() == Kind::Damaged {
-        ctx.ui.hint(hints::AFTER_DAMAGE_IN_A_MOUNT);
-    }
 }
 
 /// Starts this program once more, which asks for what it needs and mounts; then only that one stays.

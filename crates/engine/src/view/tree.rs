@@ -224,6 +224,16 @@ impl Found {
         (self.page.id, self.index)
     }
 
+    /// What tells its content from any other, without reading it: the same wherever a snapshot has this content.
+    #[must_use]
+    pub fn content_tag(&self) -> [u8; 16] {
+        let mut hasher = blake3::Hasher::new();
+        for child in self.children() {
+            hasher.update(&[child.kind as u8]).update(child.id.as_bytes()).update(&child.len.to_le_bytes());
+        }
+        hasher.finalize().as_bytes().first_chunk().copied().unwrap_or_default()
+    }
+
     /// What stands in its page of its content.
     pub(super) fn children(&self) -> &[Child] {
         &self.full().children

@@ -6,37 +6,31 @@
 //!                 └─ an entry ─────────► its page ─► metadata, content
 //! ```
 //!
-//! Invariant: what is damaged is told once, by its name; what is not damaged stays readable beside it.
-//! Invariant: a snapshot that was forgotten is no damage: what of it is gone is a stale handle.
+//! Invariant: what is not damaged stays readable beside what is; what is gone because it was forgotten is a stale handle.
 //! Never here: the kernel's own words; `filesystem` speaks them.
 
-use std::collections::HashSet;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use engine::{EngineError, Found, Kind, View};
 use fuser::{Errno, FileAttr, FileType};
-use pack::ComponentState;
 use pack::manifest::EntryKind;
 use seal::ChunkId;
-use source::entry::escaped;
 use tokio::sync::mpsc;
 
 use super::handles::{Handles, Listed as ListedFolder, OpenFolder};
-use super::layout::{BY_ID, Item, LISTED_FOR, Layout, Listing, shown};
 use super::nodes::{Node, Nodes, ROOT, Tree};
-use super::{Options, Trouble, attributes};
+use super::{Options, attributes};
+use crate::component::positions;
+use crate::layout::{BY_ID, Item, LISTED_FOR, Layout, Listing};
+use crate::trouble::{LISTING, Trouble, Troubles};
 
 /// What never changes, the kernel keeps for a day.
 const KEPT_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 /// Entries of a folder that are told at once.
 const LISTED_MAX: usize = 512;
-/// Troubles that are remembered as told.
-const TOLD_MAX: usize = 4096;
-/// How long it may take to find out whether a snapshot was forgotten.
-const EXPLAINED_WITHIN: Duration = Duration::from_secs(5);
 /// Bits of a cookie that say which entry of a page; the others say which page of the folder.
 const INDEX_BITS: u32 = 24;
 /// Cookies of `.` and `..`; those of entries follow.
@@ -82,8 +76,7 @@ pub(super) struct Shared {
     nodes: Nodes,
     handles: Handles,
     patience: Duration,
-    troubles: mpsc::Sender<Trouble>,
-    told: Mutex<HashSet<String>>,
+    troubles: Troubles,
 }
 
 impl Shared {
@@ -94,8 +87,7 @@ impl Shared {
             nodes: Nodes::default(),
             handles: Handles::new(options.ahead_len_max),
             patience: options.patience,
-            troubles,
-            told: Mutex::default(),
+            troubles: Troubles::new(troubles),
         }
     }
 
@@ -123,7 +115,7 @@ impl Shared {
     async fn listing(&self) -> Arc<Listing> {
         let (listing, error) = self.layout.listing().await;
         if let Some(error) = error {
-            self.tell("the list of snapshots", Some(error));
+            self.troubles.tell(LISTING, Some(error));
         }
         listing
     }
@@ -137,19 +129,19 @@ impl Shared {
     /// What has a name in a folder, and how long the kernel may believe that.
     pub(super) async fn look_up(&self, parent: u64, name: &[u8]) -> Result<(Option<FileAttr>, Duration), Refusal> {
         let (tree, path) = match self.node(parent)? {
-            Node::Folder { path: folder, .. } => {
+            Node::Ours(Item::Folder { path: folder, .. }) => {
                 let Ok(name) = std::str::from_utf8(name) else { return Ok((None, Duration::ZERO)) };
                 let found = self.listing().await.item(&folder, name).map(|item| self.ours(&join(&folder, name), &item));
                 return Ok((found.map(|(number, node)| self.attr_of_ours(number, &node)), LISTED_FOR));
             }
-            Node::Snapshot(info) => {
+            Node::Ours(Item::Snapshot(info)) => {
                 let trees = self.trees(&info);
-                let tree = trees.into_iter().find(|tree| tree.name.as_bytes() == name);
+                let tree = trees.into_iter().find(|tree| tree.component.name.as_bytes() == name);
                 let found =
                     tree.map(|tree| self.component(tree)).map(|(number, node)| self.attr_of_ours(number, &node));
                 return Ok((found, KEPT_FOR));
             }
-            Node::Link { .. } => return Err(Errno::ENOTDIR.into()),
+            Node::Ours(Item::Link { .. }) => return Err(Errno::ENOTDIR.into()),
             Node::Component(tree) => (tree, name.to_vec()),
             Node::Entry(tree, place) => {
                 let folder = self.entry(&tree, place).await?;
@@ -159,7 +151,7 @@ impl Shared {
                 (tree, [folder.entry().path.as_slice(), b"/", name].concat())
             }
         };
-        let found = tree.view.find(&path).await.map_err(|error| refusal(&tree, &path, error))?;
+        let found = tree.component.tree.find(&path).await.map_err(|error| refusal(&tree, &path, error))?;
         let attr = found.map(|found| attributes::of_entry(self.nodes.tell(&tree, &found), &found));
         Ok((attr, KEPT_FOR))
     }
@@ -167,7 +159,7 @@ impl Shared {
     /// Metadata, and how long the kernel may believe it.
     pub(super) async fn attributes(&self, number: u64) -> Result<(FileAttr, Duration), Refusal> {
         match self.node(number)? {
-            Node::Folder { path: folder, .. } => {
+            Node::Ours(Item::Folder { path: folder, .. }) => {
                 let listing = self.listing().await;
                 let shelf = listing.get(&folder).ok_or(Errno::ENOENT)?;
                 Ok((attributes::of_ours(number, None, shelf.at), LISTED_FOR))
@@ -179,7 +171,7 @@ impl Shared {
 
     pub(super) async fn link_target(&self, number: u64) -> Result<Vec<u8>, Refusal> {
         match self.node(number)? {
-            Node::Link { target, .. } => Ok(target.as_bytes().to_vec()),
+            Node::Ours(Item::Link { target, .. }) => Ok(target.as_bytes().to_vec()),
             Node::Entry(tree, place) => match &self.entry(&tree, place).await?.entry().kind {
                 EntryKind::Symlink { target } => Ok(target.clone()),
                 _ => Err(Errno::EINVAL.into()),
@@ -198,16 +190,16 @@ impl Shared {
 
     pub(super) async fn read(&self, handle: u64, range: Range<u64>) -> Result<Vec<Bytes>, Refusal> {
         let opened = self.handles.file(handle).ok_or(Errno::EBADF)?;
-        self.handles.note_read(&opened, range.clone());
-        opened.file.read(range).await.map_err(|error| refusal(&opened.tree, &opened.path, error))
+        opened.reader.read(range).await.map_err(|error| refusal(&opened.tree, &opened.path, error))
     }
 
     pub(super) async fn seek(&self, handle: u64, offset: i64, whence: i32) -> Result<i64, Refusal> {
         let opened = self.handles.file(handle).ok_or(Errno::EBADF)?;
-        let offset = u64::try_from(offset).ok().filter(|offset| *offset < opened.file.len()).ok_or(Errno::ENXIO)?;
+        let offset =
+            u64::try_from(offset).ok().filter(|offset| *offset < opened.reader.file().len()).ok_or(Errno::ENXIO)?;
         let found = match whence {
-            SEEK_DATA => opened.file.data_at(offset).await,
-            SEEK_HOLE => opened.file.hole_at(offset).await.map(Some),
+            SEEK_DATA => opened.reader.file().data_at(offset).await,
+            SEEK_HOLE => opened.reader.file().hole_at(offset).await.map(Some),
             _ => return Err(Errno::EINVAL.into()),
         };
         let found = found.map_err(|error| refusal(&opened.tree, &opened.path, error))?.ok_or(Errno::ENXIO)?;
@@ -230,7 +222,7 @@ impl Shared {
     /// Opens a folder, and says whether it stays as it is for ever.
     pub(super) async fn open_folder(&self, number: u64) -> Result<(u64, bool), Refusal> {
         let (folder, is_for_ever) = match self.node(number)? {
-            Node::Folder { path, .. } => {
+            Node::Ours(Item::Folder { path, .. }) => {
                 let listing = self.listing().await;
                 let shelf = listing.get(&path).ok_or(Errno::ENOENT)?;
                 let all = shelf.items.iter().map(|(name, item)| {
@@ -239,9 +231,9 @@ impl Shared {
                 });
                 (OpenFolder::Ours(all.collect()), false)
             }
-            Node::Snapshot(info) => {
+            Node::Ours(Item::Snapshot(info)) => {
                 let all = self.trees(&info).into_iter().map(|tree| {
-                    let name = tree.name.clone();
+                    let name = tree.component.name.clone();
                     let (number, node) = self.component(tree);
                     (name, number, node)
                 });
@@ -256,7 +248,7 @@ impl Shared {
                     above.map_or_else(|| component_number(&self.nodes, &tree), |above| Nodes::guess(&tree, above));
                 (entries_of(&tree, path, (number, above)), true)
             }
-            Node::Link { .. } => return Err(Errno::ENOTDIR.into()),
+            Node::Ours(Item::Link { .. }) => return Err(Errno::ENOTDIR.into()),
         };
         Ok((self.handles.open_folder(folder), is_for_ever))
     }
@@ -343,11 +335,7 @@ impl Shared {
 
     /// An item of a folder of ours, by its path in the mount.
     fn ours(&self, place: &str, item: &Item) -> (u64, Node) {
-        let node = match item {
-            Item::Folder { path, at } => Node::Folder { path: Arc::clone(path), at: *at },
-            Item::Link { target, at } => Node::Link { target: Arc::clone(target), at: *at },
-            Item::Snapshot(info) => Node::Snapshot(Arc::clone(info)),
-        };
+        let node = Node::Ours(item.clone());
         (self.nodes.ours(place, node.clone()), node)
     }
 
@@ -358,21 +346,15 @@ impl Shared {
 
     /// The components of a snapshot that are in it; their names as files can have them.
     fn trees(&self, info: &Arc<engine::SnapshotInfo>) -> Vec<Arc<Tree>> {
-        let components = info.snapshot.structure.components.iter().enumerate();
-        let there = components.filter(|(_, component)| component.state != ComponentState::Failed);
-        let tree = |(at, component): (usize, &pack::Component)| {
-            self.nodes.tree(info, at, &shown(&component.name), || self.view.tree(component.root))
-        };
-        there.map(tree).collect()
+        positions(info).filter_map(|at| self.nodes.tree(&self.view, info, at)).collect()
     }
 
     fn attr_of_ours(&self, number: u64, node: &Node) -> FileAttr {
         match node {
-            Node::Folder { at, .. } => attributes::of_ours(number, None, *at),
+            Node::Ours(Item::Link { target, at }) => attributes::of_ours(number, Some(target), *at),
+            Node::Ours(item) => attributes::of_ours(number, None, item.at()),
+            Node::Component(tree) => attributes::of_ours(number, None, tree.component.at),
             Node::Entry(..) => attributes::of_ours(number, None, 0),
-            Node::Link { target, at } => attributes::of_ours(number, Some(target), *at),
-            Node::Snapshot(info) => attributes::of_ours(number, None, info.snapshot.structure.started_at),
-            Node::Component(tree) => attributes::of_ours(number, None, tree.at),
         }
     }
 
@@ -383,62 +365,22 @@ impl Shared {
             Refusal::Engine { tree, path, error } => (tree, path, error),
         };
         let Some(tree) = tree else {
-            self.tell("the list of snapshots", Some(error));
+            self.troubles.tell(LISTING, Some(error));
             return Errno::EIO;
         };
-        let id = tree.snapshot.id.to_string();
-        let place = join(&join(BY_ID, &id), &tree.name);
-        let what = if path.is_empty() { place } else { format!("{place}/{}", escaped(&path)) };
-        // What was told of before is still so, and need not be looked at again.
-        if self.is_told(&what, Some(&error)) {
-            return if self.is_told(&id, None) { Errno::ESTALE } else { Errno::EIO };
-        }
-        if error.kind() == Kind::Damaged {
-            let listing = tokio::time::timeout(EXPLAINED_WITHIN, self.layout.listing_within(Duration::ZERO)).await;
-            if listing.is_ok_and(|(listing, error)| error.is_none() && !listing.has(&id)) {
-                self.note_told(&what, Some(&error));
-                self.note_told(&id, None);
-                return Errno::ESTALE;
-            }
-        }
-        self.tell(&what, Some(error));
-        Errno::EIO
+        let is_gone = self.troubles.explain(&self.layout, &tree.component, &path, error).await;
+        if is_gone { Errno::ESTALE } else { Errno::EIO }
     }
 
     /// What the kernel is told when an answer took too long.
     pub(super) fn was_too_slow(&self, what: &str, number: u64) -> Errno {
         let place = match self.nodes.get(number) {
-            Some(Node::Entry(tree, _) | Node::Component(tree)) => join(BY_ID, &tree.snapshot.id.to_string()),
-            _ => "the list of snapshots".to_owned(),
+            Some(Node::Entry(tree, _) | Node::Component(tree)) => join(BY_ID, &tree.component.snapshot.id.to_string()),
+            _ => LISTING.to_owned(),
         };
-        self.tell(&format!("{what} of {place}"), None);
+        self.troubles.tell(&format!("{what} of {place}"), None);
         Errno::EIO
     }
-
-    /// Tells people of something, unless they know.
-    fn tell(&self, what: &str, error: Option<EngineError>) {
-        if self.note_told(what, error.as_ref()) {
-            // Who is told too much at once misses some of it.
-            drop(self.troubles.try_send(Trouble { what: what.to_owned(), error }));
-        }
-    }
-
-    fn is_told(&self, what: &str, error: Option<&EngineError>) -> bool {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner).contains(&line(what, error))
-    }
-
-    /// Whether this is new.
-    fn note_told(&self, what: &str, error: Option<&EngineError>) -> bool {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.len() >= TOLD_MAX {
-            told.clear();
-        }
-        told.insert(line(what, error))
-    }
-}
-
-fn line(what: &str, error: Option<&EngineError>) -> String {
-    format!("{what}: {}", error.map(ToString::to_string).unwrap_or_default())
 }
 
 fn refusal(tree: &Arc<Tree>, path: &[u8], error: EngineError) -> Refusal {
@@ -446,13 +388,12 @@ fn refusal(tree: &Arc<Tree>, path: &[u8], error: EngineError) -> Refusal {
 }
 
 fn entries_of(tree: &Arc<Tree>, path: Vec<u8>, numbers: (u64, u64)) -> OpenFolder {
-    let folder = ListedFolder { folder: tree.view.folder(&path), has_gaps: false };
+    let folder = ListedFolder { folder: tree.component.tree.folder(&path), has_gaps: false };
     OpenFolder::Entries { tree: Arc::clone(tree), path, numbers, folder: tokio::sync::Mutex::new(folder) }
 }
 
 fn component_number(nodes: &Nodes, tree: &Arc<Tree>) -> u64 {
-    let place = join(&join(BY_ID, &tree.snapshot.id.to_string()), &tree.name);
-    nodes.ours(&place, Node::Component(Arc::clone(tree)))
+    nodes.ours(&tree.component.place(), Node::Component(Arc::clone(tree)))
 }
 
 /// A path in the mount.

@@ -15,10 +15,13 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use engine::{Found, SnapshotInfo, TreeView};
+use engine::{Found, SnapshotInfo, View};
 use pack::SnapshotId;
 use pack::manifest::EntryKind;
 use seal::ChunkId;
+
+use crate::component::Component;
+use crate::layout::Item;
 
 /// The number of the mount's first folder, as FUSE has it.
 pub(super) const ROOT: u64 = 1;
@@ -27,15 +30,10 @@ const NUMBER_MASK: u64 = u64::MAX >> 1;
 /// Numbers below are not given: they may mean something to somebody.
 const NUMBER_MIN: u64 = 16;
 
-/// A component of a snapshot.
+/// A component of a snapshot, with what its entries' numbers are made of.
 #[derive(Debug)]
 pub(super) struct Tree {
-    pub(super) view: TreeView,
-    pub(super) snapshot: Arc<SnapshotInfo>,
-    /// The component's name, as the mount shows it.
-    pub(super) name: String,
-    /// When reading it began.
-    pub(super) at: i64,
+    pub(super) component: Component,
     /// Its position among the trees that were looked at.
     position: u32,
     seed: [u8; 32],
@@ -44,17 +42,8 @@ pub(super) struct Tree {
 /// What a number stands for.
 #[derive(Debug, Clone)]
 pub(super) enum Node {
-    /// A folder above the snapshots, by its path, and when the newest snapshot in it began.
-    Folder {
-        path: Arc<str>,
-        at: i64,
-    },
-    /// A link there, and when what it points to began.
-    Link {
-        target: Arc<str>,
-        at: i64,
-    },
-    Snapshot(Arc<SnapshotInfo>),
+    /// A folder or link above the snapshots, or a snapshot.
+    Ours(Item),
     Component(Arc<Tree>),
     Entry(Arc<Tree>, (ChunkId, usize)),
 }
@@ -99,7 +88,7 @@ impl Nodes {
     pub(super) fn get(&self, number: u64) -> Option<Node> {
         let table = self.table();
         if number == ROOT {
-            return Some(Node::Folder { path: "".into(), at: 0 });
+            return Some(Node::Ours(Item::Folder { path: "".into(), at: 0 }));
         }
         if let Some(node) = table.ours.get(&number) {
             return Some(node.clone());
@@ -115,33 +104,26 @@ impl Nodes {
             return ROOT;
         }
         // A link that points to something else is another link to the kernel, which may keep where it pointed.
-        let more = if let Node::Link { target, .. } = &node { target.as_ref() } else { "" };
+        let more = if let Node::Ours(Item::Link { target, .. }) = &node { target.as_ref() } else { "" };
         let number = number_of(&[b"ours", place.as_bytes(), more.as_bytes()]);
         self.table().ours.insert(number, node);
         number
     }
 
-    /// The component at a position of a snapshot.
-    pub(super) fn tree(
-        &self,
-        snapshot: &Arc<SnapshotInfo>,
-        component: usize,
-        name: &str,
-        view: impl FnOnce() -> TreeView,
-    ) -> Arc<Tree> {
+    /// The component at a position of a snapshot; none if it is not there.
+    pub(super) fn tree(&self, view: &View, snapshot: &Arc<SnapshotInfo>, component: usize) -> Option<Arc<Tree>> {
         let mut table = self.table();
         let key = (snapshot.id, component);
         if let Some(tree) = table.tree_positions.get(&key).and_then(|at| table.trees.get(*at as usize)) {
-            return Arc::clone(tree);
+            return Some(Arc::clone(tree));
         }
+        let component = Component::open(view, snapshot, component)?;
         let position = table.trees.len() as u32;
-        let seed = hash_of(&[b"tree", snapshot.id.to_string().as_bytes(), name.as_bytes()]);
-        let at = snapshot.snapshot.structure.components.get(component).map_or(0, |component| component.started_at);
-        let tree = Tree { view: view(), snapshot: Arc::clone(snapshot), name: name.to_owned(), at, position, seed };
-        let tree = Arc::new(tree);
+        let seed = hash_of(&[b"tree", snapshot.id.to_string().as_bytes(), component.name.as_bytes()]);
+        let tree = Arc::new(Tree { component, position, seed });
         table.trees.push(Arc::clone(&tree));
         table.tree_positions.insert(key, position);
-        tree
+        Some(tree)
     }
 
     /// An entry's number, of which the kernel is told now.
@@ -227,13 +209,13 @@ mod tests {
     #[test]
     fn place_of_ours_has_one_number_and_a_link_that_moves_has_another() {
         let nodes = Nodes::default();
-        let link = |target: &str| Node::Link { target: target.into(), at: 0 };
-        let folder = nodes.ours("by-id", Node::Folder { path: "by-id".into(), at: 0 });
-        assert_eq!(folder, nodes.ours("by-id", Node::Folder { path: "by-id".into(), at: 0 }));
+        let link = |target: &str| Node::Ours(Item::Link { target: target.into(), at: 0 });
+        let shelf = || Node::Ours(Item::Folder { path: "by-id".into(), at: 0 });
+        assert_eq!(nodes.ours("by-id", shelf()), nodes.ours("by-id", shelf()));
         let first = nodes.ours("latest", link("by-id/1"));
         assert_eq!(first, nodes.ours("latest", link("by-id/1")));
         assert_ne!(first, nodes.ours("latest", link("by-id/2")));
-        assert!(matches!(nodes.get(first), Some(Node::Link { target, .. }) if &*target == "by-id/1"));
+        assert!(matches!(nodes.get(first), Some(Node::Ours(Item::Link { target, .. })) if &*target == "by-id/1"));
         assert!(nodes.get(ROOT).is_some() && nodes.get(2).is_none());
         assert_eq!(nodes.count(), 0);
     }

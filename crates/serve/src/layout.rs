@@ -7,7 +7,8 @@
 //! by-host/<host>/<time>_<short id>        ─► ../../by-id/<id>  and `latest`; likewise by-source, by-tag
 //! ```
 //!
-//! All but `by-id` are links, so that no snapshot is walked twice and the kernel keeps one copy of each file.
+//! All but `by-id` are links, so that no snapshot is walked twice and the kernel keeps one copy of each file. Where links cannot be
+//! shown, what they point to is shown in their place.
 //!
 //! Invariant: a listing is never older than [`LISTED_FOR`] when it is used, unless the store does not answer.
 //! Never here: what is in a snapshot.
@@ -24,18 +25,18 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 /// How long a listing is used until the store is asked for a new one.
-pub(super) const LISTED_FOR: Duration = Duration::from_secs(3);
+pub(crate) const LISTED_FOR: Duration = Duration::from_secs(3);
 /// Characters of an id that tell snapshots apart for people.
 const SHORT_ID_LEN: usize = 8;
 /// The fewest characters that find a snapshot in `by-id`.
 const PREFIX_LEN_MIN: usize = 4;
 
-pub(super) const BY_ID: &str = "by-id";
+pub(crate) const BY_ID: &str = "by-id";
 const LATEST: &str = "latest";
 
 /// What is in a folder of ours.
 #[derive(Debug, Clone)]
-pub(super) enum Item {
+pub(crate) enum Item {
     /// Another folder, by its path in the mount, and when the newest snapshot in it began.
     Folder {
         path: Arc<str>,
@@ -48,22 +49,32 @@ pub(super) enum Item {
     Snapshot(Arc<SnapshotInfo>),
 }
 
+impl Item {
+    /// When what it holds or points to began, in nanoseconds since 1970.
+    pub(crate) fn at(&self) -> i64 {
+        match self {
+            Self::Folder { at, .. } | Self::Link { at, .. } => *at,
+            Self::Snapshot(info) => info.snapshot.structure.started_at,
+        }
+    }
+}
+
 /// A folder's items, and when the newest snapshot in it began.
 #[derive(Debug, Default)]
-pub(super) struct Shelf {
-    pub(super) items: BTreeMap<String, Item>,
-    pub(super) at: i64,
+pub(crate) struct Shelf {
+    pub(crate) items: BTreeMap<String, Item>,
+    pub(crate) at: i64,
 }
 
 /// All folders of ours as of one listing, by path.
 #[derive(Debug, Default)]
-pub(super) struct Listing {
+pub(crate) struct Listing {
     shelves: BTreeMap<Arc<str>, Shelf>,
 }
 
 /// The listing, and when it was made.
 #[derive(Debug)]
-pub(super) struct Layout {
+pub(crate) struct Layout {
     view: View,
     filter: SnapshotFilter,
     zone: TimeZone,
@@ -78,17 +89,17 @@ struct Current {
 }
 
 impl Layout {
-    pub(super) fn new(view: View, filter: SnapshotFilter) -> Self {
+    pub(crate) fn new(view: View, filter: SnapshotFilter) -> Self {
         Self { view, filter, zone: TimeZone::system(), current: Mutex::default() }
     }
 
     /// The folders as they are now, and what went wrong if they may be older.
-    pub(super) async fn listing(&self) -> (Arc<Listing>, Option<EngineError>) {
+    pub(crate) async fn listing(&self) -> (Arc<Listing>, Option<EngineError>) {
         self.listing_within(LISTED_FOR).await
     }
 
     /// The same, not older than this.
-    pub(super) async fn listing_within(&self, age_max: Duration) -> (Arc<Listing>, Option<EngineError>) {
+    pub(crate) async fn listing_within(&self, age_max: Duration) -> (Arc<Listing>, Option<EngineError>) {
         let mut current = self.current.lock().await;
         if current.made_at.is_some_and(|at| at.elapsed() < age_max) {
             return (Arc::clone(&current.listing), None);
@@ -165,12 +176,12 @@ impl Listing {
     }
 
     /// A folder by its path; none if it is not there any more.
-    pub(super) fn get(&self, path: &str) -> Option<&Shelf> {
+    pub(crate) fn get(&self, path: &str) -> Option<&Shelf> {
         self.shelves.get(path)
     }
 
     /// What has this name in a folder. In `by-id` the start of an id finds a link to the snapshot.
-    pub(super) fn item(&self, path: &str, name: &str) -> Option<Item> {
+    pub(crate) fn item(&self, path: &str, name: &str) -> Option<Item> {
         let items = &self.get(path)?.items;
         if let Some(item) = items.get(name) {
             return Some(item.clone());
@@ -182,8 +193,17 @@ impl Listing {
         fitting.next().is_none().then_some(link)
     }
 
+    /// The snapshot that a link points to.
+    pub(crate) fn pointed_to(&self, target: &str) -> Option<Arc<SnapshotInfo>> {
+        let id = target.rsplit('/').next()?;
+        match self.get(BY_ID)?.items.get(id)? {
+            Item::Snapshot(info) => Some(Arc::clone(info)),
+            _ => None,
+        }
+    }
+
     /// Whether a snapshot is listed.
-    pub(super) fn has(&self, id: &str) -> bool {
+    pub(crate) fn has(&self, id: &str) -> bool {
         self.get(BY_ID).is_some_and(|shelf| shelf.items.contains_key(id))
     }
 }
@@ -195,7 +215,7 @@ fn stamp(at: i64, zone: &TimeZone) -> String {
 }
 
 /// A name that can be that of a file: what cannot be is written as in a URL.
-pub(super) fn shown(name: &str) -> String {
+pub(crate) fn shown(name: &str) -> String {
     let is_dots = matches!(name, "" | "." | "..");
     let mut shown = String::with_capacity(name.len());
     for part in name.chars() {
