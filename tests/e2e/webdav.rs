@@ -342,7 +342,7 @@ fn signal_ends_it_with_requests_under_way_which_break_off() {
         let got = host.path("got");
         let url = served.latest(&file);
         let mut curl = Command::new("curl");
-        curl.args(["-s", "-q", "--noproxy", "*", "--limit-rate", "500K", "-o"]).arg(&got).arg(&url);
+        curl.args(["-s", "-q", "--noproxy", "*", "--limit-rate", "2M", "-o"]).arg(&got).arg(&url);
         let mut reader = curl.spawn().expect("curl runs");
         while fs::metadata(&got).map_or(0, |metadata| metadata.len()) == 0 {
             thread::sleep(Duration::from_millis(10));
