@@ -3,7 +3,9 @@
 //! Each test checks three things: the exit code, that stderr names the object and says what to do next, and that
 //! nothing is lost: what was committed before still restores.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
@@ -147,9 +149,24 @@ fn sources_that_cannot_be_read_are_named() {
     let host = host_with_snapshot();
     let missing = host.path("missing");
     refused(host.backstay(["backup"]).arg(&missing).run(), &["missing"]);
-    let mut mixed = host.backstay(["backup"]);
-    refused(mixed.arg(host.path("tree")).arg(&missing).run(), &["missing"]);
+    let other = host.path("other");
+    refused(host.backstay(["backup"]).arg(&missing).arg(&other).run(), &["missing"]);
     assert_eq!(host.snapshots().len(), 1);
+    assert_nothing_lost(&host);
+}
+
+#[test]
+fn path_that_is_not_there_leaves_a_partial_snapshot_of_the_others() {
+    let host = host_with_snapshot();
+    let missing = host.path("missing");
+    let mut mixed = host.backstay(["backup"]);
+    let ran = mixed.arg(host.path("tree")).arg(&missing).run().expect_code(1);
+    ran.says(&["missing is not there", "committed in part"]);
+    let mut again = host.backstay(["--json", "backup"]);
+    let report = again.arg(host.path("tree")).arg(&missing).run().expect_code(1).json();
+    assert_eq!((&report["state"], &report["problem_count"]), (&"partial".into(), &1.into()), "{report}");
+    assert_eq!(report["read_len"], 0, "it is compared with the snapshot before: {report}");
+    assert_eq!(host.snapshots().len(), 3);
     assert_nothing_lost(&host);
 }
 
@@ -366,4 +383,24 @@ fn links_planted_in_the_target_lead_nowhere() {
     assert_eq!(fs::read(target.join("sub/more")).expect("the file"), noise("more", 300_000));
     assert_eq!(fs::read_dir(&outside).expect("a folder").count(), 1);
     assert_nothing_lost(&host);
+}
+
+#[test]
+fn repository_at_a_path_that_no_folder_can_have_is_a_mistake_and_no_bug() {
+    let host = Host::new();
+    let odd = host.path("").join(OsStr::from_bytes(b"od\xffd"));
+    fs::create_dir(&odd).expect("a folder");
+    let long = host.path(&"x".repeat(300));
+    let link = host.path("loop");
+    symlink("loop", &link).expect("links");
+    for place in [odd.join("repository"), long.clone(), long.join("deeper"), link.join("repository")] {
+        for command in ["init", "snapshots"] {
+            let ran = host.backstay([command, "-r"]).arg(&place).run().expect_code(2);
+            assert!(!ran.stderr.contains("this is a bug"), "{ran}");
+        }
+    }
+    // Where only the folder that we are in is no text.
+    let mut inside = host.backstay(["init", "-r", "repository"]);
+    inside.current_dir(&odd).run().expect_code(2).says(&["is not text in UTF-8"]);
+    assert_eq!(fs::read_dir(&odd).expect("a folder").count(), 0, "nothing is made there");
 }

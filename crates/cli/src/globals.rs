@@ -8,6 +8,7 @@ use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 use clap::Args;
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use store::{S3Options, StoreOptions};
 
 use crate::credential::Choice;
@@ -22,6 +23,12 @@ pub(crate) struct GlobalArgs {
     pub(crate) output: OutputArgs,
     #[command(flatten)]
     pub(crate) store: StoreArgs,
+}
+
+/// A location or a name; both are text.
+fn location() -> impl TypedValueParser<Value = String> {
+    let not_text = |_| "a repository's location is text in UTF-8, and this is not";
+    OsStringValueParser::new().try_map(move |text| text.into_string().map_err(not_text))
 }
 
 /// Which repository, and what opens it.
@@ -40,7 +47,8 @@ pub(crate) struct RepositoryArgs {
         global = true,
         value_name = "URL|PATH|NAME",
         env = "BACKSTAY_REPOSITORY",
-        hide_env_values = true
+        hide_env_values = true,
+        value_parser = location()
     )]
     pub(crate) repository: Option<String>,
 

@@ -5,7 +5,7 @@
 
 mod path;
 
-pub use path::{COMPONENT_LEN_MAX, EntryPath, Escaped, escaped};
+pub use path::{COMPONENT_LEN_MAX, EntryPath, Escaped, escaped, unescaped};
 
 /// One named thing in a component at one moment: metadata and what kind of content it has.
 #[derive(Debug, Clone, PartialEq, Eq)]

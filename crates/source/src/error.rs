@@ -340,6 +340,8 @@ pub struct SourceProblem {
 pub enum ProblemKind {
     /// A directory could not be listed, or not to its end: what is in it is missing.
     Directory,
+    /// It was asked for by name, and is not there.
+    Missing,
     /// It was listed, and gone a moment later.
     Vanished,
     /// It cannot be looked at: it is missing.
@@ -374,6 +376,7 @@ impl fmt::Display for SourceProblem {
         let path = shown(&self.path);
         match self.kind {
             ProblemKind::Directory => write!(out, "directory {path} cannot be listed"),
+            ProblemKind::Missing => write!(out, "{path} is not there"),
             ProblemKind::Vanished => write!(out, "{path} vanished"),
             ProblemKind::Stat => write!(out, "{path} cannot be looked at"),
             ProblemKind::Replaced => write!(out, "{path} was replaced by something else"),

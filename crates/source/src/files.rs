@@ -90,14 +90,14 @@ impl FilesSource {
     ///
     /// A root is a directory, a file or anything else with a name. Relative roots are relative to
     /// [`FilesOptions::cwd`]. A root that is a symbolic link (also with a slash after it) is stored as a link.
-    /// Roots inside each other are merged. What a root names is kept whatever the options say; they apply to
+    /// Roots inside each other are merged. One that is not there is a problem that the walk tells, unless none is there. What a root names is kept whatever the options say; they apply to
     /// what is beneath it.
     ///
     /// Blocks on a few system calls per root.
     ///
     /// # Errors
     ///
-    /// [`SourceError::NoRoots`], [`SourceError::RootMissing`], [`SourceError::RootUnreadable`],
+    /// [`SourceError::NoRoots`]; [`SourceError::RootMissing`] or [`SourceError::RootUnreadable`] if no root can be had;
     /// [`SourceError::RootAmbiguous`] and [`SourceError::RootForbidden`] for roots; [`SourceError::Pattern`],
     /// [`SourceError::PatternFile`] and [`SourceError::MarkerName`] for options.
     pub fn new(roots: Vec<PathBuf>, options: FilesOptions) -> Result<Self, SourceError> {
@@ -106,7 +106,7 @@ impl FilesSource {
         Ok(Self { plan: Arc::new(plan), rules: Arc::new(rules) })
     }
 
-    /// The roots as made absolute and merged, in the order of the walk.
+    /// The roots as made absolute and merged, in the order of the walk, with those that are not there.
     #[must_use]
     pub fn roots(&self) -> &[PathBuf] {
         self.plan.roots()

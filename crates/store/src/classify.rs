@@ -64,6 +64,7 @@ enum Sign {
     Busy(String),
     Full,
     NotADirectory,
+    Location,
     Region,
     Unsupported(String),
     Other,
@@ -99,6 +100,7 @@ impl At<'_> {
             Sign::Busy(answer) => StoreError::Busy { name, store, answer, source },
             Sign::Full => StoreError::Full { name, store, source },
             Sign::NotADirectory => StoreError::NotADirectory { path: store, source },
+            Sign::Location => StoreError::Setting { setting: "location".into(), problem: format!("{store}: {source}") },
             Sign::Region => StoreError::Setting {
                 setting: "region".into(),
                 problem: format!("{store} is in another one ({source})"),
@@ -146,6 +148,8 @@ fn io_kind_sign(error: &io::Error) -> Option<Sign> {
         K::StorageFull | K::QuotaExceeded => Some(Sign::Full),
         K::NotADirectory => Some(Sign::NotADirectory),
         K::TimedOut | K::StaleNetworkFileHandle => Some(Sign::Unreachable(Obstacle::Timeout)),
+        K::InvalidFilename => Some(Sign::Location),
+        _ if error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) => Some(Sign::Location),
         K::Unsupported => Some(Sign::Unsupported("a file operation".into())),
         _ => None,
     }

@@ -10,7 +10,8 @@
 //! The library writes and links; what it leaves open is closed here. A second writer may find a folder
 //! that the first has made but not yet synced, so each store syncs every folder it meets once. A
 //! deletion that comes back after a power cut could revive a snapshot, so it is synced too. The folder
-//! itself is made by the first put: a mistyped path reads as an empty store and leaves nothing behind.
+//! itself is made by the first put: a mistyped path reads as an empty store and leaves nothing behind. One that was there and
+//! is gone, with its disk or by somebody's hand, is never made again: what is put then would lie where nobody looks for it.
 //!
 //! What `head` shows survives a power cut too, even if its writer was killed before its put returned.
 //!
@@ -72,11 +73,17 @@ impl Directory {
     ///
     /// # Errors
     ///
-    /// [`StoreError::NotADirectory`] if a file is there, [`StoreError::AccessDenied`] if we may not look.
+    /// [`StoreError::NotADirectory`] if a file is there, [`StoreError::AccessDenied`] if we may not look,
+    /// [`StoreError::Setting`] if no folder can have this path.
     pub(crate) async fn open(path: &Path, options: &StoreOptions, env: &Env) -> Result<Self, StoreError> {
         let label = path.display().to_string();
         let at = At { name: "", store: &label };
         let root = std::path::absolute(path).map_err(|error| classify_io(error, at))?;
+        if root.to_str().is_none() {
+            // The library takes every path for text.
+            let problem = format!("{} is not text in UTF-8", root.display());
+            return Err(StoreError::Setting { setting: "location".into(), problem });
+        }
         let store = Self {
             root,
             label: label.clone(),
@@ -122,17 +129,31 @@ impl Directory {
         let folder = self.folder_of(name);
         let mut tries = 0;
         loop {
+            // The library makes all folders that a file lacks, so this is asked first.
+            if self.is_gone().await {
+                return Err(StoreError::FolderGone { path: self.label.clone() });
+            }
             let settled = self.make_durable(&folder).await;
             let put = match settled.map_err(|error| classify_io(error, self.at(name))) {
                 Ok(()) => self.create(name, body.to_vec()).await,
                 Err(error) => Err(error),
             };
             tries += 1;
-            if !matches!(&put, Err(StoreError::NotFound { .. })) || tries == FOLDER_TRIES_MAX {
+            if !matches!(&put, Err(StoreError::NotFound { .. })) {
                 return put;
+            }
+            if tries == FOLDER_TRIES_MAX {
+                let problem = format!("no folder can be made at {}", self.label);
+                let never_made = StoreError::Setting { setting: "location".into(), problem };
+                return if self.opened.get().is_none() { Err(never_made) } else { put };
             }
             self.forget(&folder);
         }
+    }
+
+    /// Whether the root was there and is not.
+    async fn is_gone(&self) -> bool {
+        self.opened.get().is_some() && matches!(fs::try_exists(&self.root).await, Ok(false))
     }
 
     async fn make_durable(&self, folder: &Path) -> io::Result<()> {
@@ -140,6 +161,10 @@ impl Directory {
             return Ok(());
         }
         let mut changed = missing_folders(folder).await?;
+        if self.opened.get().is_some() {
+            // With the root gone, the first of these fails, as its parent is not there.
+            changed.retain(|folder| *folder != self.root && folder.starts_with(&self.root));
+        }
         for folder in changed.iter().rev() {
             self.make_folder(folder).await?;
         }
@@ -208,8 +233,10 @@ impl Directory {
     }
 
     async fn create(&self, name: &str, body: Vec<Bytes>) -> Result<Put, StoreError> {
+        // From here on it is known that the root was there, whichever way is taken.
+        let backend = self.opened(name).await?;
         if !self.lacks_links.load(Ordering::Relaxed) {
-            match self.opened(name).await?.put_new(name, body.clone()).await {
+            match backend.put_new(name, body.clone()).await {
                 Err(error) if means_no_hard_links(&error) => {}
                 answer => return answer,
             }
@@ -348,6 +375,26 @@ mod tests {
         let store = Directory::open(folder, &options, &Env::system()).await.expect("opens");
         store.lacks_links.store(lacks_links, Ordering::Relaxed);
         Arc::new(store)
+    }
+
+    #[tokio::test]
+    async fn folder_that_was_there_is_not_made_again() {
+        for lacks_links in [false, true] {
+            let above = tempfile::tempdir().expect("a folder");
+            let root = above.path().join("parent/root");
+            let store = open(&root, lacks_links).await;
+            store.put_new("packs/ab/pack", vec!["x".into()]).await.expect("makes all folders");
+            for gone in [root.as_path(), root.parent().expect("it has one")] {
+                std::fs::rename(gone, above.path().join("away")).expect("moves");
+                for name in ["packs/ab/other", "packs/cd/other", "config"] {
+                    let error = store.put_new(name, vec!["x".into()]).await.expect_err("its root is gone");
+                    assert!(matches!(error, StoreError::FolderGone { .. }), "{name}: {error}");
+                }
+                assert!(!gone.exists());
+                std::fs::rename(above.path().join("away"), gone).expect("moves back");
+            }
+            store.put_new("packs/cd/other", vec!["x".into()]).await.expect("goes on");
+        }
     }
 
     fn names_in(folder: &Path) -> Vec<String> {

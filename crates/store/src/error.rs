@@ -1,7 +1,7 @@
 //! Everything that can go wrong between us and a store, told apart by what one can do about it.
 //!
 //! ```text
-//! settings   BadName Setting NotADirectory Unsupported TooLong         -> Invalid
+//! settings   BadName Setting NotADirectory FolderGone Unsupported TooLong   -> Invalid
 //! account    AccessDenied Credentials… BucketMissing Certificate ClockSkew -> Invalid
 //! weather    Unreachable Busy Full                                     -> Retry
 //! content    NotFound Truncated                                        -> Damaged
@@ -108,6 +108,10 @@ pub enum StoreError {
     #[error("{path} is not a directory")]
     NotADirectory { path: String, source: Cause },
 
+    /// The folder was there when it was opened, and is not any more.
+    #[error("the folder {path} is gone")]
+    FolderGone { path: String },
+
     /// The object ends before the bytes that were asked for do.
     #[error("{name} in {store} is too short: it has {len} of the {expected_len} bytes asked for")]
     Truncated { name: String, store: String, len: u64, expected_len: u64 },
@@ -146,6 +150,7 @@ impl StoreError {
             | Self::Certificate { .. }
             | Self::ClockSkew { .. }
             | Self::NotADirectory { .. }
+            | Self::FolderGone { .. }
             | Self::TooLong { .. }
             | Self::BadName { .. }
             | Self::Unsupported { .. }

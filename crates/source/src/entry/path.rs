@@ -159,6 +159,35 @@ impl fmt::Display for Escaped<'_> {
     }
 }
 
+/// The bytes of which [`escaped`] shows this; none if it shows nothing so.
+#[must_use]
+pub fn unescaped(shown: &[u8]) -> Option<Vec<u8>> {
+    let (mut bytes, mut rest) = (Vec::with_capacity(shown.len()), shown);
+    while let [first, after @ ..] = rest {
+        rest = after;
+        if *first != b'\\' {
+            bytes.push(*first);
+            continue;
+        }
+        let (byte, after) = match rest {
+            [b'\\', after @ ..] => (b'\\', after),
+            [b'n', after @ ..] => (b'\n', after),
+            [b't', after @ ..] => (b'\t', after),
+            [b'r', after @ ..] => (b'\r', after),
+            [b'x', high, low, after @ ..] => (hex_digit(*high)? << 4 | hex_digit(*low)?, after),
+            _ => return None,
+        };
+        bytes.push(byte);
+        rest = after;
+    }
+    // One way to write each path: else a path that was typed as it is might be taken for a shown one.
+    (escaped(&bytes).to_string().as_bytes() == shown).then_some(bytes)
+}
+
+fn hex_digit(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
+}
+
 fn write_char(out: &mut fmt::Formatter<'_>, char: char) -> fmt::Result {
     match char {
         '\\' => out.write_str("\\\\"),

@@ -4,7 +4,9 @@
 //! /etc  /home/x  /home/x/y      plan:  etc*   home ─ x* ─ y*        * a root: everything beneath is walked
 //! ```
 //!
-//! Invariant: every root existed when the plan was made, and none is inside a forbidden folder.
+//! A root that is not there is kept out of the tree and told by the walk, as long as there is another one.
+//!
+//! Invariant: at least one root existed when the plan was made, and none is inside a forbidden folder.
 //! Never here: walking. The plan knows names only.
 
 use std::collections::BTreeMap;
@@ -13,7 +15,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
 
-use crate::error::SourceError;
+use crate::error::{ProblemKind, SourceError};
 use crate::observe::FileId;
 
 use super::FilesOptions;
@@ -29,6 +31,36 @@ pub(super) const TOP: NodeId = 0;
 pub(super) struct Plan {
     nodes: Vec<Node>,
     roots: Vec<PathBuf>,
+    missing: Vec<Missing>,
+}
+
+/// A root that cannot be walked.
+#[derive(Debug)]
+pub(super) struct Missing {
+    pub(super) root: PathBuf,
+    pub(super) kind: ProblemKind,
+    os_error: i32,
+}
+
+impl Missing {
+    /// What the system said.
+    pub(super) fn cause(&self) -> io::Error {
+        io::Error::from_raw_os_error(self.os_error)
+    }
+
+    /// The root that an error is about, unless more is wrong than that it cannot be had.
+    fn of(error: &SourceError) -> Option<Self> {
+        match error {
+            SourceError::RootMissing { root } => {
+                let os_error = rustix::io::Errno::NOENT.raw_os_error();
+                Some(Self { root: root.clone(), kind: ProblemKind::Missing, os_error })
+            }
+            SourceError::RootUnreadable { root, source } => {
+                Some(Self { root: root.clone(), kind: ProblemKind::Stat, os_error: source.raw_os_error()? })
+            }
+            _ => None,
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -39,18 +71,39 @@ struct Node {
 
 impl Plan {
     pub(super) fn new(roots: &[PathBuf], options: &FilesOptions) -> Result<Self, SourceError> {
-        let mut plan = Self { nodes: vec![Node::default()], roots: Vec::new() };
+        let mut plan = Self { nodes: vec![Node::default()], roots: Vec::new(), missing: Vec::new() };
         let forbidden = forbidden_ids(options);
+        let mut first_missing = None;
         for given in roots {
-            let root = absolute(&options.cwd, given)?;
+            let root = match absolute(&options.cwd, given) {
+                Ok(root) => root,
+                Err(error) => {
+                    let Some(missing) = Missing::of(&error) else { return Err(error) };
+                    plan.missing.push(missing);
+                    first_missing.get_or_insert(error);
+                    continue;
+                }
+            };
             refuse_forbidden(&root, &forbidden)?;
             plan.add(&root);
         }
-        if roots.is_empty() {
-            return Err(SourceError::NoRoots);
-        }
         plan.collect_roots(TOP, &mut PathBuf::from("/"));
+        if plan.roots.is_empty() {
+            return Err(first_missing.unwrap_or(SourceError::NoRoots));
+        }
+        // They stay roots, so that a snapshot without them is compared with those that have them.
+        let alone = plan.missing.iter().map(|missing| missing.root.clone());
+        let alone = alone.filter(|root| !plan.roots.iter().any(|other| root.starts_with(other)));
+        let alone: Vec<PathBuf> = alone.collect();
+        plan.roots.extend(alone);
+        plan.roots.sort();
+        plan.roots.dedup();
         Ok(plan)
+    }
+
+    /// The roots that cannot be walked.
+    pub(super) fn missing(&self) -> &[Missing] {
+        &self.missing
     }
 
     pub(super) fn roots(&self) -> &[PathBuf] {

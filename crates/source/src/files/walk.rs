@@ -157,6 +157,10 @@ impl Walk {
             waiting: VecDeque::new(),
             list_buffer: Box::new_uninit_slice(LISTING_READ_LEN),
         };
+        for missing in walk.plan.missing() {
+            let (path, kind, cause) = (missing.root.clone(), missing.kind, missing.cause());
+            walk.waiting.push_back(Walked::Problem(SourceProblem { path, kind, cause }));
+        }
         match Dir::top(DirFds::new()) {
             Ok((dir, fd)) => {
                 let full = walk.plan.is_root(TOP);

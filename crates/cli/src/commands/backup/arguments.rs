@@ -32,8 +32,8 @@ Examples:
 
 /// Back up files and directories, standard input, or what a command prints
 ///
-/// A file that cannot be read, or that changes while it is read, is reported; the rest is backed up, and the exit code
-/// is 1. The output of a command is committed only if the command ends with exit status 0.
+/// A file that cannot be read, or that changes while it is read, is reported, as is a PATH that is not there; the rest is
+/// backed up, and the exit code is 1. If no PATH is there, nothing is committed, and the exit code is 2. The output of a command is committed only if the command ends with exit status 0.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES, override_usage = USAGE)]
 pub(crate) struct BackupArgs {

@@ -77,3 +77,13 @@ fn shown_paths_escape_what_is_not_text() {
     let odd = path(b"new\nline\\tab\t\xff\xfe\x1b[31m\xe2\x80\xaetxt-\xc3\xa9");
     assert_eq!(odd.to_string(), "new\\nline\\\\tab\\t\\xff\\xfe\\x1b[31m\\xe2\\x80\\xaetxt-é");
 }
+
+#[test]
+fn a_shown_path_is_read_back_and_what_no_path_is_shown_as_is_none() {
+    for bytes in [b"plain".as_slice(), b"a\nb\\n\t\r", b"\xff\x1b\xe2\x80\xae\xc3\xa9", b"'\"$ ", b""] {
+        assert_eq!(unescaped(escaped(bytes).to_string().as_bytes()).as_deref(), Some(bytes));
+    }
+    for shown in ["\\", "a\\q", "\\x1", "\\xzz", "\\x41", "\\xFF", "a\nb", "\\xc3\\xa9"] {
+        assert_eq!(unescaped(shown.as_bytes()), None, "{shown:?}");
+    }
+}

@@ -77,14 +77,29 @@ fn the_root_of_the_file_system_can_be_a_root() {
 }
 
 #[test]
-fn a_root_that_does_not_exist_is_refused_before_anything_starts() {
+fn roots_of_which_none_exists_are_refused_before_anything_starts() {
     let dir = tree(&["a"]);
     for missing in ["no", "no/deeper", "a/beneath a file"] {
-        let error = refusal(&[dir.path(), &dir.path().join(missing)], FilesOptions::default());
-        assert!(matches!(&error, SourceError::RootMissing { root } if *root == dir.path().join(missing)), "{error}");
+        let roots = [dir.path().join(missing), dir.path().join("neither")];
+        let error = refusal(&[&roots[0], &roots[1]], FilesOptions::default());
+        assert!(matches!(&error, SourceError::RootMissing { root } if *root == roots[0]), "{error}");
         assert_eq!(error.kind(), ErrorKind::Invalid);
     }
     assert!(matches!(refusal(&[], FilesOptions::default()), SourceError::NoRoots));
+}
+
+#[test]
+fn a_root_that_does_not_exist_is_told_and_the_others_are_walked() {
+    let dir = tree(&["a/file", "b"]);
+    let at = |name: &str| dir.path().join(name);
+    let roots = vec![at("no/deeper"), at("b/beneath a file"), at("a/within another root"), at("a"), at("b")];
+    let source = FilesSource::new(roots.clone(), FilesOptions::default()).unwrap();
+    assert_eq!(source.roots(), [at("a"), at("b"), at("no/deeper")]);
+    let (entries, problems) = split(source.walk());
+    assert_eq!(relative(dir.path(), &entries), ["a", "b", "a/file"]);
+    let told: Vec<_> = problems.iter().map(|problem| (problem.kind, problem.path.clone())).collect();
+    assert_eq!(told, [0, 1, 2].map(|at| (ProblemKind::Missing, roots[at].clone())));
+    assert!(problems.iter().all(SourceProblem::loses_something));
 }
 
 #[test]
