@@ -123,6 +123,19 @@ impl Context {
         })
     }
 
+    /// Whether the command line or a job chose the repository by its name in the configuration. What the environment says of
+    /// credentials is then for another one, as BACKSTAY_REPOSITORY is.
+    fn is_chosen_by_name(&self) -> Result<bool, CommandError> {
+        if self.job_repository.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
+            return Ok(true);
+        }
+        let Some(name) = self.globals.repository.repository.as_deref().filter(|name| !name.is_empty()) else {
+            return Ok(false);
+        };
+        let is_of_environment = std::env::var_os("BACKSTAY_REPOSITORY").is_some_and(|other| other == name);
+        Ok(!is_of_environment && self.repository_called(name)?.is_some())
+    }
+
     /// The repository of the configuration that is meant: the one named, or the only one if none is named.
     fn configured_repository(&self) -> Result<Option<&RepositoryConfig>, CommandError> {
         let of_job = self.job_repository.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -149,17 +162,22 @@ impl Context {
         Ok(store::open_store(&self.location()?, &self.globals.store.options(), &self.env).await?)
     }
 
-    /// The credential by options, environment, or terminal, with these prompts.
+    /// The credential by options, environment, configuration or terminal, with these prompts. The configuration comes first
+    /// of a repository that was chosen by its name there.
     pub(crate) async fn credential(&self, prompts: &[&'static str]) -> Result<Credential, CommandError> {
-        let by_options = self.globals.repository.choice().one("--")?;
-        let given = match by_options {
-            Some(given) => Some(given),
-            None => credential::from_variables("BACKSTAY_", |name| std::env::var_os(name))?,
+        let of_entry = || -> Result<_, CommandError> {
+            self.configured_repository()?.map_or(Ok(None), |repository| repository.choice().one(""))
         };
-        let given = match (given, self.configured_repository()?) {
-            (None, Some(repository)) => repository.choice().one("")?,
-            (given, _) => given,
-        };
+        let mut given = self.globals.repository.choice().one("--")?;
+        if given.is_none() && self.is_chosen_by_name()? {
+            given = of_entry()?;
+        }
+        if given.is_none() {
+            given = credential::from_variables("BACKSTAY_", |name| std::env::var_os(name))?;
+        }
+        if given.is_none() {
+            given = of_entry()?;
+        }
         match given {
             Some(given) => credential::read(given).await,
             None => credential::ask(prompts).await,

@@ -2,7 +2,9 @@
 //!
 //! ```text
 //! options     --password-file  --password-command  --key-file          one of them
+//! otherwise   what the configuration says of a repository that -r or a job chose by its name there
 //! otherwise   the environment variables of these names, or BACKSTAY_PASSWORD    one of them
+//! otherwise   what the configuration says of the repository
 //! otherwise   the terminal
 //! ```
 //!

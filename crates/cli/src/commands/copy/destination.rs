@@ -3,7 +3,7 @@
 //! ```text
 //! --to NAME   the configuration's, with what opens it there
 //! --to URL    a location
-//! credential  --to-… ─► BACKSTAY_TO_… ─► the configuration ─► the terminal
+//! credential  --to-… ─► what the configuration says of NAME ─► BACKSTAY_TO_… ─► the terminal
 //! ```
 //!
 //! Invariant: what opens the one repository is never tried on the other.
@@ -63,20 +63,18 @@ pub(super) struct DestinationArgs {
 impl DestinationArgs {
     /// Opens it.
     pub(super) async fn open(&self, ctx: &Context) -> Result<Repository, CommandError> {
-        let given = self.choice().one("--to-")?;
-        let given = match given {
-            Some(given) => Some(given),
-            None => credential::from_variables("BACKSTAY_TO_", |name| std::env::var_os(name))?,
-        };
         let configured = ctx.repository_called(&self.to)?;
         let location = match configured {
             Some(repository) => repository.url.parse()?,
             None => self.to.parse()?,
         };
-        let given = match (given, configured) {
-            (None, Some(repository)) => repository.choice().one("")?,
-            (given, _) => given,
-        };
+        let mut given = self.choice().one("--to-")?;
+        if let Some(repository) = configured.filter(|_| given.is_none()) {
+            given = repository.choice().one("")?;
+        }
+        if given.is_none() {
+            given = credential::from_variables("BACKSTAY_TO_", |name| std::env::var_os(name))?;
+        }
         let s3 = S3Options {
             endpoint: self.to_s3_endpoint.clone(),
             region: self.to_s3_region.clone(),
