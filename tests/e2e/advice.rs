@@ -1,9 +1,11 @@
 //! Hints and wording: what is advised is something that helps.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use harness::binary::{Host, Run as _, noise, set_mode, shell};
+use harness::running::Running;
+use rustix::process::Signal;
 
 /// Changes a byte in the middle of the first object of a folder of the repository.
 fn flip(host: &Host, folder: &str) {
@@ -11,11 +13,16 @@ fn flip(host: &Host, folder: &str) {
     while place.is_dir() {
         place = fs::read_dir(&place).expect("a folder").next().expect("an entry").expect("an entry").path();
     }
-    let mut bytes = fs::read(&place).expect("an object");
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
-    set_mode(&place, 0o600);
-    fs::write(&place, bytes).expect("an object");
+    let middle = fs::metadata(&place).expect("an object").len() / 2;
+    flip_at(&place, usize::try_from(middle).expect("short"));
+}
+
+/// Changes a byte of an object.
+fn flip_at(place: &Path, at: usize) {
+    let mut bytes = fs::read(place).expect("an object");
+    bytes[at] ^= 1;
+    set_mode(place, 0o600);
+    fs::write(place, bytes).expect("an object");
 }
 
 #[test]
@@ -46,7 +53,7 @@ fn backup_with_a_removed_key_is_told_that_the_key_was_removed() {
 #[test]
 fn check_advises_a_backup_only_for_what_a_backup_makes_again() {
     let again = "back up what is affected again";
-    let lost = "is not made again by a backup";
+    let lost = "bring it back from a copy of the repository";
     let cases = [("packs", again, lost), ("snapshots", lost, again), ("index", "loses nothing while its packs", lost)];
     for (folder, says, says_not) in cases {
         let host = Host::with_repository();
@@ -57,6 +64,125 @@ fn check_advises_a_backup_only_for_what_a_backup_makes_again() {
         let ran = host.backstay(["check", "--read-data"]).run().expect_code(1).says(&[says]);
         assert!(!ran.stderr.contains(says_not), "{folder}: {ran}");
     }
+}
+
+#[test]
+fn check_names_the_copy_that_is_right_for_one_that_is_not() {
+    for (damaged, right) in [("keys-copy", "keys/"), ("epochs-copy", "epochs/"), ("keys", "keys-copy/")] {
+        let host = Host::with_repository();
+        flip(&host, damaged);
+        let ran = host.backstay(["check"]).run().expect_code(1);
+        ran.says(&["in the store, copy ", right, &format!(" onto {damaged}/")]);
+        shell(&host.repository(), &format!("cp {right}* {damaged}"));
+        host.check();
+    }
+}
+
+/// The only object of the repository of a folder whose length fits.
+fn pack(host: &Host, sizes: &str) -> PathBuf {
+    let found = shell(&host.repository(), &format!("find packs -type f -size {sizes}"));
+    assert_eq!(found.lines().count(), 1, "{found}");
+    host.repository().join(found.trim())
+}
+
+#[test]
+fn check_does_not_say_that_a_pack_is_unneeded_when_lost_names_may_need_it() {
+    let host = Host::with_repository();
+    host.write("tree/file", noise("content", 1_500_000));
+    host.back_up(&[&host.path("tree")]);
+    let (names, content) = (pack(&host, "-1000k"), pack(&host, "+1000k"));
+    fs::remove_file(&names).expect("removes");
+    fs::rename(&content, host.path("kept")).expect("moves");
+    let unknown = "whether a snapshot needs it cannot be told";
+    let ran = host.backstay(["check"]).run().expect_code(1).says(&[unknown]);
+    assert!(!ran.stderr.contains("no snapshot needs it"), "{ran}");
+    fs::rename(host.path("kept"), &content).expect("moves back");
+    flip_at(&content, 700_000);
+    let ran = host.backstay(["check", "--read-data"]).run().expect_code(1);
+    assert!(ran.text().contains(unknown) && !ran.stderr.contains("no snapshot needs it"), "{ran}");
+}
+
+#[test]
+fn next_steps_after_lost_content_lead_to_a_whole_repository() {
+    let host = Host::with_repository();
+    host.write("tree/file", noise("content", 1_500_000));
+    host.write("tree/small", "stays");
+    host.back_up(&[&host.path("tree")]);
+    flip_at(&pack(&host, "+1000k"), 700_000);
+    host.backstay(["check", "--read-data"]).run().expect_code(1).says(&["backstay repair packs"]);
+    host.backstay(["repair", "packs", "--yes"]).run().expect_code(1).says(&["backstay repair snapshots"]);
+    let steps = ["backstay repair index", "what is missed even then is lost", "backstay repair snapshots --forget"];
+    host.backstay(["check"]).run().expect_code(1).says(&steps);
+    let index = host.backstay(["repair", "index", "--yes"]).run().expect_code(0);
+    assert!(!index.stderr.contains("check"), "it leads back to nothing: {index}");
+    let kept = host.backstay(["repair", "snapshots", "--yes"]).run().expect_code(1);
+    kept.says(&["1 snapshot committed", "hint:", "backstay repair snapshots --forget --yes"]);
+    host.backstay(["check"]).run().expect_code(1).says(&steps);
+    host.backstay(["repair", "snapshots", "--yes"]).run().expect_code(1).says(&["--forget hides"]);
+    host.backstay(["repair", "snapshots", "--forget", "--yes"]).run().expect_code(1).says(&["1 snapshot hidden"]);
+    host.backstay(["repair", "snapshots"]).run().expect_code(0).says(&["no snapshot needs repair"]);
+    host.backstay(["check"]).run().expect_code(0);
+}
+
+#[test]
+fn snapshot_that_cannot_be_read_is_told_with_what_mends_it_wherever_it_is_met() {
+    let host = Host::with_repository();
+    let file = host.write("tree/file", "x");
+    host.back_up(&[&file]);
+    flip(&host, "snapshots");
+    host.backstay(["cache", "clear"]).run().expect_code(0);
+    let mends = "backstay repair snapshots --forget";
+    let target = host.path("target").display().to_string();
+    for (words, code) in [
+        (&["snapshots"][..], 0),
+        (&["check"], 1),
+        (&["restore", "latest", "--target", &target], 2),
+        (&["ls", "latest"], 2),
+    ] {
+        host.backstay(words).run().expect_code(code).says(&[mends]);
+    }
+    host.backstay(["repair", "snapshots", "--yes"]).run().expect_code(1);
+    host.backstay(["repair", "snapshots", "--forget", "--yes"]).run().expect_code(1).says(&["1 snapshot hidden"]);
+    host.backstay(["repair", "snapshots"]).run().expect_code(0);
+    host.backstay(["check"]).run().expect_code(0);
+}
+
+#[test]
+fn prune_says_since_when_a_killed_backup_is_silent_and_how_long_it_is_waited_for() {
+    let host = Host::with_repository();
+    let file = host.write("tree/file", noise("content", 100_000));
+    host.back_up(&[&file]);
+    let mut running = Running::start(host.backstay(["backup", "--stdin", "--name", "late"]), true);
+    let writers = host.repository().join("writers");
+    running.wait_until("an announced writer", || {
+        let folders = writers.read_dir().into_iter().flatten().flatten();
+        let mut records = folders.filter_map(|folder| folder.path().read_dir().ok()).flatten().flatten();
+        records.any(|record| !record.file_name().to_string_lossy().contains('#'))
+    });
+    running.signal(Signal::KILL);
+    let (killed, _) = running.finish();
+    assert_eq!(killed.code, None, "{killed}");
+    let id = host.snapshots()[0]["id"].as_str().expect("an id").to_owned();
+    host.backstay(["forget", &id, "--allow-last", "--yes"]).run().expect_code(0);
+    let plan = host.backstay(["prune", "-n"]).run().expect_code(0);
+    for text in ["not ended: the backup of", "its last sign of life was at 2", "gives it up from 2", "--give-up-after"]
+    {
+        assert!(plan.text().contains(text), "lacks {text:?}: {plan}");
+    }
+    host.backstay(["prune", "--yes", "--give-up-after", "0s"]).run().expect_code(0).says(&["1 backup without a sign"]);
+    let again = host.backstay(["prune", "-n"]).run().expect_code(0);
+    assert!(!again.text().contains("not ended"), "{again}");
+}
+
+#[test]
+fn restore_that_verifies_says_last_what_it_verified() {
+    let host = Host::with_repository();
+    let file = host.write("tree/file", "x");
+    host.back_up(&[&file]);
+    let mut restore = host.backstay(["restore", "latest", "--verify", "--target"]);
+    let ran = restore.arg(host.path("target")).run().expect_code(0);
+    let last = ran.stderr.lines().last().unwrap_or_default();
+    assert!(last.starts_with("verified: content and metadata of") && last.ends_with("as in the snapshot"), "{ran}");
 }
 
 #[test]

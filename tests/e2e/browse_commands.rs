@@ -4,6 +4,7 @@
 //! Never here: what changed between two snapshots (see `diff_commands`).
 
 use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
@@ -200,4 +201,47 @@ fn ranges_of_a_file_with_holes_are_zeros_where_the_holes_are() {
     assert_eq!(part(2, 6), b"gin\0\0\0");
     assert_eq!(part(32 << 20, 100_000), vec![0; 100_000]);
     assert_eq!(part((64 << 20) - 2, 100), b"\0\0end");
+}
+
+#[test]
+fn path_as_ls_shows_it_is_taken_by_every_command_that_takes_one() {
+    let host = Host::with_repository();
+    for name in
+        [&b"new\nline"[..], b"back\\slash", b"no\xfftext", b"q'u\"o te", b"tab\there", b"lit\\n", b"esc\x1b[31m"]
+    {
+        let path = host.path("tree").join(OsStr::from_bytes(name));
+        fs::create_dir_all(host.path("tree")).expect("a folder");
+        fs::write(path, name).expect("writes");
+    }
+    host.back_up(&[&host.path("tree")]);
+    let listed = host.backstay(["ls", "latest"]).run().expect_code(0);
+    let shown: Vec<_> = listed.text().lines().filter(|line| line.contains("/tree/")).collect();
+    assert_eq!(shown.len(), 7, "{listed}");
+    for (at, shown) in shown.iter().enumerate() {
+        let named = format!("latest:{shown}");
+        let content = host.backstay(["cat", &named]).run().expect_code(0).stdout;
+        let target = host.path(&format!("target-{at}"));
+        host.backstay(["restore", &named, "--target"]).arg(&target).run().expect_code(0);
+        assert_eq!(fs::read(target.join(OsStr::from_bytes(&content))).expect("restored"), content);
+        assert!(!host.backstay(["dump", &named]).run().expect_code(0).stdout.is_empty());
+        assert_eq!(host.backstay(["ls", &named]).run().expect_code(0).text().trim_end(), *shown);
+        host.backstay(["versions", shown]).run().expect_code(0);
+        host.backstay(["diff", &named, &named]).run().expect_code(0);
+        // As it is called, too.
+        let folder = host.path("tree");
+        let mut typed = OsString::from("latest:");
+        typed.push(folder.join(OsStr::from_bytes(&content)));
+        assert_eq!(host.backstay([OsStr::new("cat"), &typed]).run().expect_code(0).stdout, content);
+    }
+}
+
+#[test]
+fn path_that_is_there_as_it_was_typed_is_not_taken_for_an_escaped_one() {
+    let host = Host::with_repository();
+    host.write("tree/a\\n", "as typed");
+    host.write("tree/a\n", "with a line's end");
+    host.back_up(&[&host.path("tree")]);
+    let named = format!("latest:{}/a\\n", host.path("tree").display());
+    assert_eq!(host.backstay(["cat", &named]).run().expect_code(0).text(), "as typed");
+    host.backstay(["cat", &format!("{named}\\x")]).run().expect_code(2).says(&["there is no"]);
 }

@@ -114,7 +114,7 @@ fn held_snapshot_stays_until_its_time() {
     host.backstay(["forget", "--keep-last", "1", "--yes"]).run().expect_code(0).says(&["3 snapshots forgotten"]);
     let held = left(&host).first().cloned().expect("the held one");
     assert!(!ids.contains(&held));
-    let refused = host.backstay(["forget", &held, "--yes"]).run().expect_code(0).says(&["nothing to forget"]);
+    let refused = host.backstay(["forget", &held, "--yes"]).run().expect_code(2).says(&["nothing was forgotten"]);
     assert!(refused.text().contains("held until"), "{refused}");
     assert_eq!(left(&host).len(), 2);
     let mut passed = host.backstay(["backup", "--keep-until", "2020-01-01"]);

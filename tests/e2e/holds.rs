@@ -7,7 +7,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use engine::{Forget, GroupBy, Policy, SnapshotFilter};
-use harness::binary::{Host, Run as _, noise, shell};
+use harness::binary::{Host, Run as _, noise, set_mode, shell};
 use harness::{COST, Forge, Site, names_of, password};
 use pack::{Role, SnapshotId, names};
 use store::Store as _;
@@ -45,8 +45,16 @@ fn held_snapshot_stays_with_its_reason_until_that_is_lifted() {
     let plan = host.backstay(["forget", "--keep-last", "1", "--dry-run"]).run().expect_code(0);
     assert!(plan.text().contains("held: audit of 2026"), "{plan}");
     host.backstay(["forget", "--keep-last", "1", "--yes"]).run().expect_code(0).says(&["1 snapshot forgotten"]);
-    host.backstay(["forget", &ids[0], "--yes"]).run().expect_code(0).says(&["nothing to forget"]);
+    let why =
+        ["error:", &ids[0][..8], "is held: audit of 2026; nothing was forgotten", "hint:", "backstay hold --lift"];
+    host.backstay(["forget", &ids[0], "--yes"]).run().expect_code(2).says(&why);
+    host.backstay(["forget", &ids[0]]).run().expect_code(2).says(&why);
+    host.backstay(["forget", &ids[0], "-n"]).run().expect_code(0).says(&["is held: audit of 2026, and stays"]);
     assert_eq!(left(&host), [ids[0].clone(), ids[2].clone()]);
+    let both = ["forget", &ids[0], &ids[2], "--yes"];
+    host.backstay(both).run().expect_code(1).says(&["1 snapshot forgotten", "is held: audit of 2026, and stays"]);
+    host.backstay(["undelete", &ids[2]]).run().expect_code(0);
+    let ids = [ids[0].clone(), ids[1].clone(), left(&host)[1].clone()];
     host.backstay(["hold", "--lift", &ids[0]]).run().expect_code(0).says(&["is held no more"]);
     assert_eq!(left(&host), [ids[0].clone(), ids[2].clone()], "lifting forgets nothing");
     host.backstay(["forget", "--keep-last", "1", "--yes"]).run().expect_code(0);
@@ -77,7 +85,7 @@ fn hold_ends_at_its_time() {
     let (host, ids) = with_three();
     host.backstay(["hold", &ids[0], "--until", "2 days"]).run().expect_code(0);
     let forget = || host.backstay(["forget", &ids[0], "--yes"]);
-    forget().run().expect_code(0).says(&["nothing to forget"]);
+    forget().run().expect_code(2).says(&["nothing was forgotten"]);
     let later = store::Env::system().now().secs + 3 * 86_400;
     forget().env("BACKSTAY_REPLAY", format!("{later}:1")).run().expect_code(0).says(&["1 snapshot forgotten"]);
     host.backstay(["hold", &ids[1], "--until", "yesterday"]).run().expect_code(2).says(&["--until", "has passed"]);
@@ -97,8 +105,14 @@ fn keep_until_of_a_backup_is_lifted_by_the_owner_and_only_when_that_is_said() {
     host.backstay(lift).run().expect_code(0).says(&["is still held until", "--also-keep-until"]);
     let mut by_maintenance = host.backstay(lift);
     by_maintenance.env_remove("BACKSTAY_PASSWORD_FILE").args(["--also-keep-until", "--key-file"]).arg(&key);
-    by_maintenance.run().expect_code(2).says(&["cannot lift the keep-until of a backup", "hint: use the owner's key"]);
-    host.backstay(["forget", &held, "--yes"]).run().expect_code(0).says(&["nothing to forget"]);
+    by_maintenance
+        .run()
+        .expect_code(2)
+        .says(&["cannot lift the keep-until of a backup", "only the owner's key may do this"]);
+    host.backstay(["forget", &held, "--yes"])
+        .run()
+        .expect_code(2)
+        .says(&["nothing was forgotten", "--also-keep-until"]);
     host.backstay(lift).arg("--also-keep-until").run().expect_code(0).says(&["is held no more"]);
     host.backstay(["forget", &held, "--yes"]).run().expect_code(0).says(&["1 snapshot forgotten"]);
 }
@@ -202,4 +216,24 @@ fn holds_of_a_snapshot_go_with_what_hid_it_and_no_sooner() {
     assert!(!is_held(&ids[0]) && !hides.exists());
     host.backstay(["forget", "--yes", "--keep-last", "1"]).run().expect_code(0);
     assert_eq!(left(&host), ids[1..], "the one that came back is held");
+}
+
+#[test]
+fn record_that_cannot_be_read_holds_is_named_by_check_and_may_be_lifted() {
+    let (host, ids) = with_three();
+    host.backstay(["hold", &ids[0], "--until", "7y"]).run().expect_code(0);
+    let record = records(&host, &ids[0]).pop().expect("a record");
+    let mut bytes = fs::read(&record).expect("reads");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    set_mode(&record, 0o600);
+    fs::write(&record, bytes).expect("writes");
+    let checked = host.backstay(["check"]).run().expect_code(1).says(&["hint:", "backstay hold --lift"]);
+    assert!(checked.text().contains(&format!("damage: holds/{}", ids[0])), "{checked}");
+    assert!(checked.text().contains("it holds its snapshot until it is lifted"), "{checked}");
+    host.backstay(["forget", &ids[0], "--yes"]).run().expect_code(2).says(&["by a record that cannot be read"]);
+    host.backstay(["hold", "--lift", &ids[0]]).run().expect_code(0);
+    host.backstay(["check"]).run().expect_code(0);
+    host.backstay(["forget", &ids[0], "--yes"]).run().expect_code(0);
+    assert_eq!(left(&host), ids[1..]);
 }

@@ -17,6 +17,7 @@ mod copy;
 mod copy_commands;
 mod cost;
 mod crash;
+mod credentials;
 mod damage;
 mod diff_commands;
 mod discovery;

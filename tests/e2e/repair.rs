@@ -172,8 +172,12 @@ impl Copy<'_> {
         self.json(&["repair", "index", "--yes"]).expect_code(0);
         let packs = self.json(&["repair", "packs", "--read-data", "--yes"]);
         assert!(matches!(packs.code, Some(0 | 1)), "{context}: {packs}");
-        let snapshots = self.json(&["repair", "snapshots", "--forget", "--yes"]).expect_code(0).json();
+        let ran = self.json(&["repair", "snapshots", "--forget", "--yes"]);
+        let snapshots = ran.json();
         let repaired = snapshots["snapshots"].as_array().expect("a list");
+        let components = repaired.iter().filter_map(|snapshot| snapshot["components"].as_array()).flatten();
+        let has_lost = components.into_iter().any(|component| component["lost_count"] != 0);
+        assert_eq!(ran.code, Some(i32::from(has_lost || snapshots["unreadable_count"] != 0)), "{ran}");
         let components = repaired.iter().flat_map(|one| one["components"].as_array().expect("a list"));
         let lost = components.flat_map(|one| one["lost"].as_array().expect("a list"));
         lost.map(|path| path.as_str().expect("a path").to_owned()).collect()
@@ -299,13 +303,13 @@ fn nothing_is_done_without_yes_and_each_plan_says_what_would_be() {
     assert!(copy.repository.join(&data).exists(), "the damaged pack stays in the store");
     let plan = copy.run(&["repair", "snapshots"]).expect_code(2).says(&["1 snapshot misses content"]);
     assert!(plan.text().contains("lost "), "{plan}");
-    let done = copy.run(&["repair", "snapshots", "--yes"]).expect_code(0).says(&["1 snapshot committed, 0 snapshots"]);
+    let done = copy.run(&["repair", "snapshots", "--yes"]).expect_code(1).says(&["1 snapshot committed, 0 snapshots"]);
     assert!(done.text().contains("holds what is left of"), "{done}");
     // The old one stays, and says what it misses; the new one is partial and is the newer of both.
     assert_eq!(copy.json(&["snapshots"]).json().as_array().map(Vec::len), Some(3));
     copy.run(&["check"]).expect_code(1);
-    copy.run(&["repair", "snapshots", "--yes"]).expect_code(0).says(&["nothing is left to be done"]);
-    copy.run(&["repair", "snapshots", "--forget", "--yes"]).expect_code(0).says(&["0 snapshots committed, 1 snapshot"]);
+    copy.run(&["repair", "snapshots", "--yes"]).expect_code(1).says(&["nothing is left to be done"]);
+    copy.run(&["repair", "snapshots", "--forget", "--yes"]).expect_code(1).says(&["0 snapshots committed, 1 snapshot"]);
     copy.run(&["check", "--read-data"]).expect_code(0);
 }
 

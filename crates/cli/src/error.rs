@@ -179,6 +179,8 @@ pub(crate) enum CommandError {
     UntilWhen { option: &'static str, what: String },
     #[error("no forgotten snapshot that is still there has an id beginning with {name}")]
     NotThereToUndelete { name: String },
+    #[error("{snapshots}; nothing was forgotten")]
+    Held { id: String, snapshots: String },
     #[error("what is forgotten by name is named by its id")]
     ForgetById,
     #[error("nothing would be left of {group}; nothing was done")]

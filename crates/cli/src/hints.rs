@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use engine::{EngineError, Kind};
+use engine::{CheckReport, EngineError, Kind};
 use pack::{PackError, Role};
 use serve::ServeError;
 use source::{Fault, SourceError};
@@ -18,29 +18,52 @@ use crate::words::NAMES;
 
 const REPORT: &str = "this is a bug; please report it with the output of the same command with -vv";
 
-/// After a check that found damage.
-pub(crate) const AFTER_DAMAGE: &str = "back up what is affected again from this host: what is still at its source heals the repository; what is not: backstay repair packs, \
+/// After a check that found damage which backups heal.
+const AFTER_DAMAGE: &str = "back up what is affected again from this host: what is still at its source heals the repository; what is not: backstay repair packs, \
      then backstay repair snapshots";
 
-/// After a check that found objects damaged which no backup makes again.
-pub(crate) const AFTER_LOSS: &str = "what is damaged besides packs and index is not made again by a backup: bring those objects back from a copy; config, keys \
-     and epochs have one in the repository, in config-copy, keys-copy and epochs-copy";
-
 /// After a check that found damaged index segments.
-pub(crate) const AFTER_DAMAGED_INDEX: &str = "a damaged index segment loses nothing while its packs are there: restores read the packs' own tables. Make it \
+const AFTER_DAMAGED_INDEX: &str = "a damaged index segment loses nothing while its packs are there: restores read the packs' own tables. Make it \
      again with: backstay repair index";
 
+/// After a check that found that no segment names something.
+const AFTER_LACKING_INDEX: &str = "what packs still hold is named again by: backstay repair index; what is missed even then is lost: back up the \
+     sources again, and what they have no more, give up with: backstay repair snapshots --forget";
+
+/// After a check that found snapshots which cannot be read.
+const AFTER_DAMAGED_SNAPSHOTS: &str = "a snapshot's own object is stored once: bring it back from a copy of the repository; if there is none, back its source up again, \
+     and hide it with: backstay repair snapshots --forget";
+
+/// After a check that found snapshots held and gone, or a prune that missed some.
+const AFTER_GONE_SNAPSHOTS: &str = "bring them back from a copy of the repository. If they are gone for good: backstay hold --lift ID for what is held, \
+     and backstay cache clear for what this host has seen";
+
+/// After a check that found records of holds which cannot be read.
+const AFTER_DAMAGED_HOLDS: &str =
+    "lift what cannot be read, with backstay hold --lift SNAPSHOT, and then hold the snapshot again";
+
+/// After a check that found damage of which the repository has no other copy.
+const AFTER_LOSS: &str = "bring these objects back from a copy of the repository; a key of which both copies are damaged is removed and added again by the owner";
+
 /// After a check that found damaged packs which nothing needs.
-pub(crate) const UNNEEDED: &str = "delete the damaged packs that no snapshot needs from the store while no backup runs, or take them out of use with \
+const UNNEEDED: &str = "delete the damaged packs that no snapshot needs from the store while no backup runs, or take them out of use with \
     backstay repair packs: hosts \
     that have not run this check may refer to them again";
+
+/// After a check that could not look at everything.
+const AFTER_UNCLEAR: &str = "run the same check again when the store answers; -v tells more";
+
+/// While snapshots are passed over that cannot be read.
+pub(crate) const PASSED_OVER: &str = "bring a snapshot that cannot be read back from a copy of the repository; if there is none, hide it with: \
+     backstay repair snapshots --forget";
+
+/// After a repair that left snapshots which lost something.
+pub(crate) const OLD_ONES_STAY: &str = "check goes on naming what the old snapshots miss; once nobody wants what is left in them, hide them with: \
+     backstay repair snapshots --forget --yes";
 
 /// After a repair of packs of which something is lost.
 pub(crate) const AFTER_LOST_CHUNKS: &str = "back up the sources again: what they still have heals the repository; \
     for what is lost for good, run: backstay repair snapshots";
-
-/// After a check that could not look at everything.
-pub(crate) const AFTER_UNCLEAR: &str = "run the same check again when the store answers; -v tells more";
 
 /// After a restore that could not give files to their owners.
 pub(crate) const OWNERS: &str = "only root can give files away: run as root, or add --owner none";
@@ -62,6 +85,49 @@ pub(crate) const AFTER_LOST_PAGES: &str = "find out what else is damaged with: b
 /// While a mount or server shows what is damaged.
 pub(crate) const AFTER_DAMAGE_WHILE_SHOWN: &str = "the rest can be read; find out what is damaged with: backstay check --read-data; then back up the source again: what it \
     still has heals the repository; what is not: backstay repair packs";
+
+/// The next steps after a check, by what is damaged.
+pub(crate) fn after_check(report: &CheckReport) -> Vec<String> {
+    use pack::names::{CONFIG, EPOCHS, HOLDS, INDEX, KEYS, SNAPSHOTS};
+    let mut hints = Vec::new();
+    let mut add = |hint: String| {
+        if !hints.contains(&hint) {
+            hints.push(hint)
+        }
+    };
+    for damage in &report.damages {
+        let kind = damage.object.split('/').next().unwrap_or_default();
+        let of_copies = [CONFIG, KEYS, EPOCHS].into_iter().find(|of| kind == *of || kind == format!("{of}-copy"));
+        let is_damaged = |object: &str| report.damages.iter().any(|damage| damage.object == object);
+        add(match kind {
+            _ if damage.what == engine::LACKING_INDEX => AFTER_LACKING_INDEX.to_owned(),
+            _ if damage.what == engine::HELD_AND_GONE => AFTER_GONE_SNAPSHOTS.to_owned(),
+            INDEX => AFTER_DAMAGED_INDEX.to_owned(),
+            SNAPSHOTS => AFTER_DAMAGED_SNAPSHOTS.to_owned(),
+            HOLDS => AFTER_DAMAGED_HOLDS.to_owned(),
+            _ => match of_copies.map(|of| other_copy(&damage.object, of)) {
+                Some(other) if is_damaged(&other) => AFTER_LOSS.to_owned(),
+                Some(other) => {
+                    format!("both copies have the same bytes: in the store, copy {other} onto {}", damage.object)
+                }
+                None => AFTER_DAMAGE.to_owned(),
+            },
+        });
+    }
+    if report.unneeded_count > 0 {
+        add(UNNEEDED.to_owned());
+    }
+    if report.damages.is_empty() && report.unclear_count > 0 {
+        add(AFTER_UNCLEAR.to_owned());
+    }
+    hints
+}
+
+/// The other copy of an object of which there are two, below `of` and beside it.
+fn other_copy(object: &str, of: &str) -> String {
+    let rest = object.strip_prefix(of).unwrap_or_default();
+    rest.strip_prefix("-copy").map_or_else(|| format!("{of}-copy{rest}"), |rest| format!("{of}{rest}"))
+}
 
 /// The next step, if there is one.
 pub(crate) fn hint(error: &CommandError) -> Option<String> {
@@ -161,6 +227,11 @@ fn of_own(error: &CommandError) -> Option<String> {
         CommandError::NoRetention { .. } => "write a table such as [jobs.NAME.retention] with daily = 7",
         CommandError::PathOfAll => "to let whole snapshots go: backstay forget",
         CommandError::WholeSnapshots => "leave the colon and what follows it out",
+        CommandError::Held { id, .. } => {
+            return Some(format!(
+                "lift that first with: backstay hold --lift {id}; a --keep-until that it was backed up with, by the owner's key with --also-keep-until"
+            ));
+        }
         CommandError::ForgetById => "backstay snapshots lists the ids",
         CommandError::NotThereToUndelete { .. } => "list what can come back with: backstay snapshots --forgotten",
         CommandError::LastOfGroup { .. } => "keep one of them, or add --allow-last if the whole group shall go",
@@ -227,16 +298,13 @@ fn of_engine(error: &EngineError) -> Option<String> {
         EngineError::Object { source, .. } => return of_object(source).map(str::to_owned),
         EngineError::Cache(error) => of_cache(error),
         EngineError::WrongKey { .. } => "check which password or key file belongs to this repository",
+        EngineError::CredentialInUse { .. } => {
+            "each key has a password or key file of its own, or removing one would leave the other: make a new one, or first: backstay key remove"
+        }
         EngineError::ContentGone { .. } => {
             "a prune has removed what this snapshot needs, or is about to: only another copy of the repository still has it"
         }
-        EngineError::Role { what: "bring forgotten snapshots back" | "lift the keep-until of a backup", .. } => {
-            "use the owner's key"
-        }
-        EngineError::Role { what: "forget snapshots" | "hold snapshots" | "lift holds", .. } => {
-            "use the owner's key, or one of role maintenance"
-        }
-        EngineError::Role { role, .. } => role_hint(*role),
+        EngineError::Role { role, needs, .. } => return Some(role_hint(*role, needs)),
         EngineError::KeyRemoved { .. } => {
             "use another key, or let the owner add a new one with: backstay key add; if no key works, run: backstay check"
         }
@@ -295,10 +363,7 @@ fn of_place(error: &EngineError) -> Option<String> {
         EngineError::RepositoryGone { .. } => {
             "look whether its folder was removed, or its disk unmounted, and delete what was written in its place; then back up again"
         }
-        EngineError::SnapshotsGone { .. } => {
-            "bring them back from a copy of the repository. If they are gone for good: backstay hold --lift ID for what is held, \
-             and backstay cache clear for what this host has seen"
-        }
+        EngineError::SnapshotsGone { .. } => AFTER_GONE_SNAPSHOTS,
         EngineError::RepositoryExists { .. } => "use it as it is, or name another location",
         EngineError::NotEmpty { .. } => "name an empty location, such as a new folder or prefix",
         _ => return None,
@@ -330,12 +395,19 @@ fn of_object(error: &PackError) -> Option<&'static str> {
     }
 }
 
-fn role_hint(role: Role) -> &'static str {
-    match role {
-        Role::Writer => "a writer's key only backs up; use a reader's or the owner's key",
-        Role::Reader => "a reader's key only reads; use a writer's or the owner's key",
-        Role::Maintenance => "a maintenance key opens no content; use another key",
-        Role::Owner => "use another key",
+/// What a role is for, which ones would do, and how to come by one.
+fn role_hint(role: Role, needs: &[Role]) -> String {
+    let own = match role {
+        Role::Writer => "a writer's key only backs up",
+        Role::Reader => "a reader's key only reads",
+        Role::Maintenance => "a maintenance key opens no content and backs nothing up",
+        Role::Owner => return "use another key".to_owned(),
+    };
+    match needs.iter().find(|role| **role != Role::Owner) {
+        None => format!("{own}; only the owner's key may do this"),
+        Some(other) => format!(
+            "{own}; use the owner's key or one of role {other}, which the owner makes with: backstay key add --role {other}"
+        ),
     }
 }
 
@@ -359,6 +431,7 @@ fn of_store(error: &StoreError) -> Option<String> {
         StoreError::Busy { .. } => "try again later; --retries sets how often it is tried",
         StoreError::Full { .. } => "free some space or raise the quota, then run the same command again",
         StoreError::NotADirectory { .. } => "name a folder",
+        StoreError::FolderGone { .. } => "look whether it was removed, or its disk unmounted",
         StoreError::Setting { setting, .. } if setting == "location" => {
             "a repository is a PATH, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix"
         }
@@ -462,6 +535,60 @@ mod tests {
     fn hint_for_an_exposed_file_can_be_pasted_into_a_shell() {
         let error = CommandError::CredentialExposed { what: "key file", path: "/my keys/a'b".into(), mode: 0o644 };
         assert_eq!(hint(&error).as_deref(), Some(r"close it with: chmod 600 '/my keys/a'\''b'"));
+    }
+
+    fn report(damages: &[(&str, &str)]) -> CheckReport {
+        let damage = |(object, what): &(&str, &str)| engine::Damage {
+            object: (*object).to_owned(),
+            what: (*what).to_owned(),
+            ..engine::Damage::default()
+        };
+        let mut report = CheckReport::default();
+        report.damages = damages.iter().map(damage).collect();
+        report
+    }
+
+    #[test]
+    fn copy_that_is_right_is_named_for_one_that_is_not() {
+        for (damaged, other) in
+            [("config", "config-copy"), ("keys-copy/ab", "keys/ab"), ("epochs/0000000001", "epochs-copy/0000000001")]
+        {
+            let hints = after_check(&report(&[(damaged, "is missing")]));
+            assert_eq!(hints, [format!("both copies have the same bytes: in the store, copy {other} onto {damaged}")]);
+            assert_eq!(after_check(&report(&[(damaged, "x"), (other, "x")])), [AFTER_LOSS]);
+        }
+    }
+
+    #[test]
+    fn each_kind_of_damage_has_a_next_step_of_its_own() {
+        let wrong = [
+            ("packs/ab/abcd", "is missing"),
+            ("packs/cd/cdef", "is missing"),
+            ("page 1234", "is cut"),
+            ("index/abcd", "is cut"),
+            ("index", engine::LACKING_INDEX),
+            ("snapshots/ab", "is cut"),
+            ("snapshots/cd", engine::HELD_AND_GONE),
+            ("holds/ab/cd", "is cut"),
+        ];
+        let steps = [
+            AFTER_DAMAGE,
+            AFTER_DAMAGED_INDEX,
+            AFTER_LACKING_INDEX,
+            AFTER_DAMAGED_SNAPSHOTS,
+            AFTER_GONE_SNAPSHOTS,
+            AFTER_DAMAGED_HOLDS,
+        ];
+        assert_eq!(after_check(&report(&wrong)), steps);
+    }
+
+    #[test]
+    fn role_that_would_do_is_named_with_the_way_to_a_key_of_it() {
+        let hint = role_hint(Role::Writer, &[Role::Owner, Role::Maintenance]);
+        assert!(
+            hint.contains("the owner's key or one of role maintenance") && hint.contains("key add --role maintenance")
+        );
+        assert!(role_hint(Role::Reader, &[Role::Owner]).ends_with("only the owner's key may do this"));
     }
 
     #[test]

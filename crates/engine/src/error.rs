@@ -33,7 +33,7 @@ pub enum Kind {
 pub enum EngineError {
     /// The store failed or refused.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(StoreError),
     /// The local index cache failed, even after it was made anew.
     #[error(transparent)]
     Cache(#[from] CacheError),
@@ -88,6 +88,16 @@ pub enum EngineError {
         /// `password` or `key file`.
         what: &'static str,
     },
+    /// A password or key file that is to open a new key opens one already.
+    #[error("this {what} opens the {role} key {id} already; nothing was changed")]
+    CredentialInUse {
+        /// `password` or `key file`.
+        what: &'static str,
+        /// The role of the key that it opens.
+        role: pack::Role,
+        /// The start of that key's id.
+        id: String,
+    },
     /// The key's role does not allow this.
     #[error("{} {role} key cannot {what}", article(*.role))]
     Role {
@@ -95,6 +105,8 @@ pub enum EngineError {
         role: pack::Role,
         /// What was asked.
         what: &'static str,
+        /// The roles that may do it.
+        needs: &'static [pack::Role],
     },
     /// The key was granted no part of the newest epoch.
     #[error("this {role} key cannot use the newest epoch: the key was removed, or the epoch's object is damaged")]
@@ -288,6 +300,15 @@ pub enum EngineError {
         /// The panic's message.
         what: String,
     },
+}
+
+impl From<StoreError> for EngineError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::FolderGone { path } => Self::RepositoryGone { place: path },
+            error => Self::Store(error),
+        }
+    }
 }
 
 impl EngineError {

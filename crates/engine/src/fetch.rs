@@ -371,7 +371,7 @@ pub(crate) fn open_blob_into(
         return Err(object()(PackError::Hash));
     }
     if blob.kind != BlobKind::Structure && !keyring.opens_content() {
-        return Err(keyring.refuse("open content"));
+        return Err(keyring.refuse("open content", &[pack::Role::Owner, pack::Role::Reader]));
     }
     let opened = with_own(|own| {
         let (key, binding) = key_of(own, keyring, seal, blob)?;

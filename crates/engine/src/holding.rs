@@ -95,7 +95,11 @@ impl Repository {
 
     /// Whether a snapshot has the component, and something at the path. True also where damage or this key's role hides that: whatever is done
     /// with the snapshot then says so.
-    async fn seems_to_hold(&self, snapshot: &SnapshotInfo, part: Part<'_>) -> Result<bool, EngineError> {
+    ///
+    /// # Errors
+    ///
+    /// Those of the store.
+    pub async fn seems_to_hold(&self, snapshot: &SnapshotInfo, part: Part<'_>) -> Result<bool, EngineError> {
         if part.component.is_some_and(|name| !snapshot.has_component(name)) {
             return Ok(false);
         }

@@ -85,7 +85,7 @@ impl Keyring {
     /// The public key that new data is sealed to, with the number of its epoch.
     pub(crate) fn sealing(&self) -> Result<(u32, ExchangePublic), EngineError> {
         let newest = self.publics.iter().next_back().map(|(number, public)| (*number, *public));
-        newest.ok_or_else(|| self.refuse("find an epoch"))
+        newest.ok_or_else(|| self.refuse("find an epoch", &[]))
     }
 
     /// The private key of `epoch`, if this role may have it.
@@ -107,13 +107,15 @@ impl Keyring {
     /// Names chunks.
     pub(crate) fn namer(&self) -> Result<ChunkNamer, EngineError> {
         let secret = self.epochs.values().find_map(|secrets| secrets.chunk_id.clone());
-        secret.map(ChunkNamer::new).ok_or_else(|| self.refuse("name chunks"))
+        secret
+            .map(ChunkNamer::new)
+            .ok_or_else(|| self.refuse("name chunks", &[Role::Owner, Role::Writer, Role::Reader]))
     }
 
     /// Cuts chunks.
     pub(crate) fn gear(&self) -> Result<Arc<Gear>, EngineError> {
         let secret = self.epochs.values().find_map(|secrets| secrets.chunker.clone());
-        let secret = secret.ok_or_else(|| self.refuse("back up"))?;
+        let secret = secret.ok_or_else(|| self.refuse("back up", &[Role::Owner, Role::Writer]))?;
         Ok(Arc::new(Gear::new(Purpose::Gear.numbers(&secret))))
     }
 
@@ -156,13 +158,13 @@ impl Keyring {
     }
 
     /// An error that this role may not do something.
-    pub(crate) const fn refuse(&self, what: &'static str) -> EngineError {
-        EngineError::Role { role: self.role(), what }
+    pub(crate) const fn refuse(&self, what: &'static str, needs: &'static [Role]) -> EngineError {
+        EngineError::Role { role: self.role(), what, needs }
     }
 
     /// Checks that the role is one of `roles`.
-    pub(crate) fn require(&self, roles: &[Role], what: &'static str) -> Result<(), EngineError> {
-        if roles.contains(&self.role()) { Ok(()) } else { Err(self.refuse(what)) }
+    pub(crate) fn require(&self, roles: &'static [Role], what: &'static str) -> Result<(), EngineError> {
+        if roles.contains(&self.role()) { Ok(()) } else { Err(self.refuse(what, roles)) }
     }
 
     /// Takes in an epoch that the store holds: its public key, who was removed, and what it grants us.

@@ -4,6 +4,7 @@
 //! what it could read before, it may have read. A key is its identity, whatever slots hold it: a changed password, or
 //! who took the key, may have made several. Owners share one identity, and are told apart by their exchange keys.
 //!
+//! Invariant: a password or key file opens one key: else removing that key would leave another that it opens.
 //! Invariant: the last owner's key cannot be removed.
 //! Invariant: no epoch is granted to a key that was removed, whatever slot of it lies in the store.
 //! Invariant: a new slot is stored before an old one is deleted.
@@ -16,7 +17,10 @@ use crate::EngineError;
 use crate::init::{NewSlot, encode_slot};
 use crate::keyring::Credential;
 use crate::objects::{create, now, random_secret, random_seed};
-use crate::repository::{Repository, open_epochs, read_slots};
+use crate::repository::{Repository, lost_slots, open_epochs, read_slots, try_slot};
+
+/// Digits of a key's id in a message.
+const ID_SHOWN_COUNT: usize = 8;
 
 /// One key of the repository.
 #[derive(Debug, Clone)]
@@ -83,11 +87,12 @@ impl Repository {
         }
     }
 
-    /// Adds a key of `role`; returns its id.
+    /// Adds a key of `role`; returns its id. Costs a key derivation for each password that there is.
     ///
     /// # Errors
     ///
-    /// [`EngineError::Role`] unless this is an owner's key; those of the store.
+    /// [`EngineError::Role`] unless this is an owner's key; [`EngineError::CredentialInUse`] if the credential opens a key
+    /// already; those of the store.
     pub async fn add_key(
         &self,
         role: Role,
@@ -96,6 +101,7 @@ impl Repository {
         cost: KdfCost,
     ) -> Result<String, EngineError> {
         self.keyring.require(&[Role::Owner], "add keys")?;
+        self.refuse_used(&credential, None).await?;
         let exchange = ExchangeKey::from_secret(random_secret(&self.env));
         let identity = match role {
             Role::Owner => self.keyring.identity().clone(),
@@ -125,8 +131,10 @@ impl Repository {
     ///
     /// # Errors
     ///
-    /// Those of the store. If only deleting the old slot fails, both passwords open the repository.
+    /// [`EngineError::CredentialInUse`] if the credential opens another key; those of the store. If only deleting the old
+    /// slot fails, both passwords open the repository.
     pub async fn change_password(&self, credential: Credential, cost: KdfCost) -> Result<String, EngineError> {
+        self.refuse_used(&credential, Some(&self.keyring.certificate)).await?;
         let slots = read_slots(&self.store, &self.config).await?;
         let own =
             slots.iter().find(|(name, _)| *name == self.keyring.slot).map(|(name, slot)| self.key_info(name, slot));
@@ -141,6 +149,25 @@ impl Repository {
         self.create_twice(&name, bytes).await?;
         self.delete_twice(&self.keyring.slot).await?;
         Ok(names::last(&name).to_owned())
+    }
+
+    /// Fails if the credential opens a slot, of which the second copy alone counts too, unless that slot is of the key `own`.
+    async fn refuse_used(&self, credential: &Credential, own: Option<&Certificate>) -> Result<(), EngineError> {
+        let mut slots = read_slots(&self.store, &self.config).await?;
+        slots.extend(lost_slots(&self.store, &self.config, &slots).await?);
+        for (name, slot) in &slots {
+            if own.is_some_and(|own| is_same_key(own, &slot.certificate)) {
+                continue;
+            }
+            if try_slot(&self.offload, &self.config, credential, name, slot).await?.is_some() {
+                return Err(EngineError::CredentialInUse {
+                    what: credential.noun(),
+                    role: slot.certificate.role,
+                    id: names::last(name).chars().take(ID_SHOWN_COUNT).collect(),
+                });
+            }
+        }
+        Ok(())
     }
 
     /// Removes a key by the start of its id, with every slot that holds it, and begins a new epoch without it; returns
@@ -190,7 +217,12 @@ impl Repository {
     async fn new_epoch(&self, slots: &[Slot], removed: Option<&Certificate>) -> Result<u32, EngineError> {
         let exchange = ExchangeKey::from_secret(random_secret(&self.env));
         let number = self.keyring.epoch() + 1;
-        let last = self.keyring.epochs.values().next_back().ok_or_else(|| self.keyring.refuse("rotate keys"))?;
+        let last = self
+            .keyring
+            .epochs
+            .values()
+            .next_back()
+            .ok_or_else(|| self.keyring.refuse("rotate keys", &[Role::Owner]))?;
         let secrets =
             EpochSecrets { index: random_secret(&self.env), exchange: Some(exchange.clone()), ..last.clone() };
         let object = names::epoch(number);

@@ -60,7 +60,7 @@ pub use backup::{
     EventSource, Input, Problem, RewrittenComponent, ShrinkLimit,
 };
 pub use cat::CatRequest;
-pub use check::{Ages, CheckReport, CheckRequest, Damage, Shard, Subset};
+pub use check::{Ages, CheckReport, CheckRequest, Damage, HELD_AND_GONE, LACKING_INDEX, Shard, Subset};
 pub use copy::{CopyPlan, CopyReport, CopyRequest, Copying, Passed};
 pub use entries::{EntryStream, ListedEntry};
 pub use error::{EngineError, Kind};

@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
@@ -48,6 +49,8 @@ pub struct Repository {
     pub(crate) keyring: Keyring,
     pub(crate) offload: Offload,
     pub(crate) cache: Arc<HostCache>,
+    /// The last listing of snapshots passed over one that cannot be read.
+    pub(crate) passed_over: Arc<AtomicBool>,
 }
 
 impl Repository {
@@ -68,7 +71,8 @@ impl Repository {
         let keyring = open_keyring(&store, &offload, &config, credential).await?;
         let repository = config.repository;
         let cache = offload.start(move || HostCache::open(options.cache, repository)).await??;
-        let opened = Self { store, env, config, keyring, offload, cache: Arc::new(cache) };
+        let (cache, passed_over) = (Arc::new(cache), Arc::default());
+        let opened = Self { store, env, config, keyring, offload, cache, passed_over };
         opened.compare_with_memory()?;
         Ok(opened)
     }
@@ -352,7 +356,7 @@ pub(crate) async fn read_slots(store: &SharedStore, config: &Config) -> Result<V
 }
 
 /// Slots of which only the second copy is left, under the names that they had.
-async fn lost_slots(
+pub(crate) async fn lost_slots(
     store: &SharedStore,
     config: &Config,
     known: &[(String, Slot)],
@@ -374,11 +378,7 @@ async fn open_slot(
 ) -> Result<(String, Slot, SlotSecrets), EngineError> {
     let what = credential.noun();
     for (name, slot) in slots {
-        let (credential, protector) = (credential.clone(), slot.protector.clone());
-        let Some(key) = offload.start(move || slot_key(&credential, &protector)).await? else { continue };
-        let key =
-            key.map_err(|source| PackError::Seal { what: "the slot", source }).map_err(EngineError::object(name))?;
-        let Ok(secrets) = slot.open_secrets(&key, config.repository) else { continue };
+        let Some(secrets) = try_slot(offload, config, &credential, name, slot).await? else { continue };
         if secrets.owner != config.owner {
             let what = "the configuration names another owner than this key knows";
             return Err(EngineError::object(names::CONFIG)(PackError::Inconsistent { what }));
@@ -386,6 +386,20 @@ async fn open_slot(
         return Ok((name.clone(), slot.clone(), secrets));
     }
     Err(EngineError::WrongKey { place: store.describe(), what })
+}
+
+/// What is in a slot, if the credential opens it. Costs a key derivation where both are of a password.
+pub(crate) async fn try_slot(
+    offload: &Offload,
+    config: &Config,
+    credential: &Credential,
+    name: &str,
+    slot: &Slot,
+) -> Result<Option<SlotSecrets>, EngineError> {
+    let (credential, protector) = (credential.clone(), slot.protector.clone());
+    let Some(key) = offload.start(move || slot_key(&credential, &protector)).await? else { return Ok(None) };
+    let key = key.map_err(|source| PackError::Seal { what: "the slot", source }).map_err(EngineError::object(name))?;
+    Ok(slot.open_secrets(&key, config.repository).ok())
 }
 
 /// The slot's key out of the credential; none if the slot is of the other kind.

@@ -4,6 +4,7 @@
 //! Never here: pages; a snapshot names its roots and nothing below is read.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::Ordering;
 
 use pack::{
     Dead, Forgotten, Frame, PackError, Rewritten, Snapshot, SnapshotBody, SnapshotExtension, SnapshotId,
@@ -135,11 +136,18 @@ impl Repository {
     /// Those of the store.
     pub async fn snapshots(&self, filter: &SnapshotFilter) -> Result<Vec<SnapshotInfo>, EngineError> {
         let (mut found, damaged) = self.read_snapshots().await?;
+        self.passed_over.store(!damaged.is_empty(), Ordering::Relaxed);
         for (name, error) in damaged {
             tracing::warn!("{name} {error}; it is passed over, and check tells more");
         }
         found.retain(|info| filter.fits(&info.snapshot));
         Ok(found)
+    }
+
+    /// Whether the last listing passed over a snapshot that cannot be read.
+    #[must_use]
+    pub fn has_passed_over(&self) -> bool {
+        self.passed_over.load(Ordering::Relaxed)
     }
 
     /// The names of snapshots that somebody whom the owner vouches for has forgotten. Anything else that lies there hides

@@ -74,7 +74,7 @@ impl Repository {
     /// Snapshots that are held, that are not there, and of which nothing says that they were forgotten. One LIST, and where something is held
     /// two more.
     pub(crate) async fn held_and_gone(&self) -> Result<Vec<SnapshotId>, EngineError> {
-        let holds = self.holds().await?;
+        let holds = self.read_holds().await?;
         let mut gone: Vec<SnapshotId> = holds.snapshots().collect();
         if gone.is_empty() {
             return Ok(gone);
@@ -86,7 +86,7 @@ impl Repository {
             return Ok(gone);
         }
         // What hides a snapshot goes after what held it: a prune that removed both meanwhile has left no hold.
-        let (hidden, holds) = (self.read_forgotten().await?, self.holds().await?);
+        let (hidden, holds) = (self.read_forgotten().await?, self.read_holds().await?);
         let held: HashSet<SnapshotId> = holds.snapshots().collect();
         gone.retain(|id| held.contains(id) && !hidden.contains_key(&id.to_string()));
         Ok(gone)

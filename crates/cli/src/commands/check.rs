@@ -27,7 +27,8 @@ Examples:
   backstay check --read-data --shard 3/16              # one of sixteen machines";
 
 /// What `--read-data` cannot prove with a key that only writes or maintains.
-const CONTENT_SEALED: &str = "this key opens no content: what was read was compared with its hashes, and not opened";
+const CONTENT_SEALED: &str = "this key opens no content: what was read was compared with its hashes, and not opened; the \
+     owner's key or one of role reader opens it";
 
 /// Prove that the repository is whole
 ///
@@ -161,22 +162,7 @@ fn tell(report: &CheckReport, args: &CheckArgs, ui: &Ui) -> Result<(), CommandEr
     if let Some(ages) = &report.ages {
         tell_ages(ages, args, ui);
     }
-    let (of_index, others): (Vec<_>, Vec<_>) = report.damages.iter().partition(|damage| is_of_index(&damage.object));
-    let (healing, lost): (Vec<_>, Vec<_>) = others.into_iter().partition(|damage| is_made_again(&damage.object));
-    if !of_index.is_empty() {
-        ui.hint(hints::AFTER_DAMAGED_INDEX);
-    }
-    if !healing.is_empty() {
-        ui.hint(hints::AFTER_DAMAGE);
-    }
-    if report.unneeded_count > 0 {
-        ui.hint(hints::UNNEEDED);
-    }
-    if !lost.is_empty() {
-        ui.hint(hints::AFTER_LOSS);
-    } else if report.damages.is_empty() && report.unclear_count > 0 {
-        ui.hint(hints::AFTER_UNCLEAR);
-    }
+    hints::after_check(report).into_iter().for_each(|hint| ui.hint(hint));
     Ok(())
 }
 
@@ -200,22 +186,16 @@ fn tell_ages(ages: &Ages, args: &CheckArgs, ui: &Ui) {
     }
 }
 
-fn is_of_index(object: &str) -> bool {
-    object.split('/').next() == Some(pack::names::INDEX)
-}
-
-/// Whether a backup makes an object again: those that hold content and the way to it, not keys, snapshots and settings.
-fn is_made_again(object: &str) -> bool {
-    use pack::names::{CONFIG, EPOCHS, KEYS, SNAPSHOTS};
-    !object.starts_with(CONFIG) && ![KEYS, EPOCHS, SNAPSHOTS].contains(&object.split('/').next().unwrap_or_default())
-}
-
 fn summary(report: &CheckReport) -> String {
     let unclear = human::counted(report.unclear_count, "object", "objects");
     let result = match (report.damages.len() as u64, report.unclear_count) {
         (0, 0) => "the repository is whole".to_owned(),
         (0, _) => format!("no damage was found, but {unclear} could not be looked at"),
-        (count, _) => human::counted(count, "object is damaged", "objects are damaged"),
+        (count, 0) => human::counted(count, "object is damaged", "objects are damaged"),
+        (count, _) => {
+            let damaged = human::counted(count, "object is damaged", "objects are damaged");
+            format!("{damaged}, and {unclear} could not be judged")
+        }
     };
     let snapshots = human::counted(report.snapshots, "snapshot", "snapshots");
     let packs = human::counted(report.packs, "pack", "packs");

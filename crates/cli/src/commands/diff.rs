@@ -143,14 +143,13 @@ async fn something_there(repository: &Repository, before: &Side, after: &Side) -
 impl DiffArgs {
     async fn sides(&self, repository: &Repository) -> Result<[Side; 2], CommandError> {
         let filter = self.filter.filter();
-        let first = one_of(&self.before, repository, &filter).await?;
-        let path = self.before.path.clone();
+        let (first, path) = one_of(&self.before, repository, &filter).await?;
         let Some(reference) = &self.after else {
             let before = earlier(repository, &first).await?;
             return Ok([before, first].map(|snapshot| Side { snapshot, path: path.clone() }));
         };
-        let second = one_of(reference, repository, &filter).await?;
-        let own = if reference.has_path { reference.path.clone() } else { path.clone() };
+        let (second, own) = one_of(reference, repository, &filter).await?;
+        let own = if reference.has_path { own } else { path.clone() };
         Ok([Side { snapshot: first, path }, Side { snapshot: second, path: own }])
     }
 }

@@ -32,7 +32,8 @@ const COLUMNS: [(&str, Align); 4] =
 ///
 /// Each snapshot is kept that any rule keeps; of each group of one key, host and source by itself. A rule that has periods
 /// left keeps the oldest snapshot too. Without a rule nothing is forgotten. Snapshots that lack a component, are held, or
-/// whose time cannot be true push no others out. Nothing is deleted from the store.
+/// whose time cannot be true push no others out. Nothing is deleted from the store. The exit code is 1 if some of those named
+/// are held and stay, and 2 if all are.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct ForgetArgs {
@@ -213,8 +214,12 @@ pub(crate) async fn run(args: &ForgetArgs, ctx: &Context) -> Result<Outcome, Com
     };
     let is_by = |what: &str| args.group_by.iter().any(|word| word == what);
     let by = GroupBy { host: is_by("host"), source: is_by("source"), tags: is_by("tags") };
+    if !args.dry_run {
+        repository.may_forget()?;
+    }
     let plan = repository.plan_forget(&what, by, &ctx.now()).await?;
     let count = plan.going().count();
+    let held = held(&plan, &what);
     if !ctx.ui.is_json {
         show(&plan, ctx)?;
     }
@@ -228,10 +233,18 @@ pub(crate) async fn run(args: &ForgetArgs, ctx: &Context) -> Result<Outcome, Com
     let pruned =
         if args.prune && args.yes { Some(prune(&repository, args.limits.request(), true, ctx).await?) } else { None };
     let outcome = pruned.as_ref().map_or(Outcome::Done, |pruned| pruned.outcome);
+    let outcome = if is_done && !held.is_empty() { Outcome::Partly } else { outcome };
     if ctx.ui.is_json {
         ctx.ui.json(&document(&plan, is_done, pruned.map(|pruned| pruned.document)))?;
     }
     let snapshots = human::counted(count as u64, "snapshot", "snapshots");
+    if let Some((id, _)) = held.first().filter(|_| count == 0 && !args.dry_run) {
+        let all: Vec<_> = held.iter().map(|(id, why)| format!("{id} is {why}")).collect();
+        return Err(CommandError::Held { id: id.clone(), snapshots: all.join(", ") });
+    }
+    for (id, why) in &held {
+        ctx.ui.warn(format_args!("{id} is {why}, and stays"));
+    }
     match (is_done, count) {
         (_, 0) => ctx.ui.note("nothing to forget"),
         (true, _) if args.prune => ctx.ui.note(format_args!("{snapshots} forgotten")),
@@ -242,6 +255,14 @@ pub(crate) async fn run(args: &ForgetArgs, ctx: &Context) -> Result<Outcome, Com
         (false, _) => return Err(CommandError::NotForgotten { snapshots }),
     }
     Ok(outcome)
+}
+
+/// The named snapshots that stay, each with what holds it.
+fn held(plan: &ForgetPlan, what: &Forget) -> Vec<(String, String)> {
+    let Forget::Named(named) = what else { return Vec::new() };
+    let decisions = plan.groups.iter().flat_map(|group| &group.decisions);
+    let held = decisions.filter(|decision| decision.is_kept && named.contains(&decision.info.id));
+    held.map(|decision| (human::short(&decision.info.id), decision.reasons.join(", "))).collect()
 }
 
 /// What a job says: its policy, its snapshots, and its repository.

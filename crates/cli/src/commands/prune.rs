@@ -7,9 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use engine::{
-    LEASE_OVER_AFTER, Progress, PruneLimits, PrunePlan, PruneReport, PruneRequest, Repository, RunningBackup,
-};
+use engine::{Progress, PruneLimits, PrunePlan, PruneReport, PruneRequest, Repository, RunningBackup};
 use serde::Serialize;
 
 use crate::context::Context;
@@ -65,9 +63,10 @@ pub(crate) struct LimitArgs {
     #[arg(long, value_name = "SIZE", value_parser = size)]
     max_repack: Option<u64>,
 
-    /// Give up backups that have shown no sign of life for so long; they renew theirs every five minutes
-    #[arg(long, value_name = "DURATION", value_parser = duration, hide_short_help = true)]
-    give_up_after: Option<Duration>,
+    /// Give up backups that have shown no sign of life for so long, such as those whose process was killed. Backups that run renew
+    /// theirs every five minutes: with less than ten, one that is alive may be given up too, and then has to begin again
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "1h", hide_short_help = true)]
+    give_up_after: Duration,
 
     /// Nobody else uses the repository meanwhile: for stores without conditional writes. A backup that runs all the same
     /// may lose what it stored
@@ -87,7 +86,7 @@ impl LimitArgs {
         PruneRequest {
             host: human::host_name(),
             limits: PruneLimits { max_repack_len: self.max_repack, ..limits },
-            lease_over_after: self.give_up_after.unwrap_or(LEASE_OVER_AFTER),
+            lease_over_after: self.give_up_after,
             is_exclusive: self.exclusive,
         }
     }
@@ -179,9 +178,10 @@ pub(crate) async fn prune(
     ctx: &Context,
 ) -> Result<Pruned, CommandError> {
     let token = ctx.interrupts.token.clone();
+    let patience = request.lease_over_after;
     let plan = repository.plan_prune(request, token.clone()).await?;
     if !ctx.ui.is_json {
-        show(&plan, &ctx.ui)?;
+        show(&plan, patience, &ctx.ui)?;
     }
     let planned = plan_document(&plan);
     let warnings = [repository.warnings(), plan.warnings.clone()].concat();
@@ -198,13 +198,13 @@ pub(crate) async fn prune(
     let report = repository.prune(plan, &progress, token).await;
     drop(watch);
     let report = report?;
-    tell(&report, &ctx.ui);
+    tell(&report, patience, &ctx.ui);
     let outcome = if report.problems.is_empty() && report.locked_count == 0 { Outcome::Done } else { Outcome::Partly };
     let document = PruneDocument { done: true, plan: planned, report: Some(report_document(&report)), warnings };
     Ok(Pruned { document, outcome, is_empty })
 }
 
-fn show(plan: &PrunePlan, ui: &Ui) -> Result<(), CommandError> {
+fn show(plan: &PrunePlan, patience: Duration, ui: &Ui) -> Result<(), CommandError> {
     plan.warnings.iter().for_each(|warning| ui.warn(warning));
     let mut table = Table::new(&[("", Align::Left), ("Count", Align::Right), ("Size", Align::Right)]);
     let mut row =
@@ -227,7 +227,8 @@ fn show(plan: &PrunePlan, ui: &Ui) -> Result<(), CommandError> {
         ))?;
     }
     for backup in &plan.running {
-        ui.line(format_args!("running: {}; what is younger than it stays", named(backup)))?;
+        ui.line(format_args!("not ended: {}; what is younger than it stays", named(backup)))?;
+        ui.line(format_args!("  {}", signs_of(backup, patience)))?;
     }
     if !plan.can_recut && plan.sealed_in_len > 0 {
         let len = human::size(plan.sealed_in_len);
@@ -251,7 +252,7 @@ fn show(plan: &PrunePlan, ui: &Ui) -> Result<(), CommandError> {
     ))
 }
 
-fn tell(report: &PruneReport, ui: &Ui) {
+fn tell(report: &PruneReport, patience: Duration, ui: &Ui) {
     let packs = human::counted(report.packs_deleted, "pack", "packs");
     let (deleted, written) = (human::size(report.deleted_len), human::size(report.written_len));
     ui.note(format_args!("{packs} of {deleted} deleted, {written} written"));
@@ -267,6 +268,7 @@ fn tell(report: &PruneReport, ui: &Ui) {
         let packs = human::counted(report.waiting_packs, "pack waits", "packs wait");
         let names: Vec<_> = report.running.iter().map(named).collect();
         ui.note(format_args!("{packs} for {}: prune again when that has ended", names.join(", ")));
+        report.running.iter().for_each(|backup| ui.note(signs_of(backup, patience)));
     }
     if report.locked_count > 0 {
         let packs = human::counted(report.locked_count, "pack", "packs");
@@ -286,6 +288,17 @@ fn named(backup: &RunningBackup) -> String {
         .as_ref()
         .map_or_else(|| "an unknown host".to_owned(), |host| human::escaped(host.as_bytes()).to_string());
     format!("the backup of {host} that began at {}", human::local_time(backup.announced_at.as_nanos()))
+}
+
+/// Since when a backup has shown no sign of life, and until when it is waited for.
+fn signs_of(backup: &RunningBackup, patience: Duration) -> String {
+    let seen_at = backup.seen_at.as_nanos();
+    let given_up_at = seen_at.saturating_add(i64::try_from(patience.as_nanos()).unwrap_or(i64::MAX));
+    format!(
+        "its last sign of life was at {}; without another, a prune gives it up from {} on (sooner with --give-up-after, if its process is surely gone)",
+        human::local_time(seen_at),
+        human::local_time(given_up_at)
+    )
 }
 
 fn plan_document(plan: &PrunePlan) -> PlanDocument {
@@ -333,5 +346,25 @@ fn report_document(report: &PruneReport) -> ReportDocument {
         locked_len: report.locked_len,
         locked: report.locked.iter().map(|(pack, _)| pack.to_string()).collect(),
         problems: report.problems.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use engine::LEASE_OVER_AFTER;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        limits: LimitArgs,
+    }
+
+    #[test]
+    fn backup_is_given_up_after_what_help_says_unless_told_otherwise() {
+        let line = Line::try_parse_from(["prune"]).expect("parses");
+        assert_eq!(line.limits.request().lease_over_after, LEASE_OVER_AFTER);
     }
 }

@@ -298,6 +298,9 @@ fn tell(
             ctx.ui.hint(hints::BARE_DIRECTORY);
         }
         ctx.ui.note(if is_dry_run { plan(snapshot, report) } else { summary(snapshot, report) });
+        if args.verify && !is_dry_run {
+            ctx.ui.note(verified(report));
+        }
     }
     let is_partial = report.problems.iter().any(|problem| problem.loses);
     Ok(if is_partial { Outcome::Partly } else { Outcome::Done })
@@ -351,6 +354,16 @@ fn summary(snapshot: &SnapshotInfo, report: &RestoreReport) -> String {
     }
     let (id, seconds) = (human::short(&snapshot.id), human::duration(report.seconds));
     format!("restored snapshot {id}: {} in {seconds}", parts.join(", "))
+}
+
+/// What `--verify` found.
+fn verified(report: &RestoreReport) -> String {
+    let entries = human::counted(report.entry_count, "entry", "entries");
+    let what = format!("content and metadata of {entries}, {}", human::size(report.content_len));
+    match report.problem_count {
+        0 => format!("verified: {what}, read back from the target, are as in the snapshot"),
+        _ => format!("verified: {what}, read back from the target; what is not as in the snapshot is named above"),
+    }
 }
 
 fn document(args: &RestoreArgs, snapshot: &SnapshotInfo, report: &RestoreReport, is_dry_run: bool) -> Document {

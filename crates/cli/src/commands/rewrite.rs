@@ -40,13 +40,17 @@ const COLUMNS: [(&str, Align); 7] = [
     ("Then", Align::Left),
 ];
 
+const USAGE: &str = "\
+backstay rewrite [OPTIONS] --exclude-path PATH [SNAPSHOT]...
+       backstay rewrite [OPTIONS] --remove-component NAME [SNAPSHOT]...";
+
 /// Remove a path or a component from snapshots that are there
 ///
 /// Each snapshot that has it is replaced by a new one of the same time, host, source and tags without it, and the old one is
 /// forgotten; everything else is taken over as it is stored. `prune --max-unused 0` then takes what was removed out of the
 /// store. Copies in other repositories, the caches of hosts, and further names of a file keep what they have. Needs the owner's key.
 #[derive(Debug, Args)]
-#[command(after_long_help = EXAMPLES)]
+#[command(after_long_help = EXAMPLES, override_usage = USAGE)]
 #[command(group = ArgGroup::new("what").required(true).args(["exclude_path", "remove_component"]))]
 pub(crate) struct RewriteArgs {
     /// Snapshots to rewrite, by the start of their ids; instead of all that fit

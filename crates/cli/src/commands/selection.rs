@@ -1,7 +1,11 @@
 //! Which snapshots are meant: by name, by time, by host, tag and source.
 //!
+//! A path is taken as it was typed; only where nothing lies there, as the one that `ls` shows so, with its escapes.
+//!
 //! Invariant: `latest` and `--at` choose among what the filters leave; with a path, among what has it.
 //! Never here: listing.
+
+use std::sync::OnceLock;
 
 use clap::Args;
 use engine::{Chosen, Part, Repository, Selector, SnapshotFilter, SnapshotInfo};
@@ -9,6 +13,7 @@ use engine::{Chosen, Part, Repository, Selector, SnapshotFilter, SnapshotInfo};
 use crate::commands::snapshot_document::{UNREADABLE, lacking};
 use crate::context::Context;
 use crate::error::CommandError;
+use crate::hints;
 use crate::human::{self, escaped};
 use crate::words::{Reference, moment};
 
@@ -35,8 +40,13 @@ pub(crate) struct SelectionArgs {
     /// A snapshot, by `latest` or the start of its id, and a path within it
     ///
     /// Beside --at only the path is given, as `:PATH`, if any. With a path, `latest` and --at mean the newest snapshot that has it.
+    /// A path may be written as `ls` shows it: `\n`, `\t`, `\r`, `\\` and `\xNN` stand for what they say, unless something is called just so.
     #[arg(value_name = "SNAPSHOT[:PATH]", value_parser = Reference::parser(), required_unless_present = "at")]
     reference: Option<Reference>,
+
+    /// The path that was meant, where it was typed as it is shown.
+    #[arg(skip)]
+    meant: OnceLock<Vec<u8>>,
 
     /// The newest snapshot at or before this time: 2026-11-19, "2026-11-19 14:30", yesterday, "2 days ago"
     #[arg(long, value_name = "TIME", help_heading = "Which snapshots")]
@@ -54,17 +64,41 @@ pub(crate) async fn named(reference: &Reference, repository: &Repository) -> Res
     Ok(repository.select(&selector, &SnapshotFilter::default()).await?)
 }
 
-/// The snapshot that an argument names; of `latest`, the newest that has something at the argument's path.
+/// The snapshot that an argument names, and the path in it; of `latest`, the newest that has something at the argument's path.
 pub(crate) async fn one_of(
     reference: &Reference,
     repository: &Repository,
     filter: &SnapshotFilter,
-) -> Result<SnapshotInfo, CommandError> {
+) -> Result<(SnapshotInfo, Vec<u8>), CommandError> {
     let name = reference.snapshot().filter(|name| !name.is_empty());
     let name = name.ok_or_else(|| CommandError::NoSnapshotName { name: reference.name.clone() })?;
     let selector = if name == "latest" { Selector::Latest } else { Selector::Prefix(name) };
     let part = Part { path: &reference.path, component: None };
-    Ok(repository.select_holding(&selector, filter, part).await?.snapshot)
+    let (chosen, meant) = holding(repository, &selector, filter, part).await?;
+    Ok((chosen.snapshot, meant.unwrap_or_else(|| reference.path.clone())))
+}
+
+/// The snapshot that is meant, and its path if that was typed as it is shown.
+async fn holding(
+    repository: &Repository,
+    selector: &Selector,
+    filter: &SnapshotFilter,
+    part: Part<'_>,
+) -> Result<(Chosen, Option<Vec<u8>>), CommandError> {
+    let chosen = repository.select_holding(selector, filter, part).await?;
+    let Some(meant) = as_shown(part.path) else { return Ok((chosen, None)) };
+    if repository.seems_to_hold(&chosen.snapshot, part).await? {
+        return Ok((chosen, None));
+    }
+    let part = Part { path: &meant, ..part };
+    let other = repository.select_holding(selector, filter, part).await?;
+    let is_there = repository.seems_to_hold(&other.snapshot, part).await?;
+    Ok(if is_there { (other, Some(meant)) } else { (chosen, None) })
+}
+
+/// The path that is shown like this one, if it is another.
+pub(crate) fn as_shown(path: &[u8]) -> Option<Vec<u8>> {
+    source::entry::unescaped(path).filter(|meant| meant != path)
 }
 
 /// `1a2b3c4d (files of web1, 2026-11-19 14:30:05)`.
@@ -72,6 +106,13 @@ pub(crate) fn shown(info: &SnapshotInfo) -> String {
     let structure = &info.snapshot.structure;
     let (source, host) = (escaped(structure.source.as_bytes()), escaped(structure.host.as_bytes()));
     format!("{} ({source} of {host}, {})", human::short(&info.id), human::local_time(structure.started_at))
+}
+
+/// Says what to do about snapshots that cannot be read, if the listing met any; each was warned of.
+pub(crate) fn tell_passed_over(repository: &Repository, ctx: &Context) {
+    if repository.has_passed_over() && !ctx.ui.is_json {
+        ctx.ui.hint(hints::PASSED_OVER);
+    }
 }
 
 /// What is said of a component that failed in the snapshot that was meant.
@@ -106,7 +147,8 @@ impl FilterArgs {
 impl SelectionArgs {
     /// The path within the snapshot; empty for all of it.
     pub(crate) fn path(&self) -> &[u8] {
-        self.reference.as_ref().map_or(&[], |reference| reference.path.as_slice())
+        let typed = self.reference.as_ref().map(|reference| &reference.path);
+        self.meant.get().or(typed).map_or(&[], Vec::as_slice)
     }
 
     /// What is named beside --at where a snapshot would be: a component.
@@ -129,7 +171,12 @@ impl SelectionArgs {
     ) -> Result<SnapshotInfo, CommandError> {
         let (selector, filter) = (self.selector(ctx, component)?, self.filter.filter());
         let part = Part { path: self.path(), component };
-        let Chosen { snapshot, passed_over } = repository.select_holding(&selector, &filter, part).await?;
+        let chosen = holding(repository, &selector, &filter, part).await;
+        tell_passed_over(repository, ctx);
+        let (Chosen { snapshot, passed_over }, meant) = chosen?;
+        if let Some(meant) = meant {
+            self.meant.get_or_init(|| meant);
+        }
         if let Some(newest) = &passed_over {
             let what = match component {
                 Some(name) if newest.has_failed(name) => format!("{} failed", escaped(name.as_bytes())),

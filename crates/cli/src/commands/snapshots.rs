@@ -8,7 +8,7 @@ use pack::{Component, ComponentState, SnapshotState};
 
 use crate::classes::classes;
 use crate::commands::hold;
-use crate::commands::selection::FilterArgs;
+use crate::commands::selection::{FilterArgs, tell_passed_over};
 use crate::commands::snapshot_document::{SnapshotDocument, component_word, seconds_between};
 use crate::context::Context;
 use crate::error::{CommandError, Outcome};
@@ -93,6 +93,7 @@ pub(crate) async fn run(args: &SnapshotsArgs, ctx: &Context) -> Result<Outcome, 
         let rows: Vec<Row> = shown.iter().flat_map(|one| rows_of(one, args.long)).collect();
         ctx.ui.line(fitted(&rows, terminal::width(), ctx.ui.stdout))?;
     }
+    tell_passed_over(&repository, ctx);
     Ok(Outcome::Done)
 }
 

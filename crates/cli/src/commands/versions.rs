@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use clap::Args;
-use engine::{FindRequest, FoundVersion, SnapshotInfo, Walked};
+use engine::{FindRequest, FoundVersion, Repository, SnapshotInfo, Walked};
 use futures::TryStreamExt as _;
 use pack::manifest::{Entry, EntryKind};
 use serde::Serialize;
@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::commands::entry_shown::{EntryDocument, nanos};
 use crate::commands::find::said;
 use crate::commands::losses::Losses;
-use crate::commands::selection::FilterArgs;
+use crate::commands::selection::{FilterArgs, as_shown};
 use crate::context::Context;
 use crate::error::{CommandError, Outcome};
 use crate::human::{self, escaped};
@@ -45,7 +45,7 @@ const COLUMNS: [(&str, Align); 6] = [
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct VersionsArgs {
-    /// The path within snapshots
+    /// The path within snapshots, as it is or as `ls` shows it
     #[arg(value_name = "PATH")]
     path: std::ffi::OsString,
 
@@ -74,22 +74,18 @@ struct SnapshotOf {
 
 /// Lists them.
 pub(crate) async fn run(args: &VersionsArgs, ctx: &Context) -> Result<Outcome, CommandError> {
-    let path = normal(args.path.as_encoded_bytes());
+    let typed = normal(args.path.as_encoded_bytes());
     let repository = ctx.open_repository().await?;
     let snapshots = repository.snapshots(&args.filter.filter()).await?;
     let snapshots: Vec<SnapshotInfo> = snapshots.into_iter().filter(|info| info.trusted).collect();
-    let request =
-        FindRequest { snapshots: snapshots.clone(), path: path.clone(), is_alone: true, wanted: Arc::new(|_| true) };
-    let mut told = repository.find(request).await?;
-    let (mut found, mut losses): (Vec<FoundVersion>, _) = (Vec::new(), Losses::default());
-    while let Some(next) = told.try_next().await? {
-        match next {
-            Walked::Found(version) => found.push(version),
-            Walked::Lost(lost) => losses.name(&lost.error, &said(&lost.snapshots, &snapshots), ctx),
+    let (mut found, mut losses) = (Vec::new(), Losses::default());
+    for path in std::iter::once(typed.clone()).chain(as_shown(&typed)) {
+        if found.is_empty() {
+            find(path, &snapshots, &repository, (&mut found, &mut losses), ctx).await?;
         }
     }
     if found.is_empty() && losses.is_empty() {
-        return Err(CommandError::NoVersion { path: escaped(&path).to_string() });
+        return Err(CommandError::NoVersion { path: escaped(&typed).to_string() });
     }
     if ctx.ui.is_json {
         ctx.ui.json(&found.iter().map(|version| document(version, &snapshots)).collect::<Vec<_>>())?;
@@ -100,6 +96,25 @@ pub(crate) async fn run(args: &VersionsArgs, ctx: &Context) -> Result<Outcome, C
         ctx.ui.line(table.show(ctx.ui.stdout))?;
     }
     Ok(losses.outcome(ctx))
+}
+
+/// Looks for every version of one path.
+async fn find(
+    path: Vec<u8>,
+    snapshots: &[SnapshotInfo],
+    repository: &Repository,
+    (found, losses): (&mut Vec<FoundVersion>, &mut Losses),
+    ctx: &Context,
+) -> Result<(), CommandError> {
+    let request = FindRequest { snapshots: snapshots.to_vec(), path, is_alone: true, wanted: Arc::new(|_| true) };
+    let mut told = repository.find(request).await?;
+    while let Some(next) = told.try_next().await? {
+        match next {
+            Walked::Found(version) => found.push(version),
+            Walked::Lost(lost) => losses.name(&lost.error, &said(&lost.snapshots, snapshots), ctx),
+        }
+    }
+    Ok(())
 }
 
 fn document<'a>(version: &'a FoundVersion, snapshots: &[SnapshotInfo]) -> Document<'a> {

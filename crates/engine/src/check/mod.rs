@@ -53,6 +53,12 @@ use crate::{EngineError, Progress};
 /// How often an object that is not right is read.
 const READS_MAX: usize = 2;
 
+/// What is said of a snapshot that is held and gone.
+pub const HELD_AND_GONE: &str =
+    "is held and is not there, and nothing says that it was forgotten: what it needs may be there still";
+/// What is said of the index where something that snapshots need is named nowhere.
+pub const LACKING_INDEX: &str = "lacks a segment that names what snapshots need";
+
 /// A snapshot, as far as what it reaches is concerned: some 60 bytes.
 struct SnapshotRoots {
     id: SnapshotId,
@@ -196,9 +202,10 @@ impl Repository {
         };
         self.visit_snapshots(Origin::Store, visit).await?;
         for id in self.held_and_gone().await? {
-            let what =
-                "is held and is not there, and nothing says that it was forgotten: what it needs may be there still";
-            report.damage(&pack::names::snapshot(&id), what);
+            report.damage(&pack::names::snapshot(&id), HELD_AND_GONE);
+        }
+        for (name, wrong) in self.read_holds().await?.unreadable() {
+            report.damage(name, &format!("{wrong}; it holds its snapshot until it is lifted"));
         }
         found.sort_by_key(|(started_at, info)| (*started_at, info.id));
         report.snapshots = found.len() as u64;

@@ -5,11 +5,20 @@
 use std::collections::HashSet;
 
 use pack::{PackError, names};
-use store::ObjectInfo;
+use store::{ObjectInfo, StoreError};
 
+use super::detail;
 use super::report::CheckReport;
 use crate::repository::{Repository, open_all, open_epoch, open_slot_object};
 use crate::{EngineError, Kind};
+
+/// What is wrong with an object that is named beside this.
+fn detail_of(error: &EngineError) -> String {
+    match error {
+        EngineError::Store(StoreError::NotFound { .. }) => "is missing".to_owned(),
+        other => detail(other),
+    }
+}
 
 impl Repository {
     /// Both copies of the configuration.
@@ -26,7 +35,7 @@ impl Repository {
             match right {
                 Ok(config) if config == self.config => {}
                 Ok(_) => report.damage(name, "differs from the other copy"),
-                Err(error) if error.kind() == Kind::Damaged => report.damage(name, &error.to_string()),
+                Err(error) if error.kind() == Kind::Damaged => report.damage(name, &detail_of(&error)),
                 Err(error) => report.unclear(error),
             }
         }

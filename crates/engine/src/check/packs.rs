@@ -25,6 +25,8 @@ use crate::repository::Repository;
 const BATCH: usize = 4096;
 /// What is said of a pack that is not there.
 const MISSING: &str = "is missing";
+/// What is said behind a pack where snapshots or pages that cannot be read may need it.
+const NEEDS_UNKNOWN: &str = "whether a snapshot needs it cannot be told, as not all that says so could be read";
 /// What is said of a segment that does not describe a pack as the pack does itself.
 const FALSE_TABLE: &str = "says other things of a pack than the pack's own trailer";
 
@@ -174,7 +176,7 @@ impl Packs {
     }
 
     /// Notes packs that are not right although no snapshot needs them: what is still there of such a pack is no damage of
-    /// the repository, once all that it held and that is needed was found elsewhere.
+    /// the repository, once all that it held and that is needed was found elsewhere. Of one that is missing it may be unclear.
     pub(super) fn note_unneeded(
         &self,
         named: &Named,
@@ -188,14 +190,26 @@ impl Packs {
             others.extend(self.why_not(number, named, fetcher)?);
         }
         others.sort();
+        let knows_needs = report.has_seen_all_needs();
         for (object, what) in others {
             if report.damages.iter().any(|damage| damage.object == object) {
                 continue;
             }
             let is_listed = what != MISSING;
-            if is_listed && (keeps.contains(&object) || !report.has_seen_all_needs()) {
-                report.damage(&object, &what);
-                continue;
+            match (is_listed, knows_needs) {
+                (true, _) if keeps.contains(&object) => {
+                    report.damage(&object, &what);
+                    continue;
+                }
+                (true, false) => {
+                    report.damage(&object, &format!("{what}; {NEEDS_UNKNOWN}"));
+                    continue;
+                }
+                (false, false) => {
+                    report.unclear(format!("{object} {what}; {NEEDS_UNKNOWN}"));
+                    continue;
+                }
+                _ => {}
             }
             report.unneeded_count += u64::from(is_listed);
             report.warnings.push(format!("{object} {what}, and no snapshot needs it"));

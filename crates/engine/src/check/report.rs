@@ -50,6 +50,8 @@ pub struct CheckReport {
     pub unclear: Vec<String>,
     /// All that could not be told.
     pub unclear_count: u64,
+    /// Pages could not be read, and with them what they say is needed.
+    pub(super) misses_pages: bool,
 }
 
 /// When the data that there is was verified: as far as this key verifies, by what earlier checks wrote down.
@@ -102,8 +104,8 @@ impl CheckReport {
     /// Whether every snapshot and all that it reaches was looked at, so that what nothing was seen to need is needed by
     /// nothing.
     pub(super) fn has_seen_all_needs(&self) -> bool {
-        let hides = |damage: &Damage| ["snapshots/", "page "].iter().any(|start| damage.object.starts_with(start));
-        self.unclear_count == 0 && !self.damages.iter().any(hides)
+        let hides = |damage: &Damage| damage.object.starts_with("snapshots/");
+        self.unclear_count == 0 && !self.misses_pages && !self.damages.iter().any(hides)
     }
 
     /// Notes what is odd, once.

@@ -12,7 +12,7 @@ use store::index_cache::{IndexCache, PackNo, PackSet};
 use store::{ObjectInfo, StoreError};
 
 use super::report::{CheckReport, Wrong};
-use super::{READS_MAX, detail};
+use super::{LACKING_INDEX, READS_MAX, detail};
 use crate::EngineError;
 use crate::index::open_segment;
 use crate::repository::Repository;
@@ -63,7 +63,7 @@ impl Named {
 
     /// Why no segment names something: a damaged one may have.
     pub(super) fn why_not(&self) -> Wrong {
-        let missing = || (names::INDEX.to_owned(), "lacks a segment that names what snapshots need".to_owned());
+        let missing = || (names::INDEX.to_owned(), LACKING_INDEX.to_owned());
         self.damaged.clone().unwrap_or_else(missing)
     }
 }

@@ -109,6 +109,7 @@ pub(super) async fn check_trees(
         }
     }
     look_up(fetcher, leaves, named, packs, report, &mut missing).await?;
+    report.misses_pages |= !unread.is_empty();
     for (id, what) in unread {
         missing.insert(id, (format!("page {id}"), what));
     }

@@ -107,8 +107,8 @@ impl Repository {
     }
 
     async fn try_remember(&self, packs: &mut Packs, report: &mut CheckReport) -> Result<(), EngineError> {
-        let may = [Role::Owner, Role::Writer, Role::Maintenance];
-        self.keyring.require(&may, "write down what it verified")?;
+        const MAY: &[Role] = &[Role::Owner, Role::Writer, Role::Maintenance];
+        self.keyring.require(MAY, "write down what it verified")?;
         let replaced = self.recall(packs, report).await?;
         let record = Verified {
             record: VerifiedId(random(&self.env)),

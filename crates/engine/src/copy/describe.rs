@@ -36,7 +36,9 @@ impl Copying<'_> {
             extension: extension.encode().map_err(EngineError::object(names::snapshot(&id)))?,
             ..original.clone()
         };
-        let body = info.snapshot.body.clone().ok_or_else(|| self.from.keyring.refuse("open what is to be copied"))?;
+        let body = info.snapshot.body.clone().ok_or_else(|| {
+            self.from.keyring.refuse("open what is to be copied", &[pack::Role::Owner, pack::Role::Reader])
+        })?;
         Ok((structure, body))
     }
 

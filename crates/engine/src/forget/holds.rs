@@ -46,6 +46,8 @@ struct Holder {
 #[derive(Debug, Clone, Default)]
 pub struct Holds {
     by_snapshot: BTreeMap<SnapshotId, Vec<Holder>>,
+    /// The records in force that cannot be read, and why.
+    unreadable: Vec<(String, String)>,
     /// Snapshots whose own keep-until was lifted.
     own_lifted: HashSet<SnapshotId>,
 }
@@ -66,6 +68,11 @@ impl Holds {
         self.by_snapshot.keys().copied()
     }
 
+    /// The names of records that hold their snapshots although they cannot be read, and what is wrong with them.
+    pub(crate) fn unreadable(&self) -> &[(String, String)] {
+        &self.unreadable
+    }
+
     /// The records that hold a snapshot, to be lifted.
     fn records_of(&self, snapshot: SnapshotId) -> Vec<HoldId> {
         self.by_snapshot.get(&snapshot).into_iter().flatten().map(|holder| holder.id).collect()
@@ -82,6 +89,9 @@ impl Holds {
         let own_lifted = lifted.iter().filter(|(snapshot, id)| snapshot.0 == id.0).map(|(snapshot, _)| *snapshot);
         let mut holds = Self { own_lifted: own_lifted.collect(), ..Self::default() };
         for record in found {
+            if let Some(wrong) = record.wrong.filter(|_| !lifted.contains(&(record.snapshot, record.id))) {
+                holds.unreadable.push((names::hold(&record.snapshot, &record.id), wrong));
+            }
             if let Some(held) = record.held.filter(|_| !lifted.contains(&(record.snapshot, record.id))) {
                 let holder = Holder { id: record.id, held };
                 holds.by_snapshot.entry(record.snapshot).or_default().push(holder);
@@ -98,6 +108,8 @@ struct Found {
     held: Option<Held>,
     lifts: Vec<HoldId>,
     is_owners: bool,
+    /// Why it cannot be read.
+    wrong: Option<String>,
 }
 
 impl Found {
@@ -107,15 +119,15 @@ impl Found {
             HoldEffect::UntilLifted => Some(Held { until: None, reason: record.reason }),
             HoldEffect::Until(until) => Some(Held { until: Some(until), reason: record.reason }),
         };
-        Self { id: record.hold, snapshot: record.snapshot, held, lifts: record.lifts, is_owners }
+        Self { id: record.hold, snapshot: record.snapshot, held, lifts: record.lifts, is_owners, wrong: None }
     }
 
     /// What lies under the name of a record and cannot be read; none if the name is no record's.
-    fn unreadable(name: &str) -> Option<Self> {
+    fn unreadable(name: &str, wrong: String) -> Option<Self> {
         let (folder, id) = name.rsplit_once('/')?;
         let (id, snapshot) = (HoldId::from_hex(id)?, SnapshotId::from_hex(names::last(folder))?);
         let held = Some(Held { until: None, reason: "by a record that cannot be read".to_owned() });
-        Some(Self { id, snapshot, held, lifts: Vec::new(), is_owners: false })
+        Some(Self { id, snapshot, held, lifts: Vec::new(), is_owners: false, wrong: Some(wrong) })
     }
 }
 
@@ -126,15 +138,21 @@ impl Repository {
     ///
     /// Those of the store.
     pub async fn holds(&self) -> Result<Holds, EngineError> {
+        let holds = self.read_holds().await?;
+        for (name, error) in holds.unreadable() {
+            tracing::warn!("{name} {error}; it holds its snapshot until it is lifted");
+        }
+        Ok(holds)
+    }
+
+    /// The same, for who tells of records that cannot be read.
+    pub(crate) async fn read_holds(&self) -> Result<Holds, EngineError> {
         let open = |info: &ObjectInfo, bytes: &[u8]| self.open_hold(&info.name, bytes);
         let mut found = Vec::new();
         for (info, opened) in open_all(&self.store, names::HOLDS, open).await? {
             match opened {
                 Ok(record) => found.extend(record),
-                Err(error) => {
-                    tracing::warn!("{} {error}; it holds its snapshot until it is lifted", info.name);
-                    found.extend(Found::unreadable(&info.name));
-                }
+                Err(error) => found.extend(Found::unreadable(&info.name, error.to_string())),
             }
         }
         Ok(Holds::settled(found))
@@ -178,7 +196,7 @@ impl Repository {
     ///
     /// [`EngineError::Role`] if this key may not lift that; those of the store.
     pub async fn lift_holds(&self, snapshots: &[SnapshotId], also_own: bool) -> Result<(), EngineError> {
-        let may = if also_own { &[Role::Owner][..] } else { &[Role::Owner, Role::Maintenance] };
+        let may: &'static [Role] = if also_own { &[Role::Owner] } else { &[Role::Owner, Role::Maintenance] };
         let what = if also_own { "lift the keep-until of a backup" } else { "lift holds" };
         self.keyring.require(may, what)?;
         let holds = self.holds().await?;
@@ -237,7 +255,7 @@ mod tests {
     fn found(id: u8, until: Option<i64>, lifts: &[u8], is_owners: bool) -> Found {
         let held = (id < 100).then(|| Held { until, reason: format!("hold {id}") });
         let lifts = lifts.iter().map(|id| HoldId([*id; 16])).collect();
-        Found { id: HoldId([id; 16]), snapshot: SNAPSHOT, held, lifts, is_owners }
+        Found { id: HoldId([id; 16]), snapshot: SNAPSHOT, held, lifts, is_owners, wrong: None }
     }
 
     fn in_force(records: Vec<Found>) -> Vec<String> {
@@ -263,9 +281,11 @@ mod tests {
     #[test]
     fn record_that_cannot_be_read_holds_until_it_is_lifted() {
         let name = names::hold(&SNAPSHOT, &HoldId([7; 16]));
-        let unreadable = || Found::unreadable(&name).expect("a record's name");
+        let unreadable = || Found::unreadable(&name, "is cut".to_owned()).expect("a record's name");
         assert_eq!(in_force(vec![unreadable()]), ["by a record that cannot be read"]);
         assert_eq!(in_force(vec![unreadable(), found(100, None, &[7], false)]), Vec::<String>::new());
-        assert!(Found::unreadable("holds/README").is_none());
+        assert_eq!(Holds::settled(vec![unreadable()]).unreadable(), [(name.clone(), "is cut".to_owned())]);
+        assert!(Holds::settled(vec![unreadable(), found(100, None, &[7], false)]).unreadable().is_empty());
+        assert!(Found::unreadable("holds/README", String::new()).is_none());
     }
 }

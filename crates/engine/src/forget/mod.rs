@@ -88,6 +88,15 @@ impl Repository {
         Ok(ForgetPlan { groups })
     }
 
+    /// Whether this key may forget at all.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Role`] if not.
+    pub fn may_forget(&self) -> Result<(), EngineError> {
+        self.keyring.require(&[Role::Owner, Role::Maintenance], "forget snapshots")
+    }
+
     /// Hides what a plan lets go. What was done before an error stays done, and doing it again is harmless.
     ///
     /// # Errors
@@ -95,7 +104,7 @@ impl Repository {
     /// [`EngineError::Role`] if this key may not forget; [`EngineError::Request`] if something is held that was not when it
     /// was planned; those of the store.
     pub async fn forget(&self, plan: &ForgetPlan) -> Result<(), EngineError> {
-        self.keyring.require(&[Role::Owner, Role::Maintenance], "forget snapshots")?;
+        self.may_forget()?;
         let (holds, now) = (self.holds().await?, Timestamp::from_nanosecond(self.env.now().as_nanos()));
         let now = now.unwrap_or(Timestamp::UNIX_EPOCH);
         if let Some(info) = plan.going().find(|info| holds.of(info, now).is_some()) {

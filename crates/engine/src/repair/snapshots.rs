@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt};
 use jiff::Zoned;
-use pack::{Component, ComponentState, Snapshot, SnapshotBody, SnapshotId, SnapshotState, names};
+use pack::{Component, ComponentState, Role, Snapshot, SnapshotBody, SnapshotId, SnapshotState, names};
 use seal::ChunkId;
 use tokio_util::sync::CancellationToken;
 
@@ -121,7 +121,7 @@ impl Repository {
     /// [`EngineError::Role`] if this key opens no names; those of the store.
     pub async fn plan_repair_snapshots(&self, cancel: &CancellationToken) -> Result<SnapshotsRepair, EngineError> {
         if !self.keyring.opens_content() {
-            return Err(self.keyring.refuse("open the names of what snapshots lost"));
+            return Err(self.keyring.refuse("open the names of what snapshots lost", &[Role::Owner, Role::Reader]));
         }
         let losses = self.find_losses(cancel).await?;
         let mut plan = SnapshotsRepair {

@@ -47,7 +47,8 @@ impl Repository {
             extension: extension.encode().map_err(EngineError::object(names::snapshot(&id)))?,
             ..old.clone()
         };
-        let body = info.snapshot.body.clone().ok_or_else(|| self.keyring.refuse("rewrite snapshots"))?;
+        let body =
+            info.snapshot.body.clone().ok_or_else(|| self.keyring.refuse("rewrite snapshots", &[pack::Role::Owner]))?;
         let scopes = removal.scopes();
         let bodies = old.components.iter().zip(body.components).filter(|(component, _)| !removal.takes(component));
         let components = bodies.map(|(_, body)| without(body, &scopes)).collect();

@@ -63,7 +63,7 @@ pub(super) async fn run(args: &IndexArgs, ctx: &Context) -> Result<Outcome, Comm
         ctx.ui.json(&document(&plan, is_done, &done, repository.warnings()))?;
     }
     if plan.is_empty() {
-        note("the index needs no repair", &ctx.ui);
+        note("the index needs no repair: every pack that can be named is", &ctx.ui);
         return Ok(Outcome::Done);
     }
     if !is_done {

@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::{ConsentArgs, WrongDocument, documents, note, show};
 use crate::context::Context;
 use crate::error::{CommandError, Outcome};
+use crate::hints;
 use crate::human;
 
 const EXAMPLES: &str = "\
@@ -24,7 +25,7 @@ const SHOWN_MAX: usize = 20;
 ///
 /// Of each snapshot that needs what is lost, a new one is committed without the files that cannot be restored whole: it is
 /// partial and names them. The old one stays, and what is left of its files can still be restored from it; --forget hides
-/// it, and snapshots of which nothing can be read. Only the owner's key may do it.
+/// it, and snapshots of which nothing can be read. Only the owner's key may do it. The exit code is 1 if something is lost.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct SnapshotsArgs {
@@ -91,14 +92,21 @@ pub(super) async fn run(args: &SnapshotsArgs, ctx: &Context) -> Result<Outcome, 
         let is_whole = plan.snapshots.is_empty() && plan.damaged.is_empty();
         let left = "nothing is left to be done; --forget hides the snapshots that lost something";
         note(if is_whole { "no snapshot needs repair" } else { left }, &ctx.ui);
-        return Ok(if plan.unclear.is_empty() { Outcome::Done } else { Outcome::Unclear });
+        return Ok(match (is_whole || args.consent.dry_run, plan.unclear.is_empty()) {
+            (true, true) => Outcome::Done,
+            (true, false) => Outcome::Unclear,
+            (false, _) => Outcome::Partly,
+        });
     }
     if !is_done {
         let damaged = plan.snapshots.len() as u64 + plan.damaged.count;
         return args.consent.refuse(human::counted(damaged, "snapshot misses content", "snapshots miss content"));
     }
+    let lost = |snapshot: &SnapshotRepair| snapshot.components.iter().any(|component| component.lost_count > 0);
+    let has_lost = !plan.damaged.is_empty() || plan.snapshots.iter().any(lost);
+    let outcome = if has_lost { Outcome::Partly } else { Outcome::Done };
     if ctx.ui.is_json {
-        return Ok(Outcome::Done);
+        return Ok(outcome);
     }
     for (old, new) in &done.committed {
         ctx.ui.line(format_args!("{} holds what is left of {}", human::short(new), human::short(old)))?;
@@ -109,7 +117,10 @@ pub(super) async fn run(args: &SnapshotsArgs, ctx: &Context) -> Result<Outcome, 
     for id in &done.held {
         ctx.ui.warn(format_args!("{} is held and stays", human::short(id)));
     }
-    Ok(Outcome::Done)
+    if !args.forget {
+        ctx.ui.hint(hints::OLD_ONES_STAY);
+    }
+    Ok(outcome)
 }
 
 fn tell(plan: &SnapshotsRepair, args: &SnapshotsArgs, ctx: &Context) -> Result<(), CommandError> {
