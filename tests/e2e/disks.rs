@@ -1,7 +1,8 @@
 //! Disks that fail beneath a repository in a folder, under the real binary: full ones, ones that give no bytes, ones that lose their
-//! power.
+//! power, worn ones that fail.
 //!
 //! ```text
+//! worn         FUSE shows a folder once more, and says EIO where it is told to
 //! power cut    the disk is a file; a copy of it at any moment holds what reached the disk, and nothing of what the system held back
 //! ```
 //!
@@ -15,6 +16,7 @@ use std::process::Command;
 use harness::binary::{Host, Ran, Run as _, need_root, noise};
 use harness::mount::{DiskImage, SmallDisk};
 use harness::running::Running;
+use harness::worn::{Failing, WornDisk};
 use harness::{Dice, Tree};
 use rustix::process::Signal;
 
@@ -63,6 +65,96 @@ impl Quick {
         self.command(repository, &format!("cache of {context}"), &words).run().expect_code(0);
         tree.assert_same(&Tree::read(&target), context);
     }
+}
+
+/// A repository on a worn disk, with one snapshot.
+struct Worn {
+    quick: Quick,
+    disk: WornDisk,
+    first: (String, Tree),
+}
+
+impl Worn {
+    fn new() -> Self {
+        need_root();
+        let quick = Quick::new();
+        let disk = WornDisk::mount(&quick.host.path("beneath"), &quick.host.repository());
+        quick.run(&["init"]).expect_code(0);
+        quick.host.write("tree/file", noise("file", 300_000));
+        let first = (quick.back_up(), Tree::read(&quick.tree()));
+        Self { quick, disk, first }
+    }
+
+    fn assert_first_restores(&self, context: &str) {
+        self.quick.assert_restores(&self.quick.host.repository(), &self.first.0, &self.first.1, context);
+    }
+}
+
+/// So often that no number of attempts helps.
+const ALWAYS: usize = usize::MAX;
+
+#[test]
+fn write_that_a_worn_disk_fails_is_named_and_leaves_former_snapshots_whole() {
+    let worn = Worn::new();
+    let tree = worn.quick.tree();
+    let back_up = ["backup", tree.to_str().expect("a plain path")];
+    for (number, folder) in ["packs", "index"].into_iter().enumerate() {
+        for failing in [Failing::Write, Failing::Sync] {
+            let context = format!("{failing:?} in {folder}/");
+            worn.quick.host.write("tree/file", noise(&context, 300_000));
+            worn.disk.fail(failing, &format!("/{folder}/"), ALWAYS);
+            let ran = worn.quick.run(&back_up);
+            assert!(worn.disk.heal() > 1, "{context}: tried once more: {ran}");
+            ran.expect_code(2).says(&[&format!("failed for {folder}/"), "hint:", "dmesg"]);
+            worn.assert_first_restores(&context);
+            worn.quick.run(&["check", "--read-data"]).expect_code(0);
+            assert_eq!(worn.quick.run(&["--json", "snapshots"]).json().as_array().map(Vec::len), Some(number + 1));
+        }
+        // Failed once, all the same: what is tried again arrives.
+        worn.disk.fail(Failing::Sync, &format!("/{folder}/"), 1);
+        let id = worn.quick.back_up();
+        assert_eq!(worn.disk.heal(), 1);
+        worn.quick.assert_restores(&worn.quick.host.repository(), &id, &Tree::read(&tree), folder);
+    }
+    // More often than one request is sent: a commit that may have landed is looked for and tried again, for a minute.
+    worn.disk.fail(Failing::Sync, "/snapshots/", 4);
+    let id = worn.quick.back_up();
+    assert_eq!(worn.disk.heal(), 4);
+    worn.quick.assert_restores(&worn.quick.host.repository(), &id, &Tree::read(&tree), "snapshots");
+    worn.quick.run(&["check", "--read-data"]).expect_code(0);
+}
+
+#[test]
+fn read_that_a_worn_disk_fails_is_tried_again_and_then_unclear_and_no_damage() {
+    let worn = Worn::new();
+    let target = worn.quick.host.path("elsewhere");
+    let place = format!("{}:{}", worn.first.0, worn.quick.tree().display());
+    let restore = ["restore", &place, "--target", target.to_str().expect("a plain path")];
+    for folder in ["packs", "snapshots", "index"] {
+        let part = format!("/{folder}/");
+        for words in [["check", "--read-data"].as_slice(), &restore] {
+            drop(fs::remove_dir_all(worn.quick.host.path("cache")));
+            worn.disk.fail(Failing::Read, &part, 1);
+            worn.quick.run(words).expect_code(0);
+            assert_eq!(worn.disk.heal(), 1, "{words:?}");
+            drop(fs::remove_dir_all(&target));
+        }
+        drop(fs::remove_dir_all(worn.quick.host.path("cache")));
+        worn.disk.fail(Failing::Read, &part, ALWAYS);
+        let checked = worn.quick.run(&["check", "--read-data"]);
+        assert!(worn.disk.heal() > 1, "{checked}");
+        assert!(!format!("{checked}").contains("amaged"), "{checked}");
+        checked.expect_code(2).says(&[&format!("failed for {folder}/")]);
+        worn.disk.fail(Failing::Read, &part, ALWAYS);
+        drop(fs::remove_dir_all(worn.quick.host.path("cache")));
+        let restored = worn.quick.run(&restore);
+        worn.disk.heal();
+        assert!(!format!("{restored}").contains("amaged"), "{restored}");
+        assert_ne!(restored.code, Some(0), "{restored}");
+        drop(fs::remove_dir_all(&target));
+        worn.assert_first_restores(folder);
+    }
+    worn.quick.run(&["check", "--read-data"]).expect_code(0);
 }
 
 /// A power cut: the disk as it was then, and what had been reported by then.

@@ -3,7 +3,7 @@
 //! The library hands up a chain of errors. We look through all of it, for the surest sign first:
 //!
 //! ```text
-//! io::Error       disk full, permission, not a directory
+//! io::Error       disk full or failing, permission, not a directory
 //! HttpError       dns, refused, timeout, broken, certificate
 //! <Code> in body  NoSuchBucket, SignatureDoesNotMatch, RequestTimeTooSkewed, SlowDown …
 //! HTTP status     401 403 404 429 5xx
@@ -17,6 +17,7 @@ use std::error::Error as StdError;
 use std::io;
 
 use object_store::client::{HttpError, HttpErrorKind};
+use rustix::io::Errno;
 
 use crate::StoreError;
 use crate::error::{Cause, Obstacle};
@@ -63,6 +64,7 @@ enum Sign {
     ClockSkew,
     Busy(String),
     Full,
+    Disk,
     NotADirectory,
     Location,
     Region,
@@ -99,6 +101,7 @@ impl At<'_> {
             Sign::ClockSkew => StoreError::ClockSkew { store, source },
             Sign::Busy(answer) => StoreError::Busy { name, store, answer, source },
             Sign::Full => StoreError::Full { name, store, source },
+            Sign::Disk => StoreError::Disk { name, store, source },
             Sign::NotADirectory => StoreError::NotADirectory { path: store, source },
             Sign::Location => StoreError::Setting { setting: "location".into(), problem: format!("{store}: {source}") },
             Sign::Region => StoreError::Setting {
@@ -151,7 +154,7 @@ fn io_kind_sign(error: &io::Error) -> Option<Sign> {
         K::InvalidFilename => Some(Sign::Location),
         _ if error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) => Some(Sign::Location),
         K::Unsupported => Some(Sign::Unsupported("a file operation".into())),
-        _ => None,
+        _ => (Errno::from_io_error(error) == Some(Errno::IO)).then_some(Sign::Disk),
     }
 }
 

@@ -3,7 +3,7 @@
 //! ```text
 //! settings   BadName Setting NotADirectory FolderGone Unsupported TooLong   -> Invalid
 //! account    AccessDenied Credentials… BucketMissing Certificate ClockSkew -> Invalid
-//! weather    Unreachable Busy Full                                     -> Retry
+//! weather    Unreachable Busy Full Disk                                -> Retry
 //! content    NotFound Truncated                                        -> Damaged
 //! unknown    Other                                                     -> Bug
 //! ```
@@ -104,6 +104,10 @@ pub enum StoreError {
     #[error("no space is left in {store} for {name}")]
     Full { name: String, store: String, source: Cause },
 
+    /// The disk, or the network share, beneath a folder did not do what it was asked (EIO). A write may have taken effect.
+    #[error("the disk of {store} failed for {name}")]
+    Disk { name: String, store: String, source: Cause },
+
     /// A local location is, or runs through, something that is not a folder.
     #[error("{path} is not a directory")]
     NotADirectory { path: String, source: Cause },
@@ -141,7 +145,7 @@ impl StoreError {
     /// What a caller can do about it.
     pub fn kind(&self) -> Kind {
         match self {
-            Self::Unreachable { .. } | Self::Busy { .. } | Self::Full { .. } => Kind::Retry,
+            Self::Unreachable { .. } | Self::Busy { .. } | Self::Full { .. } | Self::Disk { .. } => Kind::Retry,
             Self::NotFound { .. } | Self::Truncated { .. } => Kind::Damaged,
             Self::AccessDenied { .. }
             | Self::CredentialsMissing { .. }
@@ -161,7 +165,7 @@ impl StoreError {
 
     /// Whether the same request, sent again at once, may succeed.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Unreachable { .. } | Self::Busy { .. })
+        matches!(self, Self::Unreachable { .. } | Self::Busy { .. } | Self::Disk { .. })
     }
 
     /// Whether the request may have taken effect, or yet take effect, although it failed.
@@ -172,7 +176,7 @@ impl StoreError {
             Self::Unreachable { obstacle, .. } => {
                 matches!(obstacle, Obstacle::Timeout | Obstacle::Interrupted)
             }
-            Self::Busy { .. } | Self::Other { .. } => true,
+            Self::Busy { .. } | Self::Disk { .. } | Self::Other { .. } => true,
             _ => false,
         }
     }

@@ -58,6 +58,9 @@ impl Default for Patience {
     }
 }
 
+/// Further attempts at a request that a disk failed: what it does not do at the second time it seldom does at the twentieth.
+const DISK_RETRIES_MAX: usize = 2;
+
 /// A store that sends again what failed for reasons that pass.
 #[derive(Debug)]
 pub struct Retrying {
@@ -67,7 +70,22 @@ pub struct Retrying {
     answered: AtomicBool,
 }
 
-type Pauses = <ExponentialBuilder as BackoffBuilder>::Backoff;
+/// The pauses between attempts at one request.
+struct Pauses {
+    all: <ExponentialBuilder as BackoffBuilder>::Backoff,
+    /// Attempts left where a disk fails.
+    disk_count: usize,
+}
+
+impl Pauses {
+    /// The pause before the next attempt, if there is one after this error.
+    fn after(&mut self, error: &StoreError) -> Option<Duration> {
+        if matches!(error, StoreError::Disk { .. }) {
+            self.disk_count = self.disk_count.checked_sub(1)?;
+        }
+        self.all.next()
+    }
+}
 
 impl Retrying {
     /// Retries the requests of `inner`; `env` gives the jitter.
@@ -80,13 +98,14 @@ impl Retrying {
             true => self.patience.retries_max,
             false => self.patience.first_retries_max.min(self.patience.retries_max),
         };
-        ExponentialBuilder::new()
+        let all = ExponentialBuilder::new()
             .with_min_delay(self.patience.pause_min)
             .with_max_delay(self.patience.pause_max)
             .with_max_times(retries_max)
             .with_jitter()
             .with_jitter_seed(self.env.random_u64())
-            .build()
+            .build();
+        Pauses { all, disk_count: DISK_RETRIES_MAX }
     }
 
     /// Notes that the store answered, whatever it said.
@@ -102,7 +121,7 @@ impl Retrying {
         if !error.is_transient() {
             return Err(error);
         }
-        let Some(pause) = pauses.next() else {
+        let Some(pause) = pauses.after(&error) else {
             return Err(error);
         };
         warn!(%error, ?pause, "trying again");

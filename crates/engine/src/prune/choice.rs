@@ -3,7 +3,7 @@
 //! ```text
 //! nothing in use                 ─► goes
 //! part of it in use              ─► repacked, emptiest first, until what is unused is within the limit
-//! small, and there are many such ─► repacked together
+//! small, and many fill one pack  ─► repacked together
 //! everything else                ─► stays
 //! ```
 //!
@@ -15,9 +15,9 @@ use store::StoreTime;
 
 use super::usage::{BlobUse, PackUse};
 
-/// A pack shorter than this part of a full one is small.
-const SMALL_PART: u64 = 8;
-/// So many small packs of a class are put together, even if they do not fill one.
+/// A pack shorter than this part of a full one is small: more is not moved for one object less.
+const SMALL_PART: u64 = 16;
+/// So many small packs of a class are put together to one, even if they do not fill it.
 const SMALL_COUNT_MIN: usize = 16;
 /// A blob of which less than this many hundredths is live is sealed anew without the rest, where the key allows it; where
 /// nothing may stay unused, every blob that is not wholly live.
@@ -185,7 +185,7 @@ fn sealed_in_len(blob: &BlobUse) -> u64 {
     }
 }
 
-/// Takes small packs of a class out of those that stay, if together they make at least one that is not small any more.
+/// Takes small packs of a class out of those that stay, in groups that each become one pack.
 fn merge_small(
     stays: &mut Vec<Candidate<'_>>,
     class: PackClass,
@@ -195,14 +195,50 @@ fn merge_small(
 ) {
     let small_len = pack_len / SMALL_PART;
     let is_small = |candidate: &Candidate<'_>| candidate.pack.class == class && candidate.pack.len < small_len;
-    let small = || stays.iter().filter(|candidate| is_small(candidate));
-    let len: u64 = small().map(|candidate| candidate.used_len).sum();
-    if small().count() < SMALL_COUNT_MIN || len > *room {
-        return;
+    let (mut small, others): (Vec<_>, Vec<_>) = std::mem::take(stays).into_iter().partition(is_small);
+    small.sort_by_key(|candidate| (candidate.used_len, candidate.pack.id));
+    *stays = others;
+    for group in groups(small, pack_len) {
+        let len: u64 = group.iter().map(|candidate| candidate.used_len).sum();
+        if group.len() >= SMALL_COUNT_MIN && len <= *room {
+            *room -= len;
+            choice.repacked.extend(group.iter().map(|candidate| candidate.repacked(recut_below)));
+        } else {
+            stays.extend(group);
+        }
     }
-    *room -= len;
-    choice.repacked.extend(small().map(|candidate| candidate.repacked(recut_below)));
-    stays.retain(|candidate| !is_small(candidate));
+}
+
+/// Small packs, the shortest first, in groups that fill at most one pack. None is as long as the others of its group
+/// together, so that what is merged lies in a pack of twice the length then: a byte is moved a few times at most, however often packs
+/// are merged. One that is too long for its group is a group of its own.
+fn groups(small: Vec<Candidate<'_>>, pack_len: u64) -> Vec<Vec<Candidate<'_>>> {
+    let mut groups: Vec<Vec<Candidate<'_>>> = Vec::new();
+    let mut len = 0;
+    for candidate in small {
+        len += candidate.used_len;
+        match groups.last_mut().filter(|_| len <= pack_len) {
+            Some(group) => group.push(candidate),
+            None => {
+                len = candidate.used_len;
+                groups.push(vec![candidate]);
+            }
+        }
+    }
+    let mut alone = Vec::new();
+    for group in &mut groups {
+        let mut rest: u64 = group.iter().map(|candidate| candidate.used_len).sum();
+        while let Some(longest) = group.pop() {
+            rest -= longest.used_len;
+            if longest.used_len <= rest {
+                group.push(longest);
+                break;
+            }
+            alone.push(vec![longest]);
+        }
+    }
+    groups.extend(alone);
+    groups
 }
 
 #[cfg(test)]
@@ -290,13 +326,51 @@ mod tests {
         assert_eq!(choose(&[nearly], &limits(1.0), can).repacked[0].fates[0], BlobFate::Carried);
     }
 
+    /// A pack with one live blob of so many bytes.
+    fn small(number: u8, len: u32) -> PackUse {
+        let blob = BlobUse { sealed_len: len, plain_len: len, live_len: len };
+        PackUse { len: u64::from(len), blobs: vec![blob], ..pack(number, 16, 0) }
+    }
+
     #[test]
     fn many_small_packs_are_put_together_and_few_are_not() {
-        let small =
-            |number| PackUse { len: 1 << 20, blobs: pack(number, 16, 0).blobs[..1].to_vec(), ..pack(number, 16, 0) };
-        let few: Vec<_> = (0..15).map(small).collect();
+        let few: Vec<_> = (0..15).map(|number| small(number, 1_000_000)).collect();
         assert!(choose(&few, &limits(0.0), around()).repacked.is_empty());
-        let many: Vec<_> = (0..16).map(small).collect();
+        let many: Vec<_> = (0..16).map(|number| small(number, 1_000_000)).collect();
         assert_eq!(choose(&many, &limits(0.0), around()).repacked.len(), 16);
+    }
+
+    #[test]
+    fn packs_of_which_few_fill_one_are_left_alone_and_shorter_ones_put_together() {
+        let days: Vec<_> = (0..30).map(|number| small(number, 1 << 20)).collect();
+        assert!(choose(&days, &limits(0.0), around()).repacked.is_empty());
+        let short = (30..50).map(|number| small(number, 100_000));
+        let both: Vec<_> = days.into_iter().chain(short).collect();
+        let mut repacked = ids(&choose(&both, &limits(0.0), around())).1;
+        repacked.sort_unstable();
+        assert_eq!(repacked, (30..50).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn pack_that_was_merged_is_merged_again_only_with_as_many_bytes_of_others() {
+        let merged = small(99, 1_000_000);
+        let with = |count: u8, len: u32| -> Vec<PackUse> {
+            (0..count).map(|number| small(number, len)).chain([merged.clone()]).collect()
+        };
+        assert!(!ids(&choose(&with(16, 60_000), &limits(0.0), around())).1.contains(&99));
+        assert!(ids(&choose(&with(17, 60_000), &limits(0.0), around())).1.contains(&99));
+        // A backup each hour: what is moved stays within a few times of what was backed up.
+        let (mut packs, mut moved_len) = (Vec::new(), 0);
+        for hour in 0..2000 {
+            packs.push(small((hour % 200) as u8, 20_000));
+            packs.iter_mut().zip(0..).for_each(|(pack, number)| pack.id = PackId([number; 32]));
+            let repacked = choose(&packs, &limits(0.0), around()).repacked;
+            let len: u64 = repacked.iter().map(|pack| pack.moved_len).sum();
+            packs.retain(|pack| !repacked.iter().any(|gone| gone.id == pack.id));
+            packs.extend((len > 0).then(|| small(200, len as u32)));
+            moved_len += len;
+        }
+        assert!(moved_len < 4 * 2000 * 20_000, "{moved_len}");
+        assert!(packs.len() < 60, "{}", packs.len());
     }
 }
