@@ -253,6 +253,35 @@ fn tree_that_has_become_empty_is_refused_unless_that_is_meant() {
 }
 
 #[test]
+fn job_of_which_a_folder_is_gone_makes_no_snapshot_that_could_push_whole_ones_out() {
+    let host = Host::with_repository();
+    host.write("tree/a", b"content");
+    let paths = format!("paths = [\"{}\", \"{}\"]", host.path("tree").display(), host.path("gone").display());
+    let text = format!(
+        "[repositories.main]\nurl = \"{}\"\n[sources.tree]\nkind = \"files\"\n{paths}\n[jobs.nightly]\nsources = [\"tree\"]\n",
+        host.path("repository").display()
+    );
+    host.write("backstay.toml", text);
+    let config = host.path("backstay.toml");
+    let ran = host.backstay(["run", "nightly", "--config"]).arg(&config).run().expect_code(2);
+    ran.says(&[&host.path("gone").display().to_string()]);
+    assert!(host.snapshots().is_empty());
+    host.write("gone/b", b"content");
+    host.backstay(["run", "nightly", "--config"]).arg(&config).run().expect_code(0);
+}
+
+#[test]
+fn file_that_the_system_makes_up_as_it_is_read_is_backed_up_whole() {
+    let host = Host::with_repository();
+    host.back_up(&[std::path::Path::new("/proc/version")]);
+    let expected = std::fs::read("/proc/version").expect("reads");
+    assert_eq!(host.backstay(["cat", "latest:/proc/version"]).run().expect_code(0).stdout, expected);
+    host.back_up(&[std::path::Path::new("/proc/version")]);
+    assert_eq!(host.backstay(["cat", "latest:/proc/version"]).run().expect_code(0).stdout, expected);
+    host.check();
+}
+
+#[test]
 fn folder_that_was_always_empty_is_refused_too_and_other_folders_push_nothing_out() {
     let host = Host::with_repository();
     for folder in ["empty", "tree", "other"] {

@@ -26,7 +26,7 @@ pub(crate) fn give_back() {
     debug_assert!(is_set, "glibc takes any limit up to 32 MiB");
 }
 
-#[cfg(test)]
+#[cfg(all(test, target_env = "gnu"))]
 mod tests {
     use std::hint::black_box;
 
@@ -41,7 +41,6 @@ mod tests {
     }
 
     #[test]
-    #[cfg(target_env = "gnu")]
     fn long_pieces_go_back_though_longer_ones_came_before_and_short_ones_lie_between() {
         const LEN: usize = 1 << 20;
         give_back();

@@ -136,7 +136,9 @@ impl Repository {
     /// Those of the store.
     pub async fn snapshots(&self, filter: &SnapshotFilter) -> Result<Vec<SnapshotInfo>, EngineError> {
         let (mut found, damaged) = self.read_snapshots().await?;
-        self.passed_over.store(!damaged.is_empty(), Ordering::Relaxed);
+        let is_newer = |error: &PackError| matches!(error, PackError::Version { .. } | PackError::UnknownEpoch { .. });
+        let is_damaged = damaged.iter().any(|(_, error)| !is_newer(error));
+        self.passed_over.store(is_damaged, Ordering::Relaxed);
         for (name, error) in damaged {
             tracing::warn!("{name} {error}; it is passed over, and check tells more");
         }
@@ -144,7 +146,7 @@ impl Repository {
         Ok(found)
     }
 
-    /// Whether the last listing passed over a snapshot that cannot be read.
+    /// Whether the last listing passed over a snapshot that is damaged.
     #[must_use]
     pub fn has_passed_over(&self) -> bool {
         self.passed_over.load(Ordering::Relaxed)

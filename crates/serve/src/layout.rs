@@ -105,7 +105,10 @@ impl Layout {
             return (Arc::clone(&current.listing), None);
         }
         let made = self.make(&mut current).await;
-        current.made_at = Some(Instant::now());
+        // Until it was made once, there is nothing that may be shown meanwhile.
+        if made.is_ok() || current.made_at.is_some() {
+            current.made_at = Some(Instant::now());
+        }
         (Arc::clone(&current.listing), made.err())
     }
 

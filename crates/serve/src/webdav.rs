@@ -57,8 +57,10 @@ use places::Shared;
 
 /// Connections at once; further ones wait.
 const CONNECTIONS_MAX: usize = 64;
-/// How long a connection may be silent.
+/// How long a connection may be silent before a request.
 const SILENT_FOR: Duration = Duration::from_secs(60);
+/// How long one may be that is not welcome.
+const STRANGER_SILENT_FOR: Duration = Duration::from_secs(2);
 /// How long answers may still take once the server ends.
 const FINISHED_WITHIN: Duration = Duration::from_millis(300);
 /// How long the end waits for connections to close after that.
@@ -190,7 +192,9 @@ async fn answer(stream: TcpStream, peer: SocketAddr, service: Arc<Service>) {
         async move { Ok::<_, std::convert::Infallible>(service.answer(request, is_welcome).await) }
     });
     let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(SILENT_FOR);
+    // Who is not welcome holds up nobody for long.
+    builder.timer(TokioTimer::new()).keep_alive(is_welcome);
+    builder.header_read_timeout(if is_welcome { SILENT_FOR } else { STRANGER_SILENT_FOR });
     let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), answered));
     let done = match service.token.run_until_cancelled(connection.as_mut()).await {
         Some(done) => done,

@@ -60,6 +60,8 @@ pub struct FilesOptions {
     /// Folders which are never entered, by identity, whatever way leads there: the repository and its cache.
     /// The folder itself is kept, empty, and reported once. What does not exist is ignored.
     pub forbidden: Vec<PathBuf>,
+    /// Refuse to begin if any root is not there, in place of reporting it and going on with the others.
+    pub needs_all_roots: bool,
 }
 
 impl Default for FilesOptions {
@@ -74,6 +76,7 @@ impl Default for FilesOptions {
             one_file_system: false,
             exclude_larger_than: None,
             forbidden: Vec::new(),
+            needs_all_roots: false,
         }
     }
 }

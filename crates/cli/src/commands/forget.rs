@@ -226,6 +226,10 @@ pub(crate) async fn run(args: &ForgetArgs, ctx: &Context) -> Result<Outcome, Com
     if let Some(group) = plan.emptied().next().filter(|_| !args.allow_last) {
         return Err(CommandError::LastOfGroup { group: title(group) });
     }
+    if let Some((id, _)) = held.first().filter(|_| count == 0 && !args.dry_run) {
+        let all: Vec<_> = held.iter().map(|(id, why)| format!("{id} is {why}")).collect();
+        return Err(CommandError::Held { id: id.clone(), snapshots: all.join(", ") });
+    }
     let is_done = args.yes && count > 0;
     if is_done {
         repository.forget(&plan).await?;
@@ -238,10 +242,6 @@ pub(crate) async fn run(args: &ForgetArgs, ctx: &Context) -> Result<Outcome, Com
         ctx.ui.json(&document(&plan, is_done, pruned.map(|pruned| pruned.document)))?;
     }
     let snapshots = human::counted(count as u64, "snapshot", "snapshots");
-    if let Some((id, _)) = held.first().filter(|_| count == 0 && !args.dry_run) {
-        let all: Vec<_> = held.iter().map(|(id, why)| format!("{id} is {why}")).collect();
-        return Err(CommandError::Held { id: id.clone(), snapshots: all.join(", ") });
-    }
     for (id, why) in &held {
         ctx.ui.warn(format_args!("{id} is {why}, and stays"));
     }

@@ -242,6 +242,8 @@ pub(crate) fn files_options(config: &FilesConfig, ctx: &Context) -> Result<Files
         one_file_system: config.one_file_system,
         exclude_larger_than: config.exclude_larger_than.map(|size| size.0),
         forbidden,
+        // A snapshot without one of them would count as whole for retention, and push out the last that has it.
+        needs_all_roots: true,
     })
 }
 

@@ -33,9 +33,10 @@ fn user_in(table: &str, peer: SocketAddr, own: SocketAddr) -> Option<u32> {
     let (near, far) = (written(peer), written(own));
     table.lines().find_map(|line| {
         let words: Vec<&str> = line.split_ascii_whitespace().collect();
-        let [_, local, remote, state, _, _, _, user, ..] = words.as_slice() else { return None };
-        let is_it =
-            near.iter().any(|near| near == local) && far.iter().any(|far| far == remote) && HELD.contains(state);
+        let [_, local, remote, state, _, _, _, user, _, inode, ..] = words.as_slice() else { return None };
+        // A socket that no process has any more is shown as root's, without an inode.
+        let is_held = HELD.contains(state) && *inode != "0";
+        let is_it = is_held && near.iter().any(|near| near == local) && far.iter().any(|far| far == remote);
         is_it.then(|| user.parse().ok()).flatten()
     })
 }
@@ -71,6 +72,8 @@ mod tests {
         assert_eq!(user_in(&(ours.clone() + &line(&near, &far, "01", 1000)), peer, own), Some(1000));
         assert_eq!(user_in(&(ours + &line(&mapped, &far_mapped, "05", 7)), peer, own), Some(7));
         assert_eq!(user_in(&line(&near, &far, "06", 0), peer, own), None, "nobody holds it any more");
+        let orphan = line(&near, &far, "05", 0).replace("12345", "0");
+        assert_eq!(user_in(&orphan, peer, own), None, "nor this one");
     }
 
     #[test]

@@ -101,7 +101,7 @@ impl Shared {
 
     async fn locate(&self, asked: &Asked, path: &[u8]) -> Result<Place, Refusal> {
         let mut parts = path.split(|byte| *byte == b'/').filter(|part| !part.is_empty());
-        let listing = self.listing().await;
+        let listing = self.listing(asked).await?;
         let mut shelf: Arc<str> = "".into();
         let snapshot = loop {
             let Some(part) = parts.next() else { return Ok(Place::Shelf(listing, shelf)) };
@@ -126,13 +126,18 @@ impl Shared {
         }
     }
 
-    /// The folders of ours; an older listing where the store does not answer.
-    async fn listing(&self) -> Arc<Listing> {
+    /// The folders of ours; an older listing where the store does not answer, if there is one.
+    async fn listing(&self, asked: &Asked) -> Result<Arc<Listing>, Refusal> {
         let (listing, error) = self.layout.listing().await;
         if let Some(error) = error {
+            let text = format!("{LISTING}: {error}");
             self.troubles.tell(LISTING, Some(error));
+            if listing.get("").is_none() {
+                asked.fail(Failure { status: StatusCode::SERVICE_UNAVAILABLE, text });
+                return Err(Refusal::Failed);
+            }
         }
-        listing
+        Ok(listing)
     }
 
     fn components(&self, snapshot: &Arc<SnapshotInfo>) -> impl Iterator<Item = Component> {

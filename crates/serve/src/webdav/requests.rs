@@ -3,7 +3,9 @@
 //! ```text
 //! a stranger's connection, or another site's name ─► 403
 //! a method that would change something            ─► 405, with those that there are
+//! a page of another site has it in itself         ─► 403
 //! all folders below at once                       ─► 403
+//! a long body, which says what is asked           ─► 413
 //! ```
 //!
 //! The name of another site is what a browser sends that was led here by it: its scripts could read everything otherwise.
@@ -22,6 +24,8 @@ use super::answers::{Body, said};
 
 /// Methods that are answered.
 const ALLOWED: [&str; 4] = ["GET", "HEAD", "OPTIONS", "PROPFIND"];
+/// Bytes of a request's body, which says what is asked of each entry.
+const BODY_LEN_MAX: u64 = 2048;
 /// How RFC 4918 says that a folder is listed without those below it.
 const FINITE: &str =
     r#"<?xml version="1.0" encoding="utf-8"?><D:error xmlns:D="DAV:"><D:propfind-finite-depth/></D:error>"#;
@@ -38,6 +42,9 @@ pub(super) fn admit<B>(mut request: Request<B>, who: Who, is_welcome: bool) -> R
             "this server is asked for by the name localhost, or by its address",
         )));
     }
+    if is_embedded(&request) {
+        return Err(said(StatusCode::FORBIDDEN, "pages of other sites may not use what is served here").into());
+    }
     if !ALLOWED.contains(&request.method().as_str()) {
         let mut refused = said(StatusCode::METHOD_NOT_ALLOWED, "snapshots cannot be changed");
         refused.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, OPTIONS, PROPFIND"));
@@ -53,14 +60,35 @@ pub(super) fn admit<B>(mut request: Request<B>, who: Who, is_welcome: bool) -> R
         refused.headers_mut().insert(header::CONTENT_TYPE, kind);
         return Err(refused.into());
     }
+    if is_too_long(&request) {
+        return Err(said(StatusCode::PAYLOAD_TOO_LARGE, "a request's body may have 2048 bytes, told before").into());
+    }
     let headers = request.headers_mut();
     // It lets some limits be passed.
     headers.remove(HeaderName::from_static("x-litmus"));
-    // Several ranges are asked for by nobody who cannot take the whole; a server may answer with that.
-    if headers.get(header::RANGE).is_some_and(|range| range.as_bytes().contains(&b',')) {
+    // Several ranges are asked for by nobody who cannot take the whole; a server may answer with that. The library
+    // counts beyond the end of its numbers.
+    let is_odd =
+        |range: &[u8]| range.contains(&b',') || range.split(|byte| !byte.is_ascii_digit()).any(|n| n.len() > 18);
+    if headers.get(header::RANGE).is_some_and(|range| is_odd(range.as_bytes())) {
         headers.remove(header::RANGE);
     }
     Ok(request)
+}
+
+/// Whether a request's body may be longer than what anybody asks for. The library reads it by a function that calls itself for
+/// each element in another one.
+fn is_too_long<B>(request: &Request<B>) -> bool {
+    let headers = request.headers();
+    let len = headers.get(header::CONTENT_LENGTH).map(|len| len.to_str().ok().and_then(|len| len.parse::<u64>().ok()));
+    headers.contains_key(header::TRANSFER_ENCODING) || len.is_some_and(|len| len.is_none_or(|len| len > BODY_LEN_MAX))
+}
+
+/// Whether a browser asks because a page of another site has this in it.
+fn is_embedded<B>(request: &Request<B>) -> bool {
+    let says = |name: &'static str| request.headers().get(name).map(HeaderValue::as_bytes);
+    let is_other = matches!(says("sec-fetch-site"), Some(site) if site != b"same-origin" && site != b"none");
+    is_other && says("sec-fetch-mode") != Some(b"navigate")
 }
 
 /// What there is to ask for: reading alone, without locks.
@@ -113,6 +141,37 @@ mod tests {
         assert_eq!(status("PROPFIND", &[]), Err(403), "that means the same");
         assert_eq!(status("PROPFIND", &[("depth", "infinity"), ("x-litmus", "1")]), Err(403));
         assert_eq!(status("OPTIONS", &[]), Err(200));
+        let listing = |more| status("PROPFIND", &[("depth", "1"), more]);
+        assert_eq!(listing(("content-length", "2048")), Ok(()));
+        for more in [("content-length", "2049"), ("content-length", "x"), ("transfer-encoding", "chunked")] {
+            assert_eq!(listing(more), Err(413), "{more:?}");
+        }
+    }
+
+    #[test]
+    fn ranges_that_the_library_would_count_wrong_are_answered_by_the_whole() {
+        for (range, is_kept) in [
+            ("bytes=0-999999999999999999", true),
+            ("bytes=5-", true),
+            ("bytes=-5", true),
+            ("bytes=0-18446744073709551615", false),
+            ("bytes=9999999999999999999-", false),
+            ("bytes=0-1,3-4", false),
+        ] {
+            let request = Request::builder().uri("/").header("range", range).body(()).expect("a request");
+            let admitted = admit(request, Who::Owner, true).ok().expect("is answered");
+            assert_eq!(admitted.headers().contains_key("range"), is_kept, "{range}");
+        }
+    }
+
+    #[test]
+    fn pages_of_other_sites_may_lead_here_and_have_nothing_of_it_in_them() {
+        let asked = |site, mode| status("GET", &[("sec-fetch-site", site), ("sec-fetch-mode", mode)]);
+        for (site, mode) in [("cross-site", "navigate"), ("same-origin", "no-cors"), ("none", "navigate")] {
+            assert_eq!(asked(site, mode), Ok(()), "{site} {mode}");
+        }
+        assert_eq!(asked("cross-site", "no-cors"), Err(403));
+        assert_eq!(asked("same-site", "cors"), Err(403));
     }
 
     #[test]

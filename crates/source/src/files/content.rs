@@ -11,7 +11,7 @@
 //! Never here: memory mapping (a file that shrinks would kill the process), and following links.
 
 use std::io;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -28,7 +28,11 @@ use super::walk::absolute;
 const READAHEAD_LEN_MIN: u64 = 1024 * 1024;
 
 /// The most that is read of a file whose length is 0 though it has content, in bytes: some of them never end.
-const MADE_UP_LEN_MAX: u64 = 1024 * 1024 * 1024;
+const MADE_UP_LEN_MAX: u64 = 16 * 1024 * 1024;
+/// File systems that make up what is read: proc, sysfs, cgroup, cgroup2, debugfs, tracefs, securityfs, selinuxfs. (Linux,
+/// include/uapi/linux/magic.h; statfs(2).)
+const MAKES_UP: [u64; 8] =
+    [0x9fa0, 0x6265_6572, 0x0027_e0eb, 0x6367_7270, 0x6462_6720, 0x7472_6163, 0x7363_6673, 0xf97c_ff8c];
 
 /// A run of a file's content.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,18 +106,18 @@ pub(super) fn open(
         // Only a hint: where it does not apply, reading works as well.
         let _ = fadvise(&file, 0, None, Advice::Sequential);
     }
-    let is_made_up = may_be_made_up(state.len, walked.device);
+    let is_made_up = may_be_made_up(state.len, walked.device, &file);
     let sparse = !is_made_up && (may_have_holes || stat.may_have_holes());
     let end = if is_made_up { MADE_UP_LEN_MAX } else { state.len };
     let data_end = if sparse { 0 } else { end };
     Ok(ContentReader { file, path: entry.path.as_bytes().to_vec(), state, end, offset: 0, data_end, sparse })
 }
 
-/// Whether a file of this length may have more: where no block device is below, as in `/proc`, `/sys/kernel` or a cgroup,
-/// the system gives a length of 0 to what it makes up as it is read. (Linux man-pages, proc(5); makedev(3): such a device
-/// has the major number 0.)
-pub(super) fn may_be_made_up(len: u64, device: u64) -> bool {
-    len == 0 && rustix::fs::major(device) == 0
+/// Whether a file of this length may have more: the system gives a length of 0 to what it makes up as it is read. `near` is
+/// open on the same file system, which is asked only where no disk is below.
+pub(super) fn may_be_made_up(len: u64, device: u64, near: impl AsFd) -> bool {
+    let is_made_up = |found: rustix::fs::StatFs| MAKES_UP.contains(&(found.f_type as u64 & 0xffff_ffff));
+    len == 0 && rustix::fs::major(device) == 0 && rustix::fs::fstatfs(near).is_ok_and(is_made_up)
 }
 
 impl ContentReader {
@@ -203,7 +207,7 @@ impl ContentReader {
     }
 
     fn endless(&self) -> SourceError {
-        self.unreadable(io::Error::other("it is made up as it is read, and has not ended after 1 GiB"))
+        self.unreadable(io::Error::other("it is made up as it is read, and has not ended after 16 MiB"))
     }
 
     fn unreadable(&self, error: impl Into<io::Error>) -> SourceError {

@@ -78,7 +78,9 @@ impl Plan {
             let root = match absolute(&options.cwd, given) {
                 Ok(root) => root,
                 Err(error) => {
-                    let Some(missing) = Missing::of(&error) else { return Err(error) };
+                    let Some(missing) = Missing::of(&error).filter(|_| !options.needs_all_roots) else {
+                        return Err(error);
+                    };
                     plan.missing.push(missing);
                     first_missing.get_or_insert(error);
                     continue;

@@ -201,7 +201,8 @@ impl BackupArgs {
         let all = shown.join(", ");
         match shown.split_first() {
             Some((first, more)) if all.len() > SOURCE_LEN_MAX && !more.is_empty() => {
-                Some(format!("{first} and {} more", more.len()))
+                let digest = blake3::hash(all.as_bytes()).to_hex();
+                Some(format!("{first} and {} more ({})", more.len(), digest.get(..8).unwrap_or_default()))
             }
             _ => Some(all),
         }
@@ -245,6 +246,7 @@ impl FilesArgs {
             one_file_system: self.one_file_system,
             exclude_larger_than: self.exclude_larger_than,
             forbidden,
+            needs_all_roots: false,
         })
     }
 }
