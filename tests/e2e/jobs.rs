@@ -136,7 +136,7 @@ fn other_file_systems_are_entered_unless_told_otherwise_and_their_directory_is_k
 
 /// Backs up one folder; gives the ids of the snapshot and of its parent.
 fn back_up(host: &Host, folder: &PathBuf, password: &PathBuf, cache: &str) -> (Value, Value) {
-    let mut command = host.backstay(["--json", "backup"]);
+    let mut command = host.backstay(["--json", "backup", "--source", "files"]);
     command.arg(folder).env("BACKSTAY_PASSWORD_FILE", password).env("BACKSTAY_CACHE_DIR", host.path(cache));
     let report = command.run().expect_code(0).json();
     (report["snapshot_id"].clone(), report["parent_id"].clone())
