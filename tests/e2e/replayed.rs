@@ -36,7 +36,13 @@ fn older_state_of_a_store_is_told_to_who_has_seen_the_newer_and_nothing_is_lost(
         ran.says(&["warning:", "vanished", &second, "who removed what"]);
     }
     let path = format!("latest:{}", file.display());
-    assert_eq!(host.backstay(["cat", "--source", "files", &path]).run().expect_code(0).text(), "precious");
+    assert_eq!(
+        host.backstay(["cat", "--source", host.path("tree").to_str().expect("plain"), &path])
+            .run()
+            .expect_code(0)
+            .text(),
+        "precious"
+    );
 
     replay(&newer, &host.repository());
     host.backstay(["key", "rotate"]).run().expect_code(0);
