@@ -201,8 +201,8 @@ impl BackupArgs {
         let all = shown.join(", ");
         match shown.split_first() {
             Some((first, more)) if all.len() > SOURCE_LEN_MAX && !more.is_empty() => {
-                let digest = blake3::hash(all.as_bytes()).to_hex();
-                Some(format!("{first} and {} more ({})", more.len(), digest.get(..8).unwrap_or_default()))
+                let blake3 = blake3::hash(all.as_bytes()).to_hex();
+                Some(format!("{first} and {} more ({})", more.len(), blake3.get(..8).unwrap_or_default()))
             }
             _ => Some(all),
         }
