@@ -84,14 +84,12 @@ impl DavServer {
     /// Waits until it has said `text`.
     #[track_caller]
     pub fn wait_for(&mut self, text: &str) {
-        let said = self.running.stderr_path().to_owned();
-        self.running.wait_until(text, || std::fs::read_to_string(&said).unwrap_or_default().contains(text));
+        self.running.wait_to_hear(text);
     }
 
     /// Sends the process a signal and waits for its end; with the most memory that it held, in bytes.
     pub fn end(self, signal: Signal) -> (Ran, u64) {
-        self.running.signal(signal);
-        self.running.finish()
+        self.running.end(signal)
     }
 }
 

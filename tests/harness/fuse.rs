@@ -62,9 +62,7 @@ impl FuseMount {
     pub fn start(command: Command, point: &Path) -> Self {
         let point = Unmounted::at(point);
         let mut running = Running::start(command, false);
-        let said = running.stderr_path().to_owned();
-        running
-            .wait_until("it is mounted", || std::fs::read_to_string(&said).unwrap_or_default().contains("mounted on"));
+        running.wait_to_hear("mounted on");
         Self { point, running }
     }
 
@@ -89,15 +87,13 @@ impl FuseMount {
     /// Waits until it has said `text`.
     #[track_caller]
     pub fn wait_for(&mut self, text: &str) {
-        let said = self.running.stderr_path().to_owned();
-        self.running.wait_until(text, || std::fs::read_to_string(&said).unwrap_or_default().contains(text));
+        self.running.wait_to_hear(text);
     }
 
     /// Sends the process a signal and waits for its end; with the most memory that it held, in bytes.
     pub fn end(self, signal: Signal) -> (Ran, u64) {
         let Self { point, running } = self;
-        running.signal(signal);
-        let ended = running.finish();
+        let ended = running.end(signal);
         drop(point);
         ended
     }

@@ -100,6 +100,13 @@ impl Running {
         panic!("waited in vain for {what}: {}", self.stderr_so_far());
     }
 
+    /// Waits until it has said `text` on stderr.
+    #[track_caller]
+    pub fn wait_to_hear(&mut self, text: &str) {
+        let said = self.stderr.path().to_owned();
+        self.wait_until(text, || fs::read_to_string(&said).unwrap_or_default().contains(text));
+    }
+
     /// What it has written to stderr.
     #[must_use]
     pub fn stderr_so_far(&self) -> String {
@@ -116,6 +123,15 @@ impl Running {
     #[must_use]
     pub fn stderr_path(&self) -> &Path {
         self.stderr.path()
+    }
+
+    /// Sends it a signal and waits for its end. Returns how it ended, and the most memory it held, in bytes.
+    pub fn end(mut self, signal: Signal) -> (Ran, u64) {
+        self.look();
+        self.signal(signal);
+        let (ran, peak_len) = self.finish();
+        assert!(peak_len > 0, "its memory was seen");
+        (ran, peak_len)
     }
 
     /// Waits for its end. Returns how it ended, and the most memory it held, in bytes.

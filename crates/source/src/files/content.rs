@@ -106,18 +106,21 @@ pub(super) fn open(
         // Only a hint: where it does not apply, reading works as well.
         let _ = fadvise(&file, 0, None, Advice::Sequential);
     }
-    let is_made_up = may_be_made_up(state.len, walked.device, &file);
+    let is_made_up = may_be_made_up(state.len, walked.device, || Some(&file));
     let sparse = !is_made_up && (may_have_holes || stat.may_have_holes());
     let end = if is_made_up { MADE_UP_LEN_MAX } else { state.len };
     let data_end = if sparse { 0 } else { end };
     Ok(ContentReader { file, path: entry.path.as_bytes().to_vec(), state, end, offset: 0, data_end, sparse })
 }
 
-/// Whether a file of this length may have more: the system gives a length of 0 to what it makes up as it is read. `near` is
-/// open on the same file system, which is asked only where no disk is below.
-pub(super) fn may_be_made_up(len: u64, device: u64, near: impl AsFd) -> bool {
-    let is_made_up = |found: rustix::fs::StatFs| MAKES_UP.contains(&(found.f_type as u64 & 0xffff_ffff));
-    len == 0 && rustix::fs::major(device) == 0 && rustix::fs::fstatfs(near).is_ok_and(is_made_up)
+/// Whether a file of this length may have more: the system gives a length of 0 to what it makes up as it is read. `near` opens
+/// something on the same file system, which is asked only where no disk is below.
+pub(super) fn may_be_made_up<F: AsFd>(len: u64, device: u64, near: impl FnOnce() -> Option<F>) -> bool {
+    if len > 0 || rustix::fs::major(device) != 0 {
+        return false;
+    }
+    let found = near().and_then(|near| rustix::fs::fstatfs(near).ok());
+    found.is_some_and(|found| MAKES_UP.contains(&(found.f_type as u64 & 0xffff_ffff)))
 }
 
 impl ContentReader {

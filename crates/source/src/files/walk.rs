@@ -54,11 +54,9 @@ impl WalkedEntry {
     #[must_use]
     pub fn may_have_content(&self) -> bool {
         match self.entry.kind {
-            EntryKind::File { len: 0 } if rustix::fs::major(self.entry.metadata.device) == 0 => {
-                let near = self.dir.fd();
-                near.is_ok_and(|near| content::may_be_made_up(0, self.entry.metadata.device, near.as_fd()))
+            EntryKind::File { len } => {
+                len > 0 || content::may_be_made_up(len, self.entry.metadata.device, || self.dir.fd().ok())
             }
-            EntryKind::File { len } => len > 0,
             _ => false,
         }
     }
