@@ -125,6 +125,24 @@ fn write_that_a_worn_disk_fails_is_named_and_leaves_former_snapshots_whole() {
 }
 
 #[test]
+fn folder_that_a_worn_disk_fails_to_keep_ends_the_backup_even_if_the_next_attempt_would_succeed() {
+    let worn = Worn::new();
+    let tree = worn.quick.tree();
+    for folder in ["packs", "index", "snapshots"] {
+        worn.quick.host.write("tree/file", noise(folder, 300_000));
+        worn.disk.fail(Failing::SyncFolder, &format!("/{folder}"), 1);
+        let ran = worn.quick.run(&["backup", tree.to_str().expect("a plain path")]);
+        assert_eq!(worn.disk.heal(), 1, "{folder}: {ran}");
+        ran.expect_code(2).says(&[&format!("failed to keep {folder}/"), "hint:", "dmesg"]);
+        worn.assert_first_restores(folder);
+        // A process of its own begins with trust.
+        let id = worn.quick.back_up();
+        worn.quick.assert_restores(&worn.quick.host.repository(), &id, &Tree::read(&tree), folder);
+    }
+    worn.quick.run(&["check", "--read-data"]).expect_code(0);
+}
+
+#[test]
 fn read_that_a_worn_disk_fails_is_tried_again_and_then_unclear_and_no_damage() {
     let worn = Worn::new();
     let target = worn.quick.host.path("elsewhere");

@@ -41,6 +41,8 @@ pub enum Failing {
     Write,
     /// Bringing a file to the disk.
     Sync,
+    /// Bringing a folder to the disk.
+    SyncFolder,
 }
 
 /// One part of the disk.
@@ -191,6 +193,12 @@ impl Shown {
     fn sync_file(&self, number: INodeNo) -> io::Result<()> {
         let path = self.path(number)?;
         self.pass(Failing::Sync, &path)?;
+        File::open(path)?.sync_all()
+    }
+
+    fn sync_folder(&self, number: INodeNo) -> io::Result<()> {
+        let path = self.path(number)?;
+        self.pass(Failing::SyncFolder, &path)?;
         File::open(path)?.sync_all()
     }
 
@@ -390,7 +398,7 @@ impl Filesystem for Shown {
     }
 
     fn fsyncdir(&self, _: &Request, ino: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
-        answer(self.path(ino).and_then(|path| File::open(path)?.sync_all()), reply);
+        answer(self.sync_folder(ino), reply);
     }
 
     fn readdir(&self, _: &Request, ino: INodeNo, _: FileHandle, offset: u64, mut reply: ReplyDirectory) {

@@ -430,7 +430,7 @@ fn of_store(error: &StoreError) -> Option<String> {
         StoreError::ClockSkew { .. } => "set this host's clock: timedatectl set-ntp true",
         StoreError::Busy { .. } => "try again later; --retries sets how often it is tried",
         StoreError::Full { .. } => "free some space or raise the quota, then run the same command again",
-        StoreError::Disk { .. } => {
+        StoreError::Disk { .. } | StoreError::Unsynced { .. } => {
             "see what the system's log (dmesg) says of that disk, and copy the repository off it while it can be read"
         }
         StoreError::NotADirectory { .. } => "name a folder",

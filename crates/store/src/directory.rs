@@ -13,6 +13,9 @@
 //! itself is made by the first put: a mistyped path reads as an empty store and leaves nothing behind. One that was there and
 //! is gone, with its disk or by somebody's hand, is never made again: what is put then would lie where nobody looks for it.
 //!
+//! A folder that cannot be synced makes the store doubt all of them from then on: the system tells of a failure once, and
+//! says at the next attempt that all is well (fsync(2), on errors). Nothing more is put then, and nothing shown by `head`.
+//!
 //! What `head` shows survives a power cut too, even if its writer was killed before its put returned.
 //!
 //! A folder that it makes is this user's alone, with all that is in it, whatever the umask says. One that others may enter
@@ -33,6 +36,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt};
 use object_store::local::LocalFileSystem;
+use rustix::io::Errno;
 use tokio::fs;
 use tokio::time::timeout;
 
@@ -62,6 +66,8 @@ pub(crate) struct Directory {
     deadlines: Deadlines,
     opened: OnceLock<Backend>,
     synced: Mutex<HashSet<PathBuf>>,
+    /// Some folder could not be brought to the disk.
+    is_unsure: AtomicBool,
     lacks_links: AtomicBool,
     /// Whether nobody else may enter the root, once it is there.
     private: OnceLock<bool>,
@@ -90,6 +96,7 @@ impl Directory {
             deadlines: Deadlines::of(options),
             opened: OnceLock::new(),
             synced: Mutex::new(HashSet::new()),
+            is_unsure: AtomicBool::new(false),
             lacks_links: AtomicBool::new(false),
             private: OnceLock::new(),
             env: env.clone(),
@@ -174,10 +181,32 @@ impl Directory {
             if let Some(parent) = folder.parent()
                 && (folder != self.root || self.opened.get().is_none())
             {
-                sync_folder(parent).await?;
+                self.sync(parent).await?;
             }
         }
         Ok(())
+    }
+
+    /// Brings a folder to the disk.
+    async fn sync(&self, folder: &Path) -> io::Result<()> {
+        if self.is_unsure.load(Ordering::Relaxed) {
+            return Err(Errno::IO.into());
+        }
+        let synced = sync_folder(folder).await;
+        if synced.as_ref().is_err_and(|error| Errno::from_io_error(error) == Some(Errno::IO)) {
+            self.is_unsure.store(true, Ordering::Relaxed);
+        }
+        synced
+    }
+
+    /// The error about an object, once it is known whether folders are sure.
+    fn doubted(&self, error: StoreError) -> StoreError {
+        match error {
+            StoreError::Disk { name, store, source } if self.is_unsure.load(Ordering::Relaxed) => {
+                StoreError::Unsynced { name, store, source }
+            }
+            error => error,
+        }
     }
 
     /// Makes one folder whose parent is there. The root and those below it are for this user only, unless the root was
@@ -209,11 +238,11 @@ impl Directory {
         }
         if put == Put::AlreadyThere {
             // Another writer may have linked it a moment ago and not yet synced the folder.
-            sync_folder(&folder).await?;
+            self.sync(&folder).await?;
         }
         if leftovers::is_of_one_run(name) {
             // Somebody may have removed the folder, and somebody else made it again: with the object in it, it stays.
-            return sync_folder(folder.parent().unwrap_or(&self.root)).await;
+            return self.sync(folder.parent().unwrap_or(&self.root)).await;
         }
         if !self.is_synced(&folder) {
             self.remember(&folder);
@@ -298,8 +327,17 @@ async fn sync_folder(folder: &Path) -> io::Result<()> {
 impl Store for Directory {
     async fn put_new_reported(&self, name: &str, body: Vec<Bytes>) -> Result<PutReport, StoreError> {
         checked(name)?;
-        let put = self.put_into_folder(name, &body).await?;
-        self.settle(name, put).await.map_err(|error| classify_io(error, self.at(name)))?;
+        if self.is_unsure.load(Ordering::Relaxed) {
+            return Err(self.doubted(classify_io(Errno::IO.into(), self.at(name))));
+        }
+        let put = self.put_into_folder(name, &body).await;
+        if matches!(put, Err(StoreError::Disk { .. })) && fs::try_exists(self.root.join(name)).await.unwrap_or(true) {
+            // The library has written and linked it, and could not sync its folder.
+            self.is_unsure.store(true, Ordering::Relaxed);
+        }
+        let put = put.map_err(|error| self.doubted(error))?;
+        let settled = self.settle(name, put).await;
+        settled.map_err(|error| self.doubted(classify_io(error, self.at(name))))?;
         Ok(PutReport::answered(put))
     }
 
@@ -319,9 +357,9 @@ impl Store for Directory {
         let found = backend.head(name).await?;
         if found.is_some() {
             // Whoever linked it may have been killed before the folder was synced, and what is seen here may be relied on.
-            match sync_folder(&self.folder_of(name)).await {
+            match self.sync(&self.folder_of(name)).await {
                 Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ReadOnlyFilesystem) => {
-                    return Err(classify_io(error, self.at(name)));
+                    return Err(self.doubted(classify_io(error, self.at(name))));
                 }
                 _ => {}
             }
@@ -349,8 +387,10 @@ impl Store for Directory {
         };
         backend.delete(name).await?;
         let folder = self.folder_of(name);
-        match sync_folder(&folder).await {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(classify_io(error, self.at(name))),
+        match self.sync(&folder).await {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(self.doubted(classify_io(error, self.at(name))));
+            }
             _ => {}
         }
         if leftovers::is_of_one_run(name) {

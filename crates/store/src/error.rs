@@ -3,7 +3,7 @@
 //! ```text
 //! settings   BadName Setting NotADirectory FolderGone Unsupported TooLong   -> Invalid
 //! account    AccessDenied Credentials… BucketMissing Certificate ClockSkew -> Invalid
-//! weather    Unreachable Busy Full Disk                                -> Retry
+//! weather    Unreachable Busy Full Disk Unsynced                       -> Retry
 //! content    NotFound Truncated                                        -> Damaged
 //! unknown    Other                                                     -> Bug
 //! ```
@@ -108,6 +108,11 @@ pub enum StoreError {
     #[error("the disk of {store} failed for {name}")]
     Disk { name: String, store: String, source: Cause },
 
+    /// A folder could not be brought to the disk (EIO): what was put there may seem to be there, and be gone after a power cut. The
+    /// system tells of it once, so whoever asks again is told that all is well.
+    #[error("the disk of {store} failed to keep {name}, although it may seem to be there")]
+    Unsynced { name: String, store: String, source: Cause },
+
     /// A local location is, or runs through, something that is not a folder.
     #[error("{path} is not a directory")]
     NotADirectory { path: String, source: Cause },
@@ -145,7 +150,11 @@ impl StoreError {
     /// What a caller can do about it.
     pub fn kind(&self) -> Kind {
         match self {
-            Self::Unreachable { .. } | Self::Busy { .. } | Self::Full { .. } | Self::Disk { .. } => Kind::Retry,
+            Self::Unreachable { .. }
+            | Self::Busy { .. }
+            | Self::Full { .. }
+            | Self::Disk { .. }
+            | Self::Unsynced { .. } => Kind::Retry,
             Self::NotFound { .. } | Self::Truncated { .. } => Kind::Damaged,
             Self::AccessDenied { .. }
             | Self::CredentialsMissing { .. }
@@ -176,7 +185,7 @@ impl StoreError {
             Self::Unreachable { obstacle, .. } => {
                 matches!(obstacle, Obstacle::Timeout | Obstacle::Interrupted)
             }
-            Self::Busy { .. } | Self::Disk { .. } | Self::Other { .. } => true,
+            Self::Busy { .. } | Self::Disk { .. } | Self::Unsynced { .. } | Self::Other { .. } => true,
             _ => false,
         }
     }

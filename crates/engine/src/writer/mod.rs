@@ -197,6 +197,11 @@ impl Writer<'_> {
             match store.put_new_reported(&name, vec![snapshot.clone()]).await {
                 Ok(report) if report.unanswered_count == 0 => {}
                 Ok(_) => self.may_land_late.store(true, Ordering::Relaxed),
+                Err(error @ StoreError::Unsynced { .. }) => {
+                    // It may be read now, and is not sure to stay.
+                    self.may_land_late.store(true, Ordering::Relaxed);
+                    return Err(error.into());
+                }
                 Err(error) if error.is_outcome_unknown() => {
                     self.may_land_late.store(true, Ordering::Relaxed);
                     failure = Some(error);
