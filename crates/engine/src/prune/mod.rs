@@ -26,6 +26,7 @@ mod live;
 mod mark;
 mod merge;
 mod moving;
+mod opening;
 mod planning;
 mod report;
 mod second_mark;

@@ -5,13 +5,15 @@
 //!                                                └─► opened, the live chunks sealed anew ──────────┘      └► segment
 //! ```
 //!
+//! Blobs are opened ahead of being drafted, and sealed while others are drafted, each in order.
+//!
 //! Carrying needs no key that opens anything. Sealing anew does; each chunk is named again before and after.
 //!
 //! Invariant: a pack counts as moved only when every blob wanted of it lies in packs that were acknowledged and that a
 //! published segment names. What does not match its hash, read twice, is never moved, and its pack stays.
 //! Never here: which packs, and condemning them.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -19,15 +21,16 @@ use futures::stream::FuturesUnordered;
 use futures::{StreamExt, TryStreamExt};
 use pack::{BlobKind, BlobRow, PackBuilder, PackClass, PackEntry, PackError, PackId, PackSeal, Segment, names};
 use seal::{BLOB_PLAIN_LEN_MAX, ChunkId};
-use store::index_cache::PackInfo;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::choice::BlobFate;
 use super::live::LiveSet;
+use super::opening::{Opener, Taken};
 use crate::backup::{SEGMENT_CHUNKS_MAX, SEGMENT_PACKS_MAX, UPLOADS_MAX, seal_chunks};
-use crate::fetch::open_blob;
+use crate::buffers::Buffers;
 use crate::objects::{random, random_seed};
+use crate::offload::Pending;
 use crate::repository::Repository;
 use crate::{EngineError, Kind, Progress};
 
@@ -37,6 +40,9 @@ const PACKS_AT_ONCE: usize = 3;
 const GAP_LEN_MAX: u64 = 64 << 10;
 /// Bytes of one read, unless a single blob is longer.
 const READ_LEN_MAX: u64 = 8 << 20;
+/// Blobs that are opened at once, and drafts that are sealed at once, for each thread of the pool.
+const OPENED_PER_THREAD: usize = 2;
+const SEALED_PER_THREAD: usize = 1;
 /// How often a blob that does not match its hash is read.
 const READS_MAX: usize = 2;
 /// At which zstd level blobs are sealed anew: as a backup does by default.
@@ -61,6 +67,14 @@ struct OpenPack {
     seal: Option<PackSeal>,
 }
 
+/// A draft that is being sealed into the open pack of its class.
+struct Sealing {
+    class: PackClass,
+    kind: BlobKind,
+    counter: u64,
+    sealed: Pending<(Result<Vec<u8>, EngineError>, Draft)>,
+}
+
 /// Live chunks of opened blobs that will be one blob.
 #[derive(Default)]
 struct Draft {
@@ -76,6 +90,10 @@ pub(super) struct Mover<'a> {
     progress: &'a Progress,
     open: BTreeMap<u8, OpenPack>,
     drafts: BTreeMap<u8, Draft>,
+    sealing: VecDeque<Sealing>,
+    /// A draft that was sealed, to be filled again.
+    spare: Draft,
+    buffers: Buffers,
     uploads: FuturesUnordered<JoinHandle<Result<PackEntry, EngineError>>>,
     /// Acknowledged, and named by no segment yet.
     stored: Vec<PackEntry>,
@@ -93,6 +111,9 @@ impl<'a> Mover<'a> {
             progress,
             open: BTreeMap::new(),
             drafts: BTreeMap::new(),
+            sealing: VecDeque::new(),
+            spare: Draft::default(),
+            buffers: Buffers::default(),
             uploads: FuturesUnordered::new(),
             stored: Vec::new(),
             own: HashSet::new(),
@@ -116,7 +137,7 @@ impl<'a> Mover<'a> {
                 return Err(EngineError::Interrupted);
             }
             let taken = match read {
-                Ok(read) => self.take(read).await,
+                Ok(read) => self.take(read).await?,
                 Err(error) => Err(error),
             };
             match taken {
@@ -129,68 +150,99 @@ impl<'a> Mover<'a> {
         Ok((moved, failed))
     }
 
-    /// Takes in the blobs of one pack.
-    async fn take(&mut self, (entry, blobs): Read) -> Result<(), EngineError> {
-        for (row, fate, bytes) in blobs {
+    /// Takes in the blobs of one pack; the inner error is of that pack alone.
+    async fn take(&mut self, (entry, blobs): Read) -> Result<Result<(), EngineError>, EngineError> {
+        let class = entry.trailer.class;
+        let opener = Opener::new(self.repository, &self.live, &self.buffers, &entry);
+        let opened = futures::stream::iter(blobs.into_iter().map(|blob| opener.open(blob)));
+        let mut opened = opened.buffered(OPENED_PER_THREAD * self.repository.offload.threads());
+        while let Some((row, len, taken)) = opened.next().await {
+            self.progress.add_len(len);
             let Some(blob) = entry.trailer.blobs.get(row as usize) else { continue };
-            self.progress.add_len(bytes.len() as u64);
-            if fate == BlobFate::Recut {
-                self.recut(&entry, row, blob, bytes).await?;
-            } else {
-                let seal = entry.trailer.seals.get(usize::from(blob.seal));
-                let seal = seal.ok_or_else(|| inconsistent(&entry.id, "a blob without a seal"))?;
-                let open = self.open_pack(entry.trailer.class)?;
-                let carried = open.builder.carry(bytes, blob, seal, entry.trailer.chunks_of(blob));
-                carried.map_err(EngineError::object(names::pack(&entry.id)))?;
+            let taken = match taken {
+                Ok(Taken::AsIs(bytes)) => self.carry(&entry, blob, bytes)?,
+                Ok(Taken::Opened(chunks)) => Ok(self.draft(blob.kind, class, &chunks).await?),
+                Err(error) => Err(error),
+            };
+            if taken.is_err() {
+                return Ok(taken);
             }
-            self.upload_if_full(entry.trailer.class).await?;
+            self.upload_if_full(class).await?;
         }
         self.progress.add_entries(1);
-        Ok(())
+        Ok(Ok(()))
     }
 
-    /// Opens a blob and drafts what is live in it.
-    async fn recut(
+    /// Puts a blob into the open pack as it is.
+    fn carry(
         &mut self,
-        entry: &Arc<PackEntry>,
-        row: u32,
+        entry: &PackEntry,
         blob: &BlobRow,
         bytes: Bytes,
+    ) -> Result<Result<(), EngineError>, EngineError> {
+        let Some(seal) = entry.trailer.seals.get(usize::from(blob.seal)) else {
+            return Ok(Err(inconsistent(&entry.id, "a blob without a seal")));
+        };
+        let open = self.open_pack(entry.trailer.class)?;
+        let carried = open.builder.carry(bytes, blob, seal, entry.trailer.chunks_of(blob));
+        Ok(carried.map_err(EngineError::object(names::pack(&entry.id))))
+    }
+
+    /// Drafts live chunks of a blob.
+    async fn draft(
+        &mut self,
+        kind: BlobKind,
+        class: PackClass,
+        chunks: &[(ChunkId, Bytes)],
     ) -> Result<(), EngineError> {
-        let (keyring, namer) = (self.repository.keyring.clone(), self.repository.keyring.namer()?);
-        let (read, live) = (Arc::clone(entry), Arc::clone(&self.live));
-        let open = move || live_chunks(&keyring, &namer, &read, row, &bytes, &live);
-        let opened = self.repository.offload.start(open).await??;
-        let kind = blob.kind;
-        let draft = self.drafts.entry(kind as u8).or_default();
-        if draft.plain.len() + opened.plain.len() > BLOB_PLAIN_LEN_MAX {
-            self.seal_draft(kind, entry.trailer.class).await?;
+        let len: usize = chunks.iter().map(|(_, chunk)| chunk.len()).sum();
+        let is_too_much = |draft: &Draft| draft.plain.len() + len > BLOB_PLAIN_LEN_MAX;
+        if self.drafts.get(&(kind as u8)).is_some_and(is_too_much) {
+            self.seal_draft(kind, class).await?;
         }
-        let draft = self.drafts.entry(kind as u8).or_default();
-        draft.plain.extend_from_slice(&opened.plain);
-        draft.chunks.extend(opened.chunks);
+        let spare = &mut self.spare;
+        let draft = self.drafts.entry(kind as u8).or_insert_with(|| std::mem::take(spare));
+        for (id, chunk) in chunks {
+            draft.plain.extend_from_slice(chunk);
+            draft.chunks.push((*id, chunk.len() as u32));
+        }
         if draft.plain.len() >= self.repository.config.blob_len as usize {
-            self.seal_draft(kind, entry.trailer.class).await?;
+            self.seal_draft(kind, class).await?;
         }
         Ok(())
     }
 
+    /// Begins to seal a draft into the open pack; waits while enough are being sealed.
     async fn seal_draft(&mut self, kind: BlobKind, class: PackClass) -> Result<(), EngineError> {
         let Some(draft) = self.drafts.remove(&(kind as u8)).filter(|draft| !draft.chunks.is_empty()) else {
             return Ok(());
         };
+        self.settle(SEALED_PER_THREAD * self.repository.offload.threads() - 1).await?;
         let open = self.open_pack(class)?;
         let Some((key, binding)) = open.seal.as_mut().map(|seal| seal.next(kind)) else {
             return Err(EngineError::Panicked { what: "a pack without a seal was to be sealed into".to_owned() });
         };
         let namer = self.repository.keyring.namer()?;
-        let seal = move || {
+        let counter = binding.counter;
+        let sealed = self.repository.offload.start(move || {
             let sealed = seal_chunks((kind, &draft.plain, &draft.chunks), (&key, binding), &namer, LEVEL);
-            (sealed, draft.chunks)
-        };
-        let (sealed, chunks) = self.repository.offload.start(seal).await?;
-        let blob = Bytes::from(sealed?);
-        self.open_pack(class)?.builder.push(blob, kind, binding.counter, &chunks);
+            (sealed, draft)
+        });
+        self.sealing.push_back(Sealing { class, kind, counter, sealed });
+        Ok(())
+    }
+
+    /// Puts drafts into the open packs in the order in which they began to be sealed, until at most `left` still are.
+    async fn settle(&mut self, left: usize) -> Result<(), EngineError> {
+        while self.sealing.len() > left
+            && let Some(Sealing { class, kind, counter, sealed }) = self.sealing.pop_front()
+        {
+            let (sealed, mut draft) = sealed.await?;
+            self.open_pack(class)?.builder.push(Bytes::from(sealed?), kind, counter, &draft.chunks);
+            draft.plain.clear();
+            draft.chunks.clear();
+            self.spare = draft;
+        }
         Ok(())
     }
 
@@ -224,6 +276,7 @@ impl<'a> Mover<'a> {
 
     /// Starts to upload a pack; waits while too many are on their way.
     async fn upload(&mut self, class: PackClass) -> Result<(), EngineError> {
+        self.settle(0).await?;
         let Some(open) = self.open.remove(&(class as u8)).filter(|open| !open.builder.is_empty()) else {
             return Ok(());
         };
@@ -308,26 +361,6 @@ impl Repository {
         Ok((entry, read))
     }
 
-    /// The chunks of a blob that are what their names say; none of one that does not open.
-    pub(super) async fn true_chunks(
-        &self,
-        entry: &Arc<PackEntry>,
-        row: u32,
-        bytes: Bytes,
-    ) -> Result<Vec<ChunkId>, EngineError> {
-        let (keyring, namer, entry) = (self.keyring.clone(), self.keyring.namer()?, Arc::clone(entry));
-        let open = move || {
-            let Ok((kind, opened)) = open(&keyring, &entry, row, &bytes) else { return Vec::new() };
-            let chunks = opened.chunks.iter().scan(opened.plain.as_slice(), |rest, (id, len)| {
-                let (chunk, others) = rest.split_at_checked(*len as usize)?;
-                *rest = others;
-                Some((kind.name(&namer, chunk) == *id).then_some(*id))
-            });
-            chunks.flatten().collect()
-        };
-        self.offload.start(open).await
-    }
-
     /// A blob's bytes if they match its hash, read once more if they do not.
     async fn checked(&self, pack: &PackId, blob: &BlobRow, mut bytes: Bytes) -> Result<Bytes, EngineError> {
         let name = names::pack(pack);
@@ -361,58 +394,11 @@ fn runs(rows: Vec<(u32, BlobFate, &BlobRow)>) -> Vec<Vec<(u32, BlobFate, &BlobRo
     runs
 }
 
-/// Opens a blob and gives what is live in it, each chunk named again. CPU-bound.
-fn live_chunks(
-    keyring: &crate::Keyring,
-    namer: &seal::ChunkNamer,
-    entry: &PackEntry,
-    row: u32,
-    sealed: &[u8],
-    live: &LiveSet,
-) -> Result<Draft, EngineError> {
-    let (kind, opened) = open(keyring, entry, row, sealed)?;
-    let (mut rest, mut draft) = (opened.plain.as_slice(), Draft::default());
-    for (id, len) in &opened.chunks {
-        let (chunk, others) = rest.split_at_checked(*len as usize).unwrap_or((&[], rest));
-        rest = others;
-        if !live.contains(id) {
-            continue;
-        }
-        if kind.name(namer, chunk) != *id {
-            return Err(inconsistent(&entry.id, "a chunk does not hash to its id"));
-        }
-        draft.plain.extend_from_slice(chunk);
-        draft.chunks.push((*id, *len));
-    }
-    Ok(draft)
-}
-
-/// Opens a blob; gives its kind, plaintext and chunks. CPU-bound.
-fn open(
-    keyring: &crate::Keyring,
-    entry: &PackEntry,
-    row: u32,
-    sealed: &[u8],
-) -> Result<(BlobKind, Draft), EngineError> {
-    let blob = entry.trailer.blobs.get(row as usize);
-    let blob = blob.ok_or_else(|| inconsistent(&entry.id, "the index names a blob it does not have"))?;
-    let info = PackInfo {
-        id: entry.id,
-        len: entry.len,
-        class: entry.trailer.class,
-        domain: Default::default(),
-        seals: entry.trailer.seals.clone(),
-        blobs: entry.trailer.blobs.clone(),
-    };
-    let plain = open_blob(keyring, &info, row, sealed)?;
-    Ok((blob.kind, Draft { plain, chunks: entry.trailer.chunks_of(blob).to_vec() }))
-}
-
 /// Whether an error says something of one pack, of which others may be free: damage, or a version that is not known here.
 pub(super) fn is_of_the_pack(error: &EngineError) -> bool {
     matches!(error, EngineError::Object { .. }) || error.kind() == Kind::Damaged
 }
 
-fn inconsistent(pack: &PackId, what: &'static str) -> EngineError {
+pub(super) fn inconsistent(pack: &PackId, what: &'static str) -> EngineError {
     EngineError::object(names::pack(pack))(PackError::Inconsistent { what })
 }

@@ -1,0 +1,146 @@
+//! Opening blobs of packs that go, on the pool.
+//!
+//! Invariant: a chunk is given only if it was named again.
+//! Never here: what is done with it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use pack::{BlobKind, PackEntry};
+use seal::ChunkId;
+use store::index_cache::PackInfo;
+
+use super::choice::BlobFate;
+use super::live::LiveSet;
+use super::moving::inconsistent;
+use crate::EngineError;
+use crate::buffers::Buffers;
+use crate::fetch::open_blob_into;
+use crate::keyring::Keyring;
+use crate::offload::Offload;
+use crate::repository::Repository;
+
+/// A blob's kind and chunks.
+type Listed<'a> = (BlobKind, &'a [(ChunkId, u32)]);
+
+/// A blob that was read, as it is moved.
+pub(super) enum Taken {
+    AsIs(Bytes),
+    /// What is live in it.
+    Opened(Vec<(ChunkId, Bytes)>),
+}
+
+/// What it takes to open blobs of a pack, on the pool.
+pub(super) struct Opener {
+    offload: Offload,
+    keyring: Arc<Keyring>,
+    live: Arc<LiveSet>,
+    buffers: Buffers,
+    entry: Arc<PackEntry>,
+}
+
+impl Opener {
+    pub(super) fn new(repository: &Repository, live: &Arc<LiveSet>, buffers: &Buffers, entry: &Arc<PackEntry>) -> Self {
+        Self {
+            offload: repository.offload.clone(),
+            keyring: Arc::new(repository.keyring.clone()),
+            live: Arc::clone(live),
+            buffers: buffers.clone(),
+            entry: Arc::clone(entry),
+        }
+    }
+
+    /// Begins to open a blob that is to be sealed anew. Gives its row, its bytes as stored, and what is moved of it.
+    pub(super) fn open(
+        &self,
+        (row, fate, bytes): (u32, BlobFate, Bytes),
+    ) -> impl Future<Output = (u32, u64, Result<Taken, EngineError>)> + use<> {
+        let len = bytes.len() as u64;
+        let begun = if fate == BlobFate::Recut {
+            let (keyring, live) = (Arc::clone(&self.keyring), Arc::clone(&self.live));
+            let (buffers, entry) = (self.buffers.clone(), Arc::clone(&self.entry));
+            Ok(self.offload.start(move || live_chunks(&keyring, &entry, row, &bytes, &live, &buffers)))
+        } else {
+            Err(bytes)
+        };
+        async move {
+            let taken = match begun {
+                Ok(opened) => opened.await.flatten().map(Taken::Opened),
+                Err(bytes) => Ok(Taken::AsIs(bytes)),
+            };
+            (row, len, taken)
+        }
+    }
+}
+
+/// Opens a blob and gives what is live in it, each chunk named again. CPU-bound.
+fn live_chunks(
+    keyring: &Keyring,
+    entry: &PackEntry,
+    row: u32,
+    sealed: &[u8],
+    live: &LiveSet,
+    buffers: &Buffers,
+) -> Result<Vec<(ChunkId, Bytes)>, EngineError> {
+    let namer = keyring.namer()?;
+    let plain = buffers.filled(|plain| open(keyring, entry, row, sealed, plain))?;
+    let (kind, chunks) = blob_of(entry, row)?;
+    let (mut at, mut found) = (0, Vec::new());
+    for (id, len) in chunks {
+        let end = (at + *len as usize).min(plain.len());
+        let chunk = plain.slice(at..end);
+        at = end;
+        if !live.contains(id) {
+            continue;
+        }
+        if kind.name(&namer, &chunk) != *id {
+            return Err(inconsistent(&entry.id, "a chunk does not hash to its id"));
+        }
+        found.push((*id, chunk));
+    }
+    Ok(found)
+}
+
+/// What a trailer says of a blob.
+fn blob_of(entry: &PackEntry, row: u32) -> Result<Listed<'_>, EngineError> {
+    let blob = entry.trailer.blobs.get(row as usize);
+    let blob = blob.ok_or_else(|| inconsistent(&entry.id, "the index names a blob it does not have"))?;
+    Ok((blob.kind, entry.trailer.chunks_of(blob)))
+}
+
+/// Opens a blob. CPU-bound.
+fn open(keyring: &Keyring, entry: &PackEntry, row: u32, sealed: &[u8], plain: &mut Vec<u8>) -> Result<(), EngineError> {
+    let info = PackInfo {
+        id: entry.id,
+        len: entry.len,
+        class: entry.trailer.class,
+        domain: Default::default(),
+        seals: entry.trailer.seals.clone(),
+        blobs: entry.trailer.blobs.clone(),
+    };
+    open_blob_into(keyring, &info, row, sealed, plain)
+}
+
+impl Repository {
+    /// The chunks of a blob that are what their names say; none of one that does not open.
+    pub(super) async fn true_chunks(
+        &self,
+        entry: &Arc<PackEntry>,
+        row: u32,
+        bytes: Bytes,
+    ) -> Result<Vec<ChunkId>, EngineError> {
+        let (keyring, namer, entry) = (self.keyring.clone(), self.keyring.namer()?, Arc::clone(entry));
+        let open = move || {
+            let mut plain = Vec::new();
+            let opened = open(&keyring, &entry, row, &bytes, &mut plain).and_then(|()| blob_of(&entry, row));
+            let Ok((kind, chunks)) = opened else { return Vec::new() };
+            let chunks = chunks.iter().scan(plain.as_slice(), |rest, (id, len)| {
+                let (chunk, others) = rest.split_at_checked(*len as usize)?;
+                *rest = others;
+                Some((kind.name(&namer, chunk) == *id).then_some(*id))
+            });
+            chunks.flatten().collect()
+        };
+        self.offload.start(open).await
+    }
+}
