@@ -43,6 +43,12 @@ setfattr -n trusted.note -v secret text; setfattr -h -n trusted.link -v 'of a li
 /// A host and a tree with one of everything in `tree`.
 pub(crate) fn host_with_everything() -> (Host, PathBuf) {
     let host = Host::with_repository();
+    let tree = tree_of_everything(&host);
+    (host, tree)
+}
+
+/// The same tree on any host.
+pub(crate) fn tree_of_everything(host: &Host) -> PathBuf {
     let tree = host.path("tree");
     fs::create_dir(&tree).expect("a folder");
     shell(&tree, ORDINARY);
@@ -50,7 +56,7 @@ pub(crate) fn host_with_everything() -> (Host, PathBuf) {
         shell(&tree, OF_ROOT);
     }
     drop(UnixListener::bind(tree.join("socket")).expect("a socket"));
-    (host, tree)
+    tree
 }
 
 /// Folders below one another until the path has more bytes than `PATH_MAX`, and a file at the end.

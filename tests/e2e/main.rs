@@ -34,6 +34,7 @@ mod hostile;
 mod jobs;
 mod kubernetes;
 mod lease;
+mod looked_at_from_afar;
 mod losses;
 mod lost_replies;
 mod model;

@@ -10,14 +10,14 @@
 //! Never here: what a command does.
 
 use std::num::NonZeroU64;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use engine::{Credential, OpenOptions, Repository};
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 use store::index_cache::CacheOptions;
-use store::{Env, Location, SharedStore};
+use store::{Env, Location, SharedStore, StoreOptions};
 
 use crate::config::{self, Found, JobConfig, RepositoryConfig};
 use crate::credential;
@@ -71,10 +71,25 @@ impl Context {
     async fn open_repository_within(&self, limit_upload: Option<NonZeroU64>) -> Result<Repository, CommandError> {
         let mut options = self.globals.store.options();
         options.limit_upload = options.limit_upload.or(limit_upload);
+        self.open_with(options, self.open_options()?).await
+    }
+
+    /// The repository, for a process that stays: its cache is another than that of commands, which would find theirs in
+    /// use, and keeps so many bytes of blobs, unless the repository is a folder.
+    pub(crate) async fn open_repository_to_look(&self, blobs_len_max: u64) -> Result<Repository, CommandError> {
+        let mut options = self.open_options()?;
+        options.cache.folder = looking_folder(&options.cache.folder);
+        if !matches!(self.location()?, Location::Directory(_)) {
+            options.cache.blobs_len_max = blobs_len_max;
+        }
+        self.open_with(self.globals.store.options(), options).await
+    }
+
+    async fn open_with(&self, store: StoreOptions, options: OpenOptions) -> Result<Repository, CommandError> {
         let opened = async {
-            let store = store::open_store(&self.location()?, &options, &self.env).await?;
+            let store = store::open_store(&self.location()?, &store, &self.env).await?;
             let credential = self.credential(&["password: "]).await?;
-            Ok(Repository::open(store, self.env.clone(), credential, self.open_options()?).await?)
+            Ok(Repository::open(store, self.env.clone(), credential, options).await?)
         };
         self.unless_interrupted(opened).await
     }
@@ -221,6 +236,11 @@ impl Context {
             () = self.interrupts.token.cancelled() => Err(CommandError::Interrupted),
         }
     }
+}
+
+/// Where the caches of mounts and servers lie, beside those of commands.
+pub(crate) fn looking_folder(caches: &Path) -> PathBuf {
+    caches.join("looking")
 }
 
 /// Where a command keeps a cache for its own time if the usual folder cannot be used: folders of this user's own, on

@@ -287,7 +287,11 @@ impl Fetcher {
         let outside =
             || EngineError::object(&name)(PackError::Inconsistent { what: "the index names a blob it does not have" });
         let blob = info.blobs.get(row as usize).ok_or_else(outside)?;
-        let range = blob.offset..blob.offset + u64::from(blob.sealed_len);
+        let offset = blob.offset;
+        let range = offset..offset + u64::from(blob.sealed_len);
+        if let Some(opened) = self.kept_blob(info, row, offset).await? {
+            return Ok(opened);
+        }
         let mut opened = Err(outside());
         for _ in 0..READS_MAX {
             let sealed = match self.store.get_range(&name, range.clone()).await {
@@ -304,8 +308,12 @@ impl Fetcher {
                     return Err(error.into());
                 }
             };
-            let (keyring, info, buffers) = (Arc::clone(&self.keyring), Arc::clone(info), self.buffers.clone());
-            let open = move || buffers.filled(|plain| open_blob_into(&keyring, &info, row, &sealed, plain));
+            let (fetcher, info) = (self.clone(), Arc::clone(info));
+            let open = move || {
+                let opened = fetcher.open(&info, row, &sealed)?;
+                fetcher.index.keep_blob(&info.id, offset, &sealed);
+                Ok(opened)
+            };
             opened = self.offload.start(open).await?;
             if opened.is_ok() {
                 break;
@@ -315,6 +323,24 @@ impl Fetcher {
             self.last_resort.note_bad(table, row, error.to_string());
         }
         opened
+    }
+
+    /// An opened blob out of those that this host keeps. One that does not open is as none.
+    async fn kept_blob(&self, info: &Arc<PackInfo>, row: u32, offset: u64) -> Result<Option<Bytes>, EngineError> {
+        if !self.index.keeps_blobs() {
+            return Ok(None);
+        }
+        let (fetcher, info) = (self.clone(), Arc::clone(info));
+        let open = move || {
+            let sealed = fetcher.index.kept_blob(&info.id, offset)?;
+            fetcher.open(&info, row, &sealed).ok()
+        };
+        self.offload.start(open).await
+    }
+
+    /// CPU-bound.
+    fn open(&self, info: &PackInfo, row: u32, sealed: &[u8]) -> Result<Bytes, EngineError> {
+        self.buffers.filled(|plain| open_blob_into(&self.keyring, info, row, sealed, plain))
     }
 }
 

@@ -123,6 +123,21 @@ impl Index {
         self.host.allow(self.cache.put_pages(pages));
     }
 
+    /// Whether blobs are kept on this host.
+    pub(crate) fn keeps_blobs(&self) -> bool {
+        self.cache.keeps_blobs()
+    }
+
+    /// A sealed blob that this host kept, if it did.
+    pub(crate) fn kept_blob(&self, pack: &PackId, offset: u64) -> Option<Vec<u8>> {
+        self.host.allow(self.cache.blob(pack, offset)).flatten()
+    }
+
+    /// Keeps a sealed blob, as far as it can be done.
+    pub(crate) fn keep_blob(&self, pack: &PackId, offset: u64, sealed: &[u8]) {
+        self.host.allow(self.cache.put_blob(pack, offset, sealed));
+    }
+
     /// Every known place of a chunk, those in listed packs first.
     pub(crate) fn places(&self, id: ChunkId) -> Result<Vec<Place>, EngineError> {
         let found = self.cache.lookup(&[id])?;

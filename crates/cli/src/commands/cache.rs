@@ -12,7 +12,7 @@ use seal::RepositoryId;
 use serde::Serialize;
 use store::index_cache::{self, CacheOptions};
 
-use crate::context::Context;
+use crate::context::{Context, looking_folder};
 use crate::error::{CommandError, Outcome};
 use crate::human;
 use crate::table::{Align, Table};
@@ -31,7 +31,7 @@ Examples:
 /// Look at and clear the local index caches
 #[derive(Debug, Subcommand)]
 pub(crate) enum CacheCommand {
-    /// List the caches on this host, one for each repository
+    /// List the caches on this host: of each repository one, and one for mounts and servers, which also has content that was looked at
     #[command(after_long_help = INFO_EXAMPLES)]
     Info,
     /// Remove caches: nothing is lost but the time to read the index again
@@ -57,8 +57,31 @@ pub(crate) struct ClearArgs {
 #[derive(Debug)]
 struct Found {
     repository: RepositoryId,
+    purpose: Purpose,
     len: u64,
     used_at: i64,
+}
+
+/// Who uses a cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Purpose {
+    /// Every command that ends by itself.
+    Commands,
+    /// Mounts and servers.
+    Looking,
+}
+
+impl Purpose {
+    const ALL: [Self; 2] = [Self::Commands, Self::Looking];
+
+    /// Where its caches lie.
+    fn folder(self, caches: &Path) -> PathBuf {
+        match self {
+            Self::Commands => caches.to_owned(),
+            Self::Looking => looking_folder(caches),
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -70,6 +93,7 @@ struct Document {
 #[derive(Debug, Serialize)]
 struct CacheDocument {
     repository_id: String,
+    purpose: Purpose,
     stored_len: u64,
     used_at: String,
 }
@@ -90,6 +114,7 @@ fn info(ctx: &Context) -> Result<Outcome, CommandError> {
     if ctx.ui.is_json {
         let document = |cache: &Found| CacheDocument {
             repository_id: cache.repository.to_string(),
+            purpose: cache.purpose,
             stored_len: cache.len,
             used_at: human::rfc3339(cache.used_at),
         };
@@ -99,9 +124,16 @@ fn info(ctx: &Context) -> Result<Outcome, CommandError> {
     }
     ctx.ui.note(format_args!("{} in {}", human::counted(caches.len() as u64, "cache", "caches"), folder.display()));
     if !caches.is_empty() {
-        let mut table = Table::new(&[("Repository", Align::Left), ("Size", Align::Right), ("Last used", Align::Left)]);
+        let columns =
+            [("Repository", Align::Left), ("For", Align::Left), ("Size", Align::Right), ("Last used", Align::Left)];
+        let mut table = Table::new(&columns);
         for cache in &caches {
-            table.row([cache.repository.to_string(), human::size(cache.len), human::local_time(cache.used_at)]);
+            let purpose = match cache.purpose {
+                Purpose::Commands => "commands",
+                Purpose::Looking => "mounts",
+            };
+            let (len, used_at) = (human::size(cache.len), human::local_time(cache.used_at));
+            table.row([cache.repository.to_string(), purpose.to_owned(), len, used_at]);
         }
         ctx.ui.line(table.show(ctx.ui.stdout))?;
     }
@@ -110,21 +142,25 @@ fn info(ctx: &Context) -> Result<Outcome, CommandError> {
 
 async fn clear(args: &ClearArgs, ctx: &Context) -> Result<Outcome, CommandError> {
     let folder = ctx.cache_folder()?;
-    let chosen: Vec<RepositoryId> = match &args.id {
+    let mut chosen: Vec<RepositoryId> = match &args.id {
         Some(prefix) => {
             let fits = found(&folder)?.into_iter().map(|cache| cache.repository);
-            let fits: Vec<_> = fits.filter(|id| id.to_string().starts_with(prefix.as_str())).collect();
+            let mut fits: Vec<_> = fits.filter(|id| id.to_string().starts_with(prefix.as_str())).collect();
+            fits.dedup();
             if fits.len() == 1 { fits } else { return Err(CommandError::CacheUnknown { prefix: prefix.clone() }) }
         }
         None if args.all => found(&folder)?.into_iter().map(|cache| cache.repository).collect(),
         None => vec![ctx.unless_interrupted(in_use(ctx)).await?],
     };
-    let options = CacheOptions::new(&folder);
+    chosen.dedup();
+    let folders = Purpose::ALL.map(|purpose| purpose.folder(&folder));
     // What processes that crashed left behind goes even where there is no cache.
-    let there = |repository: &&RepositoryId| folder.join(repository.to_string()).exists();
+    let there = |repository: &&RepositoryId| folders.iter().any(|folder| folder.join(repository.to_string()).exists());
     let cleared: Vec<_> = chosen.iter().filter(there).map(ToString::to_string).collect();
     for repository in &chosen {
-        index_cache::clear(&options, *repository).map_err(EngineError::from)?;
+        for folder in &folders {
+            index_cache::clear(&CacheOptions::new(folder), *repository).map_err(EngineError::from)?;
+        }
     }
     if ctx.ui.is_json {
         ctx.ui.json(&cleared)?;
@@ -151,18 +187,22 @@ async fn in_use(ctx: &Context) -> Result<RepositoryId, CommandError> {
 }
 
 /// The folders whose names are ids, by name.
-fn found(folder: &Path) -> Result<Vec<Found>, CommandError> {
-    let entries = match std::fs::read_dir(folder) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        read => read.map_err(|source| CommandError::Folder { path: folder.to_owned(), action: "listed", source })?,
-    };
-    let mut caches: Vec<_> = entries.flatten().filter_map(|entry| cache_at(entry.path())).collect();
-    caches.sort_by_key(|cache| cache.repository.to_string());
-    Ok(caches)
+fn found(caches: &Path) -> Result<Vec<Found>, CommandError> {
+    let mut all = Vec::new();
+    for purpose in Purpose::ALL {
+        let folder = purpose.folder(caches);
+        let entries = match std::fs::read_dir(&folder) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            read => read.map_err(|source| CommandError::Folder { path: folder, action: "listed", source })?,
+        };
+        all.extend(entries.flatten().filter_map(|entry| cache_at(entry.path(), purpose)));
+    }
+    all.sort_by_key(|cache| cache.repository.to_string());
+    Ok(all)
 }
 
 /// What is at `path`, if it is a cache. Files that vanish meanwhile count nothing.
-fn cache_at(path: PathBuf) -> Option<Found> {
+fn cache_at(path: PathBuf, purpose: Purpose) -> Option<Found> {
     let mut id = [0; 16];
     hex::decode_to_slice(path.file_name()?.to_str()?, &mut id).ok()?;
     let files = std::fs::read_dir(&path).ok()?.flatten().filter_map(|entry| entry.metadata().ok());
@@ -171,5 +211,10 @@ fn cache_at(path: PathBuf) -> Option<Found> {
         len += file.len();
         used_at = used_at.max(file.modified().ok().and_then(|at| Timestamp::try_from(at).ok()).unwrap_or_default());
     }
-    Some(Found { repository: RepositoryId(id), len, used_at: i64::try_from(used_at.as_nanosecond()).unwrap_or(0) })
+    Some(Found {
+        repository: RepositoryId(id),
+        purpose,
+        len,
+        used_at: i64::try_from(used_at.as_nanosecond()).unwrap_or(0),
+    })
 }

@@ -25,6 +25,12 @@ pub(crate) struct LookingArgs {
     #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = memory)]
     pub(crate) memory: u64,
 
+    /// Keep at most this much content on disk, sealed as it is stored; 0 for none
+    ///
+    /// It lies in the cache folder and is there for the next mount too. Of a repository in a folder none is kept.
+    #[arg(long, value_name = "SIZE", default_value = "1G", value_parser = size)]
+    pub(crate) disk: u64,
+
     /// Fail a request that the store has not answered for this time
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = lasting)]
     pub(crate) give_up_after: Duration,
@@ -40,7 +46,7 @@ fn memory(text: &str) -> Result<u64, String> {
 impl LookingArgs {
     /// Opens the repository to look into it.
     pub(crate) async fn view(&self, ctx: &Context) -> Result<View, CommandError> {
-        let repository = ctx.open_repository().await?;
+        let repository = ctx.open_repository_to_look(self.disk).await?;
         let memory = usize::try_from(self.memory).unwrap_or(usize::MAX);
         Ok(repository.view(ViewLimits { blobs_len_max: memory, ..ViewLimits::default() }).await?)
     }

@@ -22,7 +22,7 @@ use rocksdb::{
 };
 
 use super::CacheError;
-use super::tuning::Tuning;
+use super::tuning::{Limits, Tuning};
 use crate::Reason;
 
 /// A file with this name says that the folder is to be made anew.
@@ -45,10 +45,11 @@ pub(super) enum Family {
     Pages,
     PageAges,
     Notes,
+    Blobs,
 }
 
 impl Family {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::About,
         Self::Segments,
         Self::PackIds,
@@ -57,6 +58,7 @@ impl Family {
         Self::Pages,
         Self::PageAges,
         Self::Notes,
+        Self::Blobs,
     ];
 
     const fn name(self) -> &'static str {
@@ -69,6 +71,7 @@ impl Family {
             Self::Pages => "pages",
             Self::PageAges => "page_ages",
             Self::Notes => "notes",
+            Self::Blobs => "blobs",
         }
     }
 }
@@ -94,10 +97,13 @@ pub(super) struct Database {
 
 impl Database {
     /// Opens what is in `folder`, or makes it there.
-    pub(super) fn open(folder: &Path, memory_len: usize) -> Result<Self, rocksdb::Error> {
-        let tuning = Tuning::new(memory_len);
+    pub(super) fn open(folder: &Path, limits: Limits) -> Result<Self, rocksdb::Error> {
+        let tuning = Tuning::new(limits);
         let families = Family::ALL.map(|family| ColumnFamilyDescriptor::new(family.name(), tuning.family(family)));
-        let rocks = DB::open_cf_descriptors(&tuning.database(), folder, families)?;
+        let mut rocks = DB::open_cf_descriptors(&tuning.database(), folder, families)?;
+        if limits.blobs_len_max == 0 {
+            drop_rows(&mut rocks, Family::Blobs, &tuning)?;
+        }
         Ok(Self { rocks, folder: folder.to_path_buf(), is_stopped: AtomicBool::new(false), full: OnceLock::new() })
     }
 
@@ -168,6 +174,13 @@ impl Database {
         self.write_with(batch, &options)
     }
 
+    /// Writes a batch that this process's death may undo.
+    pub(super) fn write_unlogged(&self, batch: Batch) -> Result<(), CacheError> {
+        let mut options = WriteOptions::default();
+        options.disable_wal(true);
+        self.write_with(batch, &options)
+    }
+
     fn write_with(&self, batch: Batch, options: &WriteOptions) -> Result<(), CacheError> {
         if batch.is_empty() {
             return Ok(());
@@ -225,9 +238,19 @@ impl Database {
     }
 }
 
-/// Pages are long and read once a run: they must not push the filters out of memory.
+/// Drops every row of a family, and its files, if it has any.
+fn drop_rows(rocks: &mut DB, family: Family, tuning: &Tuning) -> Result<(), rocksdb::Error> {
+    let handle = rocks.cf_handle(family.name()).expect("every family is opened with the database");
+    if rocks.iterator_cf(handle, IteratorMode::Start).next().transpose()?.is_none() {
+        return Ok(());
+    }
+    rocks.drop_cf(family.name())?;
+    rocks.create_cf(family.name(), &tuning.family(family))
+}
+
+/// Pages and blobs are long and read once a run: they must not push the filters out of memory.
 fn passing_by(family: Family) -> ReadOptions {
     let mut options = ReadOptions::default();
-    options.fill_cache(family != Family::Pages);
+    options.fill_cache(!matches!(family, Family::Pages | Family::Blobs));
     options
 }

@@ -24,6 +24,7 @@ use seal::RepositoryId;
 use super::CacheOptions;
 use super::database::{Batch, DAMAGE_MARK, Database, Family};
 use super::error::{CacheError, is_locked, is_worth_remaking};
+use super::tuning::Limits;
 
 /// Which layout of the families this program reads.
 const VERSION: u32 = 2;
@@ -94,28 +95,28 @@ pub(super) fn open(options: &CacheOptions, repository: RepositoryId) -> Result<(
     make_parents(&options.folder).map_err(|error| CacheError::of_io(&options.folder, error))?;
     remove_stale(&options.folder, repository);
     if let Some(home) = Home::take(base.clone(), false)?
-        && let Some(database) = open_shared(&home, options.memory_len, repository)?
+        && let Some(database) = open_shared(&home, options.limits(), repository)?
     {
         return Ok((home, database));
     }
-    open_private(base, options.memory_len, repository)
+    open_private(base, options.limits(), repository)
 }
 
 /// Makes a private database in `folder`, which may lie where others write too, but must be this user's alone.
 pub(super) fn open_temporary(
     folder: &Path,
-    memory_len: usize,
+    limits: Limits,
     repository: RepositoryId,
 ) -> Result<(Home, Database), CacheError> {
     make_own(folder).map_err(|error| CacheError::of_io(folder, error))?;
     remove_stale(folder, repository);
-    open_private(folder.join(repository.to_string()), memory_len, repository)
+    open_private(folder.join(repository.to_string()), limits, repository)
 }
 
-fn open_private(base: PathBuf, memory_len: usize, repository: RepositoryId) -> Result<(Home, Database), CacheError> {
+fn open_private(base: PathBuf, limits: Limits, repository: RepositoryId) -> Result<(Home, Database), CacheError> {
     for index in 0..PRIVATE_COUNT_MAX {
         if let Some(home) = Home::take(with_suffix(&base, &format!(".private-{index}")), true)? {
-            let database = create(&home, memory_len, repository)?;
+            let database = create(&home, limits, repository)?;
             return Ok((home, database));
         }
     }
@@ -134,12 +135,12 @@ pub(super) fn clear(options: &CacheOptions, repository: RepositoryId) -> Result<
 }
 
 /// Opens what is there, if it is whole and ours, or makes it anew. None if somebody holds RocksDB's own lock.
-fn open_shared(home: &Home, memory_len: usize, repository: RepositoryId) -> Result<Option<Database>, CacheError> {
+fn open_shared(home: &Home, limits: Limits, repository: RepositoryId) -> Result<Option<Database>, CacheError> {
     let folder = home.folder();
     home.make().or_else(|_| home.empty())?;
     let is_whole = folder.join("CURRENT").exists() && !folder.join(DAMAGE_MARK).exists();
     if is_whole {
-        match Database::open(folder, memory_len) {
+        match Database::open(folder, limits) {
             Ok(database) if is_ours(&database, repository) => return Ok(Some(database)),
             Ok(_) => {}
             Err(error) if is_locked(&error) => return Ok(None),
@@ -148,14 +149,14 @@ fn open_shared(home: &Home, memory_len: usize, repository: RepositoryId) -> Resu
         }
         tracing::info!(folder = %folder.display(), "making the index cache anew");
     }
-    create(home, memory_len, repository).map(Some)
+    create(home, limits, repository).map(Some)
 }
 
 /// Makes an empty database, whatever was in the folder.
-fn create(home: &Home, memory_len: usize, repository: RepositoryId) -> Result<Database, CacheError> {
+fn create(home: &Home, limits: Limits, repository: RepositoryId) -> Result<Database, CacheError> {
     home.empty()?;
     let database =
-        Database::open(home.folder(), memory_len).map_err(|error| CacheError::of_database(home.folder(), error))?;
+        Database::open(home.folder(), limits).map_err(|error| CacheError::of_database(home.folder(), error))?;
     let mut batch = Batch::default();
     database.put(&mut batch, Family::About, BINDING, &binding(repository));
     database.write_synced(batch)?;

@@ -9,6 +9,7 @@
 //! pages      page id              -> plaintext           bounded, least recently used go first
 //! page_ages  by id, by generation                        what `pages` drops next
 //! notes      name                 -> bytes               what this host remembers of the repository
+//! blobs      pack id, offset      -> sealed bytes        bounded, first in, first out
 //! ```
 //!
 //! One folder per repository, one process at a time; any further one works on a private cache of its own. Calls
@@ -31,8 +32,10 @@ use self::home::Home;
 use self::known::{Known, PackRow};
 use self::pages::Pages;
 use self::recent::Recent;
+use self::tuning::Limits;
 
 mod apply;
+mod blobs;
 mod database;
 mod error;
 mod home;
@@ -68,6 +71,8 @@ pub struct CacheOptions {
     pub folder: PathBuf,
     /// Bytes of memory for blocks, filters and unwritten entries, whatever the repository's size.
     pub memory_len: usize,
+    /// Bytes of sealed blobs kept on disk; 0 for none.
+    pub blobs_len_max: u64,
     /// Where a process may keep a cache for its own time when `folder` cannot be used, the best place first. Each is
     /// made if it is missing, but not the folders above it.
     pub temporary: Vec<PathBuf>,
@@ -76,13 +81,17 @@ pub struct CacheOptions {
 impl CacheOptions {
     /// The usual memory, in `folder`, and nowhere else.
     pub fn new(folder: impl Into<PathBuf>) -> Self {
-        Self { folder: folder.into(), memory_len: MEMORY_LEN, temporary: Vec::new() }
+        Self { folder: folder.into(), memory_len: MEMORY_LEN, blobs_len_max: 0, temporary: Vec::new() }
     }
 
     /// The same, or for a process's own time in the first of `temporary` that can be used.
     #[must_use]
     pub fn with_temporary(self, temporary: Vec<PathBuf>) -> Self {
         Self { temporary, ..self }
+    }
+
+    const fn limits(&self) -> Limits {
+        Limits { memory_len: self.memory_len, blobs_len_max: self.blobs_len_max }
     }
 }
 
@@ -108,6 +117,7 @@ pub struct IndexCache {
     known: RwLock<Known>,
     recent: Mutex<Recent>,
     pages: Pages,
+    blobs_len_max: u64,
     applying: Mutex<()>,
     home: Home,
 }
@@ -135,7 +145,7 @@ impl IndexCache {
     fn open_once(options: &CacheOptions, repository: RepositoryId) -> Result<Self, CacheError> {
         let (home, database) = home::open(options, repository)?;
         clear_outgrown(&database)?;
-        Self::over(home, database)
+        Self::over(home, database, options.blobs_len_max)
     }
 
     /// Opens an empty private cache in `folder`, one of the temporary ones. It is removed when dropped.
@@ -146,14 +156,15 @@ impl IndexCache {
     ///
     /// [`CacheError::Full`] without space, [`CacheError::Folder`] if the folder cannot be used or is open to others.
     pub fn open_temporary(folder: &Path, memory_len: usize, repository: RepositoryId) -> Result<Self, CacheError> {
-        let (home, database) = home::open_temporary(folder, memory_len, repository)?;
-        Self::over(home, database)
+        let limits = Limits { memory_len, blobs_len_max: 0 };
+        let (home, database) = home::open_temporary(folder, limits, repository)?;
+        Self::over(home, database, limits.blobs_len_max)
     }
 
-    fn over(home: Home, database: Database) -> Result<Self, CacheError> {
+    fn over(home: Home, database: Database, blobs_len_max: u64) -> Result<Self, CacheError> {
         let known = RwLock::new(Known::read(&database)?);
         let pages = Pages::open(&database, PAGES_LEN_MAX)?;
-        Ok(Self { database, known, recent: Mutex::default(), pages, applying: Mutex::default(), home })
+        Ok(Self { database, known, recent: Mutex::default(), pages, blobs_len_max, applying: Mutex::default(), home })
     }
 
     /// Whether another process held the cache, so that this one started empty and will be removed.

@@ -19,6 +19,7 @@ use tempfile::TempDir;
 
 use super::{CacheOptions, IndexCache, PackInfo, PackNo};
 
+mod blobs;
 mod crash;
 mod folder;
 mod model;

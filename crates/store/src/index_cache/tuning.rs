@@ -15,8 +15,8 @@
 //! Never here: what is stored.
 
 use rocksdb::{
-    BlockBasedIndexType, BlockBasedOptions, Cache, DBCompressionType, DataBlockIndexType, LogLevel, Options,
-    WriteBufferManager,
+    BlockBasedIndexType, BlockBasedOptions, Cache, DBCompactionStyle, DBCompressionType, DataBlockIndexType,
+    FifoCompactOptions, LogLevel, Options, WriteBufferManager,
 };
 
 use super::database::Family;
@@ -37,19 +37,29 @@ const FILTER_PAGE_LEN: usize = 16 << 10;
 const READAHEAD_LEN: usize = 256 << 10;
 const TABLE_LEN: u64 = 32 << 20;
 
+/// What a cache may take.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// Bytes of memory.
+    pub(super) memory_len: usize,
+    /// Bytes of blobs on disk.
+    pub(super) blobs_len_max: u64,
+}
+
 /// What all families share.
 pub(super) struct Tuning {
     memory_len: usize,
+    blobs_len_max: u64,
     cache: Cache,
     buffers: WriteBufferManager,
 }
 
 impl Tuning {
-    pub(super) fn new(memory_len: usize) -> Self {
-        let memory_len = memory_len.max(MEMORY_LEN_MIN);
+    pub(super) fn new(limits: Limits) -> Self {
+        let memory_len = limits.memory_len.max(MEMORY_LEN_MIN);
         let cache = Cache::new_hyper_clock_cache(memory_len, 0);
         let buffers = WriteBufferManager::new_write_buffer_manager_with_cache(memory_len / 2, false, cache.clone());
-        Self { memory_len, cache, buffers }
+        Self { memory_len, blobs_len_max: limits.blobs_len_max, cache, buffers }
     }
 
     /// The options of the database as a whole.
@@ -83,6 +93,7 @@ impl Tuning {
         options.set_target_file_size_base(TABLE_LEN);
         match family {
             Family::Chunks => self.tune_chunks(&mut options),
+            Family::Blobs => self.tune_blobs(&mut options),
             Family::Pages => {
                 options.set_compression_type(DBCompressionType::Lz4);
                 options.set_write_buffer_size(self.memory_len / 12);
@@ -100,6 +111,18 @@ impl Tuning {
         options.set_memtable_prefix_bloom_ratio(0.1);
         options.set_level_zero_file_num_compaction_trigger(4);
         options.set_max_bytes_for_level_base(64 << 20);
+    }
+
+    /// Files are dropped whole, so they are to be a small part of all; one more is there before the oldest goes.
+    fn tune_blobs(&self, options: &mut Options) {
+        let buffer_len = self.memory_len / 6;
+        let mut fifo = FifoCompactOptions::default();
+        fifo.set_max_table_files_size(self.blobs_len_max.saturating_sub(2 * buffer_len as u64).max(1));
+        options.set_compaction_style(DBCompactionStyle::Fifo);
+        options.set_fifo_compaction_options(&fifo);
+        // Age drops nothing; looking for it would hold every file open.
+        options.set_ttl(0);
+        options.set_write_buffer_size(buffer_len);
     }
 
     fn table(&self, family: Family) -> BlockBasedOptions {

@@ -163,7 +163,7 @@ fn cache_whose_numbers_have_a_gap_is_made_anew() {
     let options = options(&folder);
     for (family, key) in [(Family::PackIds, pack_id(3).0.to_vec()), (Family::Packs, 19u32.to_be_bytes().to_vec())] {
         fill_and_close(&options);
-        let database = Database::open(&repository_folder(&options), 8 << 20).unwrap();
+        let database = Database::open(&repository_folder(&options), options.limits()).unwrap();
         let mut batch = Batch::default();
         database.delete(&mut batch, family, &key);
         database.write(batch).unwrap();
@@ -178,7 +178,7 @@ fn place_that_does_not_fit_its_pack_is_never_returned() {
     let options = options(&folder);
     fill_and_close(&options);
     let ghost = Place { pack: 0, blob: 0, offset: 0, len: 1 };
-    let database = Database::open(&repository_folder(&options), 8 << 20).unwrap();
+    let database = Database::open(&repository_folder(&options), options.limits()).unwrap();
     let mut batch = Batch::default();
     for (pack, tag) in [(0, 0), (1_000_000, 0)] {
         let place = Place { pack, ..ghost }.encode(tag).unwrap();
