@@ -19,8 +19,8 @@ if [ ! -e "$data/made" ]; then
     mkdir -p "$data/small"
     head -c 500000000 "$bench/data/pgdump.day1" >"$data/large"
     # shellcheck disable=SC2312
-    find "$bench/data/files/" -type f -size -16k -print0 | sort -z | head -z -n 10000 |
-        awk -v RS='\0' -v to="$data/small" '{ printf "%s%c%s/%05d%c", $0, 0, to, NR, 0 }' | xargs -0 -n 2 cp
+    find "$bench/data/files/" -type f -size -16k -print0 | sort -z |
+        awk -v RS='\0' -v to="$data/small" 'NR <= 10000 { printf "%s%c%s/%05d%c", $0, 0, to, NR, 0 }' | xargs -0 -n 2 cp
     touch "$data/made"
 fi
 mkdir -p "$point"

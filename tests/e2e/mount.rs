@@ -13,7 +13,9 @@ use std::time::Duration;
 use harness::binary::{Host, Run as _, need_root, noise, set_mode, shell};
 use harness::fuse::{FuseMount, Unmounted, is_mounted};
 use harness::listing::{assert_same, listing_of};
+use harness::mount::SmallDisk;
 use harness::running::is_running;
+use rustix::fs::{RawDir, SeekFrom};
 use rustix::process::Signal;
 
 use crate::fidelity::{host_with_everything, rsync_differences};
@@ -134,25 +136,57 @@ fn stream_of_a_command_is_a_file_and_odd_names_are_found() {
 }
 
 #[test]
-fn folder_of_many_entries_is_listed_whole_and_each_of_them_is_found() {
-    const COUNT: usize = 20_000;
+fn folder_of_a_million_entries_is_listed_whole_and_each_of_them_is_found() {
+    const COUNT: usize = 1_000_000;
+    need_root();
     let host = Host::with_repository();
-    let folder = host.path("tree/many");
-    fs::create_dir_all(&folder).expect("a folder");
-    for at in 0..COUNT {
+    let disk = SmallDisk::mount(&host.path("tree"), 1024);
+    let folder = disk.path().join("many");
+    fs::create_dir(&folder).expect("a folder");
+    shell(&folder, &format!("seq -f 'file %.0f' 0 {} | xargs -d '\\n' touch", COUNT - 1));
+    let some = [0, 1, 777, COUNT / 2, COUNT - 1];
+    for at in some {
         fs::write(folder.join(format!("file {at}")), at.to_string()).expect("a file");
     }
-    host.back_up(&[&host.path("tree")]);
+    host.back_up(&[disk.path()]);
     let mounted = FuseMount::at(&host, "mnt", &[]);
     let shown = mounted.latest(&folder);
-    assert_eq!(shell(&shown, "ls -f | wc -l").trim(), (COUNT + 2).to_string());
-    assert_eq!(shell(&shown, "ls -l | wc -l").trim(), (COUNT + 1).to_string());
-    for at in [0, 1, 777, COUNT / 2, COUNT - 1] {
+    for at in some {
         assert_eq!(fs::read_to_string(shown.join(format!("file {at}"))).expect("the file"), at.to_string());
     }
     assert!(!shown.join("file").exists() && !shown.join(format!("file {COUNT}")).exists());
+    assert_eq!(shell(&shown, "ls -f | wc -l").trim(), (COUNT + 2).to_string());
+    assert_eq!(shell(&shown, "find . -type f | wc -l").trim(), COUNT.to_string());
     let (ran, peak_len) = mounted.end(Signal::INT);
     assert!(peak_len < MEMORY_LEN_MAX, "{ran}: {} MiB", peak_len >> 20);
+}
+
+#[test]
+fn listing_of_a_folder_goes_on_from_any_place_where_another_listing_was() {
+    let host = Host::with_repository();
+    let folder = host.path("tree/many");
+    fs::create_dir_all(&folder).expect("a folder");
+    shell(&folder, "seq -f 'file %.0f' 0 19999 | xargs -d '\\n' touch");
+    host.back_up(&[&host.path("tree")]);
+    let mounted = FuseMount::at(&host, "mnt", &[]);
+    let shown = mounted.latest(&folder);
+    let mut buffer = Vec::with_capacity(32 << 10);
+    let open = || File::open(&shown).expect("the folder");
+    let first = open();
+    let mut listed: Vec<(Vec<u8>, u64)> = Vec::new();
+    let mut listing = RawDir::new(&first, buffer.spare_capacity_mut());
+    // Not to the end: a whole listing stays in the kernel, which then asks no more.
+    while listed.len() < 15_000 {
+        let entry = listing.next().expect("more entries").expect("an entry");
+        listed.push((entry.file_name().to_bytes().to_vec(), entry.next_entry_cookie()));
+    }
+    for at in [10, 14_000, 3000, 7777] {
+        let other = open();
+        rustix::fs::seek(&other, SeekFrom::Start(listed[at].1)).expect("a place");
+        let mut listing = RawDir::new(&other, buffer.spare_capacity_mut());
+        let next = listing.next().expect("more entries").expect("an entry");
+        assert_eq!(next.file_name().to_bytes(), listed[at + 1].0, "behind {at}");
+    }
 }
 
 #[test]

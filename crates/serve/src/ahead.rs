@@ -1,11 +1,12 @@
-//! How far ahead of its reader a file is read.
+//! What is read of a file before somebody asks for it.
 //!
 //! ```text
-//! reads one after the other ─► the window grows with what was read ─► steps of 4 MiB, at most so many at once
-//! a read elsewhere ─► the window begins anew
+//! reads one after the other ─► the window grows with what was read ─► stretches of 4 MiB, at most so many at once
+//! a read within a stretch   ─► its bytes, as soon as they are there; whatever failed is read again, and says why
+//! a read elsewhere          ─► the window begins anew
 //! ```
 //!
-//! Invariant: what is read ahead for all files together stays within its bound, so that it is still there when it is wanted.
+//! Invariant: what is read ahead for all files together stays within its bound, and a stretch until it was passed.
 //! Never here: what is kept of what was read; the view does that.
 
 use std::collections::VecDeque;
@@ -15,10 +16,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use engine::{EngineError, FileView};
+use futures::FutureExt as _;
+use futures::future::{BoxFuture, Shared};
 use tokio_util::task::AbortOnDropHandle;
 
-/// Bytes that one task reads ahead.
-const STEP_LEN: u64 = 4 << 20;
+/// The longest stretch, in bytes.
+const STRETCH_LEN: u64 = 4 << 20;
 /// The shortest and the longest window, in bytes.
 const WINDOW_LEN_MIN: u64 = 1 << 20;
 const WINDOW_LEN_MAX: u64 = 16 << 20;
@@ -40,11 +43,19 @@ pub(crate) struct Reader {
     ahead: Mutex<Ahead>,
 }
 
-/// How a file was read so far, and what is being read ahead.
+/// How a file was read so far, and what is read ahead.
 #[derive(Debug, Default)]
 struct Ahead {
     pace: Pace,
-    tasks: VecDeque<AbortOnDropHandle<()>>,
+    stretches: VecDeque<Stretch>,
+}
+
+/// A part of the file that is being read ahead, or was.
+#[derive(Debug, Clone)]
+struct Stretch {
+    range: Range<u64>,
+    /// None if it could not be read.
+    read: Shared<BoxFuture<'static, Option<Arc<Vec<Bytes>>>>>,
 }
 
 /// Where a reader is. Pure.
@@ -55,7 +66,7 @@ struct Pace {
     /// Bytes read one after the other.
     run_len: u64,
     /// Up to where it was read ahead.
-    warm_to: u64,
+    ahead_to: u64,
 }
 
 impl Budget {
@@ -66,9 +77,22 @@ impl Budget {
 }
 
 impl Reader {
-    pub(crate) fn new(file: FileView, budget: &Arc<Budget>) -> Self {
+    /// A reader that goes on where another has read `run_len` bytes one after the other.
+    pub(crate) fn new(file: FileView, budget: &Arc<Budget>, run_len: u64) -> Self {
         budget.readers.fetch_add(1, Ordering::Relaxed);
-        Self { file, budget: Arc::clone(budget), ahead: Mutex::default() }
+        let pace = Pace { run_len, ..Pace::default() };
+        Self { file, budget: Arc::clone(budget), ahead: Mutex::new(Ahead { pace, ..Ahead::default() }) }
+    }
+
+    /// The bytes read one after the other, once they reach the end.
+    pub(crate) fn run_len_at_end(&self) -> Option<u64> {
+        let ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
+        (ahead.pace.next.saturating_add(NEAR_LEN) >= self.file.len()).then_some(ahead.pace.run_len)
+    }
+
+    /// Takes note that somebody reads `range` by another way. Must be called within a runtime.
+    pub(crate) fn note(&self, range: Range<u64>) {
+        drop(self.note_read(&range));
     }
 
     pub(crate) const fn file(&self) -> &FileView {
@@ -81,24 +105,36 @@ impl Reader {
     ///
     /// Those of [`FileView::read`].
     pub(crate) async fn read(&self, range: Range<u64>) -> Result<Vec<Bytes>, EngineError> {
-        self.note_read(range.clone());
-        self.file.read(range).await
+        let range = range.start..range.end.min(self.file.len());
+        let (mut at, mut bytes) = (range.start, Vec::new());
+        for stretch in self.note_read(&range) {
+            let Some(pieces) = stretch.read.await else { continue };
+            let wanted = at.max(stretch.range.start)..range.end.min(stretch.range.end);
+            if at < wanted.start {
+                bytes.extend(self.file.read(at..wanted.start).await?);
+            }
+            at = wanted.end;
+            bytes.extend(parts(&pieces, wanted.start - stretch.range.start..wanted.end - stretch.range.start));
+        }
+        if at < range.end {
+            bytes.extend(self.file.read(at..range.end).await?);
+        }
+        Ok(bytes)
     }
 
-    /// Takes note of a read, and begins to read what is likely wanted next.
-    fn note_read(&self, range: Range<u64>) {
+    /// Takes note of a read, and begins to read what is likely wanted next; gives the stretches that reach into `range`, in order.
+    fn note_read(&self, range: &Range<u64>) -> Vec<Stretch> {
         let share = self.budget.len_max / self.budget.readers.load(Ordering::Relaxed).max(1);
-        let mut ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
-        ahead.tasks.retain(|task| !task.is_finished());
         let window_len_max = share.min(WINDOW_LEN_MAX);
-        ahead.pace.note(range);
-        while (ahead.tasks.len() as u64) < window_len_max.div_ceil(STEP_LEN)
-            && let Some(step) = ahead.pace.step(window_len_max, self.file.len())
-        {
-            let file = self.file.clone();
-            let task = tokio::spawn(async move { file.warm(step).await });
-            ahead.tasks.push_back(AbortOnDropHandle::new(task));
+        let mut ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
+        let goes_on = ahead.pace.note(range);
+        let next = ahead.pace.next;
+        ahead.stretches.retain(|stretch| goes_on && stretch.range.end.saturating_add(NEAR_LEN) > next);
+        while let Some(stretch) = ahead.pace.stretch(window_len_max, self.file.len()) {
+            ahead.stretches.push_back(Stretch::begin(self.file.clone(), stretch));
         }
+        let reach = |stretch: &&Stretch| stretch.range.start < range.end && range.start < stretch.range.end;
+        ahead.stretches.iter().filter(reach).cloned().collect()
     }
 }
 
@@ -108,27 +144,53 @@ impl Drop for Reader {
     }
 }
 
+impl Stretch {
+    /// Begins to read; ends when nobody has it any more.
+    fn begin(file: FileView, range: Range<u64>) -> Self {
+        let wanted = range.clone();
+        let task = AbortOnDropHandle::new(tokio::spawn(async move { file.read(wanted).await.ok().map(Arc::new) }));
+        let read = async move { task.await.ok().flatten() };
+        Self { range, read: read.boxed().shared() }
+    }
+}
+
+/// The parts of `pieces`, one behind the other, that lie in `range`.
+fn parts(pieces: &[Bytes], range: Range<u64>) -> Vec<Bytes> {
+    let (mut start, mut found) = (0, Vec::new());
+    for piece in pieces {
+        let end = start + piece.len() as u64;
+        let (from, to) = (range.start.max(start), range.end.min(end));
+        if from < to {
+            found.push(piece.slice((from - start) as usize..(to - start) as usize));
+        }
+        start = end;
+    }
+    found
+}
+
 impl Pace {
-    fn note(&mut self, range: Range<u64>) {
+    /// Takes note of a read; whether it goes on where the last one was.
+    fn note(&mut self, range: &Range<u64>) -> bool {
         let goes_on =
             range.start <= self.next.saturating_add(NEAR_LEN) && range.end.saturating_add(NEAR_LEN) >= self.next;
         if goes_on {
             self.run_len = self.run_len.saturating_add(range.end - range.start);
             self.next = self.next.max(range.end);
         } else {
-            *self = Self { next: range.end, run_len: 0, warm_to: range.end };
+            *self = Self { next: range.end, run_len: 0, ahead_to: range.end };
         }
+        goes_on
     }
 
     /// What is to be read ahead next, of a file of `len` bytes; none while enough is on its way.
-    fn step(&mut self, window_len_max: u64, len: u64) -> Option<Range<u64>> {
+    fn stretch(&mut self, window_len_max: u64, len: u64) -> Option<Range<u64>> {
         let window = (2 * self.run_len).min(window_len_max);
-        let start = self.warm_to.max(self.next);
-        let end = (start + STEP_LEN).min(self.next + window).min(len);
-        // Small steps ask for the same blobs again.
+        let start = self.ahead_to.max(self.next);
+        let end = (start + STRETCH_LEN).min(self.next + window).min(len);
+        // Short stretches ask for the same blobs again.
         let is_worth_it = window >= WINDOW_LEN_MIN && start < end && (end == len || end - start >= WINDOW_LEN_MIN);
         is_worth_it.then(|| {
-            self.warm_to = end;
+            self.ahead_to = end;
             start..end
         })
     }
@@ -144,24 +206,24 @@ mod tests {
     #[test]
     fn window_grows_while_a_file_is_read_on_and_never_beyond_its_bound() {
         let mut pace = Pace::default();
-        let mut warm_to = 0;
+        let mut ahead_to = 0;
         for at in 0..FILE_LEN / READ_LEN {
-            pace.note(at * READ_LEN..(at + 1) * READ_LEN);
-            while let Some(step) = pace.step(WINDOW_LEN_MAX, FILE_LEN) {
-                assert!(step.start >= warm_to && step.end <= FILE_LEN, "{step:?}");
+            pace.note(&(at * READ_LEN..(at + 1) * READ_LEN));
+            while let Some(step) = pace.stretch(WINDOW_LEN_MAX, FILE_LEN) {
+                assert!(step.start >= ahead_to && step.end <= FILE_LEN, "{step:?}");
                 assert!(step.end <= pace.next + WINDOW_LEN_MAX, "{step:?}");
-                warm_to = step.end;
+                ahead_to = step.end;
             }
         }
-        assert_eq!(warm_to, FILE_LEN, "all was read ahead");
+        assert_eq!(ahead_to, FILE_LEN, "all was read ahead");
     }
 
     #[test]
     fn reads_here_and_there_read_nothing_ahead() {
         let mut pace = Pace::default();
         for at in [50_u64, 3, 90, 20, 70] {
-            pace.note(at << 20..(at << 20) + 4096);
-            assert_eq!(pace.step(WINDOW_LEN_MAX, FILE_LEN), None);
+            pace.note(&(at << 20..(at << 20) + 4096));
+            assert_eq!(pace.stretch(WINDOW_LEN_MAX, FILE_LEN), None);
         }
     }
 
@@ -169,9 +231,19 @@ mod tests {
     fn reads_that_come_a_little_out_of_order_go_on() {
         let mut pace = Pace::default();
         for at in [1_u64, 0, 3, 2, 5, 4, 7, 6] {
-            pace.note(at * READ_LEN..(at + 1) * READ_LEN);
+            pace.note(&(at * READ_LEN..(at + 1) * READ_LEN));
         }
         assert_eq!((pace.next, pace.run_len), (8 * READ_LEN, 8 * READ_LEN));
-        assert!(pace.step(WINDOW_LEN_MAX, FILE_LEN).is_some());
+        assert!(pace.stretch(WINDOW_LEN_MAX, FILE_LEN).is_some());
+    }
+
+    #[test]
+    fn parts_are_those_of_the_pieces_that_lie_in_the_range() {
+        let pieces = ["abc", "", "defg", "h"].map(Bytes::from);
+        for (range, expected) in
+            [(0..8, "abcdefgh"), (0..0, ""), (2..4, "cd"), (3..7, "defg"), (7..9, "h"), (9..12, "")]
+        {
+            assert_eq!(parts(&pieces, range.clone()).concat(), expected.as_bytes(), "{range:?}");
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! What looks into a repository for as long as somebody asks: the mount, and a server for WebDAV.
 //!
 //! ```text
-//! kernel ──► mount ──┬─► layout, component, ahead ─► engine::View ─► store
+//! kernel ──► mount ──┬─► layout, component, neighbours, ahead ─► engine::View ─► store
 //! clients ─► webdav ─┘
 //! ```
 //!
@@ -13,6 +13,7 @@ mod component;
 mod error;
 mod layout;
 pub mod mount;
+mod neighbours;
 mod trouble;
 pub mod webdav;
 

@@ -1,7 +1,7 @@
 //! The mount: a repository's snapshots as a read-only file system of Linux, by FUSE.
 //!
 //! ```text
-//! kernel ─► fuser's threads ─► filesystem ─► a task for each request ─► answers ─► engine::View
+//! kernel ─► fuser's threads ─► filesystem ─► a task, if it takes waiting ─► answers ─► engine::View
 //!                                  ◄── answer, or an error once it took too long ──┘
 //! ```
 //!

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Invariant: bytes are of chunks that were checked against their ids; of a blob that stays in memory each chunk is once.
-//! Never here: how far ahead to read; whoever knows how the file is used says so with [`FileView::warm`].
+//! Never here: how far ahead to read; whoever knows how the file is used reads it so.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
@@ -96,6 +96,11 @@ impl FileView {
         Ok(Self { view, top: Arc::new(top.ok_or_else(wrong)?) })
     }
 
+    /// What `children` say, one behind the other; none if that is longer than any file.
+    pub(super) fn of(view: View, children: Vec<Child>) -> Option<Self> {
+        Some(Self { view, top: Arc::new(Span::new(children)?) })
+    }
+
     /// Bytes, holes included.
     #[must_use]
     pub fn len(&self) -> u64 {
@@ -123,17 +128,6 @@ impl FileView {
             }
         };
         self.view.attempt(read).await
-    }
-
-    /// Opens the blobs of `range`, so that reading it soon finds them; whatever fails then fails again when it is read.
-    pub async fn warm(&self, range: Range<u64>) {
-        let fetcher = self.view.current().fetcher;
-        let Ok(pieces) = self.pieces(&fetcher, &range).await else { return };
-        let ids =
-            pieces.iter().filter(|piece| piece.leaf.kind == ChildKind::Chunk).map(|piece| piece.leaf.id).collect();
-        if let Ok(places) = places_of(&fetcher, ids).await {
-            drop(open_blobs(&fetcher, places.iter().flatten()).await);
-        }
     }
 
     /// The first offset from `offset` on that is no hole; none if only holes follow.

@@ -9,6 +9,7 @@
 //! Never here: content.
 
 use std::mem::size_of;
+use std::slice::SliceIndex;
 use std::sync::Arc;
 
 use futures::future::join_all;
@@ -45,6 +46,8 @@ pub struct Folder {
     prefix: Vec<u8>,
     /// Its pages in order; those that list pages are replaced by them once they are reached.
     pages: Vec<Pending>,
+    /// How many of the first of them are known to list entries, or to be lost: positions count these alone.
+    known: usize,
 }
 
 /// A page of entries, all or some of which are of a folder.
@@ -126,13 +129,14 @@ impl TreeView {
     #[must_use]
     pub fn folder(&self, path: &[u8]) -> Folder {
         let pages = self.root.map(Pending::root).into_iter().collect();
-        Folder { tree: self.clone(), prefix: folder_prefix(path), pages }
+        Folder { tree: self.clone(), prefix: folder_prefix(path), pages, known: 0 }
     }
 }
 
 impl Folder {
     /// The page at a position from 0, with the range of its entries that are of this folder; none behind the last. The pages
-    /// that follow are read meanwhile. A page may have no entry of the folder.
+    /// that follow are read meanwhile. A page may have no entry of the folder. A position means the same in every listing of the
+    /// folder, so pages before it that were not reached are read first.
     ///
     /// # Errors
     ///
@@ -141,11 +145,29 @@ impl Folder {
         &mut self,
         position: usize,
     ) -> Result<Option<(EntriesPage, std::ops::Range<usize>)>, EngineError> {
+        while self.known < position && self.known < self.pages.len() {
+            match self.reach(self.known).await {
+                Err(error) if error.kind() != Kind::Damaged => return Err(error),
+                _ => {}
+            }
+        }
+        self.reach(position).await
+    }
+
+    async fn reach(&mut self, position: usize) -> Result<Option<(EntriesPage, std::ops::Range<usize>)>, EngineError> {
         let view = self.tree.view.clone();
         while let Some(pending) = self.pages.get(position).cloned() {
             let ahead = self.pages.iter().skip(position + 1).take(PAGES_AHEAD).map(|next| view.page(next.id));
             let (loaded, _) = futures::future::join(view.page_of(&pending), join_all(ahead)).await;
-            let loaded = loaded?;
+            let loaded = match loaded {
+                Ok(loaded) => loaded,
+                Err(error) => {
+                    if error.kind() == Kind::Damaged {
+                        self.known = self.known.max(position + 1);
+                    }
+                    return Err(error);
+                }
+            };
             match &loaded.page {
                 Page::Directory(children) => {
                     let below = pending.all_below(children).into_iter().filter(|page| overlaps(page, &self.prefix));
@@ -156,6 +178,7 @@ impl Folder {
                     let own = entries.get(start..).unwrap_or_default();
                     let count = own.partition_point(|full| full.entry.sort_key().starts_with(&self.prefix));
                     let page = EntriesPage { view, id: pending.id, loaded };
+                    self.known = self.known.max(position + 1);
                     return Ok(Some((page, start..start + count)));
                 }
             }
@@ -188,6 +211,17 @@ impl EntriesPage {
     pub fn entry(&self, index: usize) -> Option<Found> {
         let is_there = matches!(&self.loaded.page, Page::Entries(entries) if index < entries.len());
         is_there.then(|| Found { page: self.clone(), index })
+    }
+}
+
+impl EntriesPage {
+    /// What stands in the page of the contents of some of its entries, in order.
+    fn children(&self, some: impl SliceIndex<[FullEntry], Output = [FullEntry]>) -> impl Iterator<Item = &Child> {
+        let entries = match &self.loaded.page {
+            Page::Entries(entries) => entries.as_slice(),
+            Page::Directory(_) => &[],
+        };
+        entries.get(some).unwrap_or_default().iter().flat_map(|full| &full.children)
     }
 }
 
@@ -237,6 +271,18 @@ impl Found {
     /// What stands in its page of its content.
     pub(super) fn children(&self) -> &[Child] {
         &self.full().children
+    }
+
+    /// The contents of all that its page lists, one behind the other, as if they were one file; none if they are too long.
+    #[must_use]
+    pub fn page_content(&self) -> Option<FileView> {
+        FileView::of(self.page.view.clone(), self.page.children(..).copied().collect())
+    }
+
+    /// Where its content begins in that of its page, in bytes.
+    #[must_use]
+    pub fn start_in_page(&self) -> u64 {
+        self.page.children(..self.index).fold(0, |sum, child| sum.saturating_add(child.len))
     }
 
     /// Its content, to be read. Anything but a file has none.

@@ -183,9 +183,8 @@ impl Shared {
     pub(super) async fn open(&self, number: u64) -> Result<u64, Refusal> {
         let Node::Entry(tree, place) = self.node(number)? else { return Err(Errno::EISDIR.into()) };
         let found = self.entry(&tree, place).await?;
-        let path = found.entry().path.clone();
-        let file = found.file().map_err(|error| refusal(&tree, &path, error))?;
-        Ok(self.handles.open_file(tree, path, file))
+        let opened = self.handles.open_file(Arc::clone(&tree), &found);
+        opened.map_err(|error| refusal(&tree, &found.entry().path, error))
     }
 
     pub(super) async fn read(&self, handle: u64, range: Range<u64>) -> Result<Vec<Bytes>, Refusal> {

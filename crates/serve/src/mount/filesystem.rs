@@ -1,7 +1,8 @@
 //! What the kernel asks, one function each, and who answers it.
 //!
 //! ```text
-//! fuser's thread ─► FileSystem (takes arguments) ─► task ─► Shared (answers) ─► reply
+//! fuser's thread ─► FileSystem (takes arguments) ─┬─► Shared (answers out of memory) ───► reply
+//!                                                 └─► task ─► Shared (answers) ─► reply
 //! ```
 //!
 //! Invariant: every request is answered once, with an error when it took longer than the mount's patience.
@@ -11,6 +12,7 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use fuser::{
@@ -74,7 +76,8 @@ impl FileSystem {
         Self { door, runtime }
     }
 
-    /// Answers in a task of its own.
+    /// Answers at once if all that it takes is in memory, else in a task of its own: handing a request to another thread costs more
+    /// than answering most of them.
     fn answer<T, F>(
         &self,
         what: &'static str,
@@ -96,7 +99,11 @@ impl FileSystem {
             };
             reply(done, &shared);
         };
-        self.door.tasks.spawn_on(answered, &self.runtime);
+        let mut answered = Box::pin(answered);
+        let _within = self.runtime.enter();
+        if answered.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+            self.door.tasks.spawn_on(answered, &self.runtime);
+        }
     }
 }
 

@@ -7,10 +7,11 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use engine::{FileView, Folder};
+use engine::{EngineError, Folder, Found};
 
 use super::nodes::{Node, Tree};
-use crate::ahead::{Budget, Reader};
+use crate::ahead::Reader;
+use crate::neighbours::Readers;
 
 /// An open file.
 pub(super) struct OpenFile {
@@ -45,7 +46,7 @@ pub(super) struct Handles {
     next: AtomicU64,
     files: Mutex<HashMap<u64, Arc<OpenFile>>>,
     folders: Mutex<HashMap<u64, Arc<OpenFolder>>>,
-    budget: Arc<Budget>,
+    readers: Readers,
 }
 
 impl Handles {
@@ -54,15 +55,21 @@ impl Handles {
             next: AtomicU64::new(1),
             files: Mutex::default(),
             folders: Mutex::default(),
-            budget: Budget::new(ahead_len_max),
+            readers: Readers::new(ahead_len_max),
         }
     }
 
-    pub(super) fn open_file(&self, tree: Arc<Tree>, path: Vec<u8>, file: FileView) -> u64 {
+    /// Opens a file of a tree.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Found::file`].
+    pub(super) fn open_file(&self, tree: Arc<Tree>, found: &Found) -> Result<u64, EngineError> {
+        let reader = self.readers.open(found)?;
         let handle = self.next.fetch_add(1, Ordering::Relaxed);
-        let opened = OpenFile { tree, path, reader: Reader::new(file, &self.budget) };
+        let opened = OpenFile { tree, path: found.entry().path.clone(), reader };
         lock(&self.files).insert(handle, Arc::new(opened));
-        handle
+        Ok(handle)
     }
 
     pub(super) fn open_folder(&self, folder: OpenFolder) -> u64 {

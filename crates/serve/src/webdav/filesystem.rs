@@ -16,7 +16,6 @@ use futures::StreamExt as _;
 use super::answers::Asked;
 use super::places::{Child, Meta, Place, Refusal, Shared};
 use super::reading::OpenFile;
-use crate::ahead::Reader;
 
 /// The snapshots as the library sees them.
 #[derive(Debug, Clone)]
@@ -52,14 +51,13 @@ impl GuardedFileSystem<Asked> for Files {
             let meta = place.meta().ok_or(FsError::NotFound)?;
             let Place::Entry(component, found) = place else { return Err(FsError::Forbidden) };
             let path = found.entry().path.clone();
-            let file = match found.file() {
-                Ok(file) => file,
+            let reader = match self.0.readers.open(&found) {
+                Ok(reader) => reader,
                 Err(error) => {
                     self.0.refuse(asked, &component, &path, error).await;
                     return Err(FsError::GeneralFailure);
                 }
             };
-            let reader = Reader::new(file, &self.0.budget);
             let opened = OpenFile::open(Arc::clone(&self.0), asked.clone(), component, path, (reader, meta)).await?;
             Ok(Box::new(opened) as Box<dyn DavFile>)
         })

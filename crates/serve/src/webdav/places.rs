@@ -20,9 +20,9 @@ use tokio::sync::mpsc;
 
 use super::answers::{Asked, Failure};
 use super::{Options, links};
-use crate::ahead::Budget;
 use crate::component::{Component, positions};
 use crate::layout::{Item, Layout, Listing};
+use crate::neighbours::Readers;
 use crate::trouble::{LISTING, Trouble, Troubles, shown_at};
 
 /// Links of a folder that are looked at at once.
@@ -36,7 +36,7 @@ pub(super) struct Shared {
     view: View,
     layout: Layout,
     troubles: Troubles,
-    pub(super) budget: Arc<Budget>,
+    pub(super) readers: Readers,
     pub(super) patience: Duration,
 }
 
@@ -84,7 +84,7 @@ impl Shared {
             layout: Layout::new(view.clone(), options.filter.clone()),
             view,
             troubles: Troubles::new(troubles),
-            budget: Budget::new(options.ahead_len_max),
+            readers: Readers::new(options.ahead_len_max),
             patience: options.patience,
         }
     }
