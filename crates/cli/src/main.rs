@@ -59,7 +59,6 @@ use crate::ui::Ui;
 const RUNTIME_THREADS: usize = 2;
 
 fn main() {
-    allocator::give_back();
     harden::forbid_core_dumps();
     store::install_tls();
     let done = catch_unwind(|| match Arguments::read() {

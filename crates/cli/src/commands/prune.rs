@@ -10,6 +10,7 @@ use clap::Args;
 use engine::{Progress, PruneLimits, PrunePlan, PruneReport, PruneRequest, Repository, RunningBackup};
 use serde::Serialize;
 
+use crate::allocator;
 use crate::context::Context;
 use crate::error::{CommandError, Outcome};
 use crate::human;
@@ -177,6 +178,7 @@ pub(crate) async fn prune(
     is_agreed: bool,
     ctx: &Context,
 ) -> Result<Pruned, CommandError> {
+    allocator::give_back();
     let token = ctx.interrupts.token.clone();
     let patience = request.lease_over_after;
     let plan = repository.plan_prune(request, token.clone()).await?;
