@@ -87,8 +87,8 @@ async fn content_that_was_looked_at_is_read_from_this_hosts_disk_by_the_next_mou
 
 #[tokio::test]
 async fn content_kept_on_disk_is_sealed_and_stays_within_its_bound_which_may_be_nothing() {
-    let (_server, host, file, content) = host_with_noise(100).await;
-    for (disk, least, most) in [("48M", 16, 64), ("0", 0, 12)] {
+    let (_server, host, file, content) = host_with_noise(160).await;
+    for (disk, least, most) in [("64M", 16, 112), ("0", 0, 12)] {
         let mounted = FuseMount::at(&host, "mnt", &["--disk", disk, "--memory", "16M"]);
         assert!(fs::read(mounted.latest(&file)).expect("the file") == content);
         let (ran, peak_len) = mounted.end(Signal::INT);

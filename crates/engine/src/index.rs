@@ -135,7 +135,7 @@ impl Index {
 
     /// Keeps a sealed blob, as far as it can be done.
     pub(crate) fn keep_blob(&self, pack: &PackId, offset: u64, sealed: &[u8]) {
-        self.host.allow(self.cache.put_blob(pack, offset, sealed));
+        self.cache.put_blob(pack, offset, sealed);
     }
 
     /// Every known place of a chunk, those in listed packs first.

@@ -1,23 +1,24 @@
 //! What is read of a file before somebody asks for it.
 //!
 //! ```text
-//! reads one after the other ─► the window grows with what was read ─► stretches of 4 MiB, at most so many at once
-//! a read within a stretch   ─► its bytes, as soon as they are there; whatever failed is read again, and says why
+//! reads one after the other ─► the window grows with what was read ─► stretches of at most 4 MiB
+//! a read within a stretch   ─► its bytes, if they are there; else it is read as if there were none
 //! a read elsewhere          ─► the window begins anew
 //! ```
 //!
-//! Invariant: what is read ahead for all files together stays within its bound, and a stretch until it was passed.
+//! Each reader may have its share of what may be read ahead; readers that come later make later windows shorter.
+//!
+//! Invariant: what is read ahead for all files together stays within twice its bound, and a stretch until it was passed.
+//! Invariant: no read waits for more than it asks for.
 //! Never here: what is kept of what was read; the view does that.
 
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use engine::{EngineError, FileView};
-use futures::FutureExt as _;
-use futures::future::{BoxFuture, Shared};
 use tokio_util::task::AbortOnDropHandle;
 
 /// The longest stretch, in bytes.
@@ -33,6 +34,8 @@ const NEAR_LEN: u64 = 1 << 20;
 pub(crate) struct Budget {
     len_max: u64,
     readers: AtomicU64,
+    /// Bytes of all stretches.
+    held_len: AtomicU64,
 }
 
 /// Somebody who reads a file.
@@ -54,8 +57,17 @@ struct Ahead {
 #[derive(Debug, Clone)]
 struct Stretch {
     range: Range<u64>,
-    /// None if it could not be read.
-    read: Shared<BoxFuture<'static, Option<Arc<Vec<Bytes>>>>>,
+    read: Arc<Read>,
+}
+
+/// What a stretch holds.
+#[derive(Debug)]
+struct Read {
+    /// Nothing until it was read, and of a stretch that is only to be opened.
+    bytes: Arc<OnceLock<Bytes>>,
+    len: u64,
+    budget: Arc<Budget>,
+    _task: AbortOnDropHandle<()>,
 }
 
 /// Where a reader is. Pure.
@@ -72,7 +84,7 @@ struct Pace {
 impl Budget {
     /// At most so many bytes are read ahead, for all readers together.
     pub(crate) fn new(len_max: u64) -> Arc<Self> {
-        Arc::new(Self { len_max, readers: AtomicU64::new(0) })
+        Arc::new(Self { len_max, readers: AtomicU64::new(0), held_len: AtomicU64::new(0) })
     }
 }
 
@@ -90,9 +102,10 @@ impl Reader {
         (ahead.pace.next.saturating_add(NEAR_LEN) >= self.file.len()).then_some(ahead.pace.run_len)
     }
 
-    /// Takes note that somebody reads `range` by another way. Must be called within a runtime.
+    /// Takes note that somebody reads `range` by another way, for whom it is enough that blobs are opened. Must be called within a
+    /// runtime.
     pub(crate) fn note(&self, range: Range<u64>) {
-        drop(self.note_read(&range));
+        drop(self.note_read(&range, true));
     }
 
     pub(crate) const fn file(&self) -> &FileView {
@@ -105,16 +118,17 @@ impl Reader {
     ///
     /// Those of [`FileView::read`].
     pub(crate) async fn read(&self, range: Range<u64>) -> Result<Vec<Bytes>, EngineError> {
-        let range = range.start..range.end.min(self.file.len());
+        let range = range.start..range.end.min(self.file.len()).max(range.start);
         let (mut at, mut bytes) = (range.start, Vec::new());
-        for stretch in self.note_read(&range) {
-            let Some(pieces) = stretch.read.await else { continue };
+        for stretch in self.note_read(&range, false) {
+            let Some(read) = stretch.read.bytes.get() else { continue };
             let wanted = at.max(stretch.range.start)..range.end.min(stretch.range.end);
             if at < wanted.start {
                 bytes.extend(self.file.read(at..wanted.start).await?);
             }
             at = wanted.end;
-            bytes.extend(parts(&pieces, wanted.start - stretch.range.start..wanted.end - stretch.range.start));
+            let start = stretch.range.start;
+            bytes.push(read.slice((wanted.start - start) as usize..(wanted.end - start) as usize));
         }
         if at < range.end {
             bytes.extend(self.file.read(at..range.end).await?);
@@ -123,15 +137,17 @@ impl Reader {
     }
 
     /// Takes note of a read, and begins to read what is likely wanted next; gives the stretches that reach into `range`, in order.
-    fn note_read(&self, range: &Range<u64>) -> Vec<Stretch> {
+    fn note_read(&self, range: &Range<u64>, only_opens: bool) -> Vec<Stretch> {
         let share = self.budget.len_max / self.budget.readers.load(Ordering::Relaxed).max(1);
         let window_len_max = share.min(WINDOW_LEN_MAX);
         let mut ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
         let goes_on = ahead.pace.note(range);
         let next = ahead.pace.next;
         ahead.stretches.retain(|stretch| goes_on && stretch.range.end.saturating_add(NEAR_LEN) > next);
-        while let Some(stretch) = ahead.pace.stretch(window_len_max, self.file.len()) {
-            ahead.stretches.push_back(Stretch::begin(self.file.clone(), stretch));
+        while self.budget.held_len.load(Ordering::Relaxed) < 2 * self.budget.len_max
+            && let Some(stretch) = ahead.pace.stretch(window_len_max, self.file.len())
+        {
+            ahead.stretches.push_back(Stretch::begin(self.file.clone(), stretch, &self.budget, only_opens));
         }
         let reach = |stretch: &&Stretch| stretch.range.start < range.end && range.start < stretch.range.end;
         ahead.stretches.iter().filter(reach).cloned().collect()
@@ -144,28 +160,30 @@ impl Drop for Reader {
     }
 }
 
-impl Stretch {
-    /// Begins to read; ends when nobody has it any more.
-    fn begin(file: FileView, range: Range<u64>) -> Self {
-        let wanted = range.clone();
-        let task = AbortOnDropHandle::new(tokio::spawn(async move { file.read(wanted).await.ok().map(Arc::new) }));
-        let read = async move { task.await.ok().flatten() };
-        Self { range, read: read.boxed().shared() }
+impl Drop for Read {
+    fn drop(&mut self) {
+        self.budget.held_len.fetch_sub(self.len, Ordering::Relaxed);
     }
 }
 
-/// The parts of `pieces`, one behind the other, that lie in `range`.
-fn parts(pieces: &[Bytes], range: Range<u64>) -> Vec<Bytes> {
-    let (mut start, mut found) = (0, Vec::new());
-    for piece in pieces {
-        let end = start + piece.len() as u64;
-        let (from, to) = (range.start.max(start), range.end.min(end));
-        if from < to {
-            found.push(piece.slice((from - start) as usize..(to - start) as usize));
-        }
-        start = end;
+impl Stretch {
+    /// Begins to read; ends when nobody has it any more.
+    fn begin(file: FileView, range: Range<u64>, budget: &Arc<Budget>, only_opens: bool) -> Self {
+        let len = range.end - range.start;
+        budget.held_len.fetch_add(len, Ordering::Relaxed);
+        let bytes = Arc::new(OnceLock::new());
+        let (wanted, place) = (range.clone(), Arc::clone(&bytes));
+        let task = tokio::spawn(async move {
+            if only_opens {
+                file.warm(wanted).await;
+            } else if let Ok(read) = file.read_apart(wanted).await {
+                // Nobody else sets it.
+                drop(place.set(read));
+            }
+        });
+        let read = Read { bytes, len, budget: Arc::clone(budget), _task: AbortOnDropHandle::new(task) };
+        Self { range, read: Arc::new(read) }
     }
-    found
 }
 
 impl Pace {
@@ -235,15 +253,5 @@ mod tests {
         }
         assert_eq!((pace.next, pace.run_len), (8 * READ_LEN, 8 * READ_LEN));
         assert!(pace.stretch(WINDOW_LEN_MAX, FILE_LEN).is_some());
-    }
-
-    #[test]
-    fn parts_are_those_of_the_pieces_that_lie_in_the_range() {
-        let pieces = ["abc", "", "defg", "h"].map(Bytes::from);
-        for (range, expected) in
-            [(0..8, "abcdefgh"), (0..0, ""), (2..4, "cd"), (3..7, "defg"), (7..9, "h"), (9..12, "")]
-        {
-            assert_eq!(parts(&pieces, range.clone()).concat(), expected.as_bytes(), "{range:?}");
-        }
     }
 }

@@ -31,7 +31,7 @@ Examples:
 /// Look at and clear the local index caches
 #[derive(Debug, Subcommand)]
 pub(crate) enum CacheCommand {
-    /// List the caches on this host: of each repository one, and one for mounts and servers, which also has content that was looked at
+    /// List the caches on this host: one for each repository, and one for its mounts and servers
     #[command(after_long_help = INFO_EXAMPLES)]
     Info,
     /// Remove caches: nothing is lost but the time to read the index again

@@ -17,6 +17,9 @@ use crate::words::{lasting, size};
 
 /// The least that content kept in memory may take: a few blobs.
 const MEMORY_LEN_MIN: u64 = 16 << 20;
+/// What content on disk may take: some files, and as many as can be searched.
+const DISK_LEN_MIN: u64 = 64 << 20;
+const DISK_LEN_MAX: u64 = 8 << 30;
 
 /// What is shown, and what that may take.
 #[derive(Debug, Args)]
@@ -25,10 +28,11 @@ pub(crate) struct LookingArgs {
     #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = memory)]
     pub(crate) memory: u64,
 
-    /// Keep at most this much content on disk, sealed as it is stored; 0 for none
+    /// Keep about this much content on disk, sealed as it is stored; 0 for none
     ///
-    /// It lies in the cache folder and is there for the next mount too. Of a repository in a folder none is kept.
-    #[arg(long, value_name = "SIZE", default_value = "1G", value_parser = size)]
+    /// It lies in the cache folder and is there for the next mount too. Of a repository in a folder none is kept, nor beside another mount
+    /// of the same repository.
+    #[arg(long, value_name = "SIZE", default_value = "1G", value_parser = disk)]
     pub(crate) disk: u64,
 
     /// Fail a request that the store has not answered for this time
@@ -41,6 +45,11 @@ pub(crate) struct LookingArgs {
 
 fn memory(text: &str) -> Result<u64, String> {
     size(text).and_then(|len| if len < MEMORY_LEN_MIN { Err("at least 16M are needed".to_owned()) } else { Ok(len) })
+}
+
+fn disk(text: &str) -> Result<u64, String> {
+    let is_fine = |len: &u64| *len == 0 || (DISK_LEN_MIN..=DISK_LEN_MAX).contains(len);
+    size(text).and_then(|len| Some(len).filter(is_fine).ok_or_else(|| "from 64M to 8G can be kept, or 0".to_owned()))
 }
 
 impl LookingArgs {

@@ -40,9 +40,10 @@ const PACKS_AT_ONCE: usize = 3;
 const GAP_LEN_MAX: u64 = 64 << 10;
 /// Bytes of one read, unless a single blob is longer.
 const READ_LEN_MAX: u64 = 8 << 20;
-/// Blobs that are opened at once, and drafts that are sealed at once, for each thread of the pool.
+/// Blobs that are opened at once for each thread of the pool.
 const OPENED_PER_THREAD: usize = 2;
-const SEALED_PER_THREAD: usize = 1;
+/// Drafts that are sealed at once, one for each thread: by so many blobs a pack may become longer.
+const SEALED_AT_ONCE_MAX: usize = 8;
 /// How often a blob that does not match its hash is read.
 const READS_MAX: usize = 2;
 /// At which zstd level blobs are sealed anew: as a backup does by default.
@@ -217,7 +218,7 @@ impl<'a> Mover<'a> {
         let Some(draft) = self.drafts.remove(&(kind as u8)).filter(|draft| !draft.chunks.is_empty()) else {
             return Ok(());
         };
-        self.settle(SEALED_PER_THREAD * self.repository.offload.threads() - 1).await?;
+        self.settle(self.repository.offload.threads().min(SEALED_AT_ONCE_MAX) - 1).await?;
         let open = self.open_pack(class)?;
         let Some((key, binding)) = open.seal.as_mut().map(|seal| seal.next(kind)) else {
             return Err(EngineError::Panicked { what: "a pack without a seal was to be sealed into".to_owned() });

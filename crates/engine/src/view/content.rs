@@ -11,7 +11,7 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures::{StreamExt, stream};
 use pack::PackError;
 use pack::manifest::{Child, ChildKind, EntryKind, PageKind};
@@ -128,6 +128,56 @@ impl FileView {
             }
         };
         self.view.attempt(read).await
+    }
+
+    /// The same bytes apart from the blobs that they lie in, of which few are in memory at once.
+    ///
+    /// # Errors
+    ///
+    /// As [`FileView::read`].
+    pub async fn read_apart(&self, range: Range<u64>) -> Result<Bytes, EngineError> {
+        let read = |fetcher: Fetcher| {
+            let range = range.clone();
+            async move {
+                let mut bytes = BytesMut::new();
+                for group in self.groups(&fetcher, &range).await? {
+                    for part in read_pieces(&fetcher, group).await? {
+                        bytes.extend_from_slice(&part);
+                    }
+                }
+                Ok(bytes.freeze())
+            }
+        };
+        self.view.attempt(read).await
+    }
+
+    /// Opens the blobs of `range`, so that reading it soon finds them; whatever fails then fails again when it is read.
+    pub async fn warm(&self, range: Range<u64>) {
+        let fetcher = self.view.current().fetcher;
+        for group in self.groups(&fetcher, &range).await.unwrap_or_default() {
+            let Ok(places) = places_of(&fetcher, ids_of(&group)).await else { return };
+            drop(open_blobs(&fetcher, places.iter().flatten()).await);
+        }
+    }
+
+    /// The pieces of `range`, in groups of few blobs each.
+    async fn groups(&self, fetcher: &Fetcher, range: &Range<u64>) -> Result<Vec<Vec<Piece>>, EngineError> {
+        let pieces = self.pieces(fetcher, range).await?;
+        let mut places = places_of(fetcher, ids_of(&pieces)).await?.into_iter();
+        let (mut groups, mut group, mut blobs) = (Vec::new(), Vec::new(), HashSet::new());
+        for piece in pieces {
+            let at = if piece.leaf.kind == ChildKind::Chunk { places.next().flatten() } else { None };
+            if let Some((table, _, place)) = at
+                && blobs.insert((table, place.blob))
+                && blobs.len() > BLOBS_AT_ONCE
+            {
+                groups.push(std::mem::take(&mut group));
+                blobs = HashSet::from([(table, place.blob)]);
+            }
+            group.push(piece);
+        }
+        groups.push(group);
+        Ok(groups)
     }
 
     /// The first offset from `offset` on that is no hole; none if only holes follow.
@@ -257,11 +307,15 @@ async fn open_blobs(
     Ok(opened)
 }
 
+/// The ids of the chunks among pieces.
+fn ids_of(pieces: &[Piece]) -> Vec<ChunkId> {
+    pieces.iter().filter(|piece| piece.leaf.kind == ChildKind::Chunk).map(|piece| piece.leaf.id).collect()
+}
+
 /// The bytes of pieces, in order.
 async fn read_pieces(fetcher: &Fetcher, pieces: Vec<Piece>) -> Result<Vec<Bytes>, EngineError> {
     let is_chunk = |piece: &&Piece| piece.leaf.kind == ChildKind::Chunk;
-    let ids = pieces.iter().filter(is_chunk).map(|piece| piece.leaf.id).collect();
-    let places = places_of(fetcher, ids).await?;
+    let places = places_of(fetcher, ids_of(&pieces)).await?;
     let opened = open_blobs(fetcher, places.iter().flatten()).await?;
     let (namer, chunks) = (fetcher.namer.clone(), pieces.iter().filter(is_chunk).cloned().collect::<Vec<_>>());
     let checked = fetcher.offload.start(move || {

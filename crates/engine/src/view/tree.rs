@@ -212,9 +212,7 @@ impl EntriesPage {
         let is_there = matches!(&self.loaded.page, Page::Entries(entries) if index < entries.len());
         is_there.then(|| Found { page: self.clone(), index })
     }
-}
 
-impl EntriesPage {
     /// What stands in the page of the contents of some of its entries, in order.
     fn children(&self, some: impl SliceIndex<[FullEntry], Output = [FullEntry]>) -> impl Iterator<Item = &Child> {
         let entries = match &self.loaded.page {

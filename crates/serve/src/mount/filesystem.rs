@@ -11,6 +11,7 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::task::{Context, Waker};
 use std::time::Duration;
@@ -100,8 +101,10 @@ impl FileSystem {
             reply(done, &shared);
         };
         let mut answered = Box::pin(answered);
-        let _within = self.runtime.enter();
-        if answered.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+        let (_within, _counted) = (self.runtime.enter(), self.door.tasks.token());
+        let mut poll = || answered.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending();
+        // A panic drops the reply, which fails this request and leaves fuser's thread to the others.
+        if catch_unwind(AssertUnwindSafe(&mut poll)).unwrap_or(false) {
             self.door.tasks.spawn_on(answered, &self.runtime);
         }
     }

@@ -7,7 +7,9 @@
 //! RocksDB keeps them in the files in which they were first written, and drops the oldest file when all are too long
 //! (its FIFO compaction): nothing is written twice. They pass by the log, so that a crash forgets those put last.
 //!
-//! Invariant: files of the family never have more bytes than were allowed.
+//! Invariant: when nothing is being written, files of the family have at most the bytes that were allowed; while files are written, which
+//! the oldest must make room for, a few files more.
+//! Invariant: a blob that cannot be kept fails nothing, and no other write.
 //! Never here: whether a blob is right. Whoever opens it checks its hash, as for one that was just read.
 
 use pack::PackId;
@@ -36,16 +38,14 @@ impl IndexCache {
 
     /// Keeps a sealed blob, unless none are kept here. Those put first go when there is no more room.
     ///
-    /// # Errors
-    ///
-    /// [`CacheError::Full`] without space, [`CacheError`] if the disk fails.
-    pub fn put_blob(&self, pack: &PackId, offset: u64, sealed: &[u8]) -> Result<(), CacheError> {
+    /// One that the disk is too slow or too full for is not kept.
+    pub fn put_blob(&self, pack: &PackId, offset: u64, sealed: &[u8]) {
         if !self.keeps_blobs() {
-            return Ok(());
+            return;
         }
         let mut batch = Batch::default();
         self.database.put(&mut batch, Family::Blobs, &key(pack, offset), sealed);
-        self.database.write_unlogged(batch)
+        self.database.write_if_easy(batch);
     }
 }
 

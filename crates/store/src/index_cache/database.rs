@@ -174,11 +174,14 @@ impl Database {
         self.write_with(batch, &options)
     }
 
-    /// Writes a batch that this process's death may undo.
-    pub(super) fn write_unlogged(&self, batch: Batch) -> Result<(), CacheError> {
+    /// Writes a batch that this process's death may undo, or does not if it would have to wait, or cannot.
+    pub(super) fn write_if_easy(&self, batch: Batch) {
         let mut options = WriteOptions::default();
         options.disable_wal(true);
-        self.write_with(batch, &options)
+        options.set_no_slowdown(true);
+        if let Err(error) = self.rocks.write_opt(batch.0, &options) {
+            tracing::debug!(folder = %self.folder.display(), %error, "not kept");
+        }
     }
 
     fn write_with(&self, batch: Batch, options: &WriteOptions) -> Result<(), CacheError> {

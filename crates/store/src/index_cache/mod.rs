@@ -71,7 +71,7 @@ pub struct CacheOptions {
     pub folder: PathBuf,
     /// Bytes of memory for blocks, filters and unwritten entries, whatever the repository's size.
     pub memory_len: usize,
-    /// Bytes of sealed blobs kept on disk; 0 for none.
+    /// Bytes of sealed blobs kept on disk, unless another process has the cache; 0 for none.
     pub blobs_len_max: u64,
     /// Where a process may keep a cache for its own time when `folder` cannot be used, the best place first. Each is
     /// made if it is missing, but not the folders above it.
@@ -162,6 +162,7 @@ impl IndexCache {
     }
 
     fn over(home: Home, database: Database, blobs_len_max: u64) -> Result<Self, CacheError> {
+        let blobs_len_max = if home.is_private() { 0 } else { blobs_len_max };
         let known = RwLock::new(Known::read(&database)?);
         let pages = Pages::open(&database, PAGES_LEN_MAX)?;
         Ok(Self { database, known, recent: Mutex::default(), pages, blobs_len_max, applying: Mutex::default(), home })

@@ -62,13 +62,23 @@ impl Tuning {
         Self { memory_len, blobs_len_max: limits.blobs_len_max, cache, buffers }
     }
 
+    fn blob_table_len(&self) -> usize {
+        self.memory_len / 3
+    }
+
+    /// Files that RocksDB holds open: a blob may be in each table of the family, so these stay open.
+    fn open_files_max(&self) -> i32 {
+        let blob_tables = self.blobs_len_max / self.blob_table_len() as u64;
+        OPEN_FILES_MAX + i32::try_from(blob_tables).unwrap_or(i32::MAX - OPEN_FILES_MAX)
+    }
+
     /// The options of the database as a whole.
     pub(super) fn database(&self) -> Options {
         let mut options = Options::default();
         options.create_if_missing(true);
         options.create_missing_column_families(true);
         options.set_write_buffer_manager(&self.buffers);
-        options.set_max_open_files(OPEN_FILES_MAX);
+        options.set_max_open_files(self.open_files_max());
         options.set_max_background_jobs(BACKGROUND_JOBS_MAX);
         options.set_max_total_wal_size(LOG_LEN_MAX);
         options.set_bytes_per_sync(1 << 20);
@@ -113,9 +123,9 @@ impl Tuning {
         options.set_max_bytes_for_level_base(64 << 20);
     }
 
-    /// Files are dropped whole, so they are to be a small part of all; one more is there before the oldest goes.
+    /// Files are dropped whole, so they are to be a small part of all; two more are there before the oldest goes.
     fn tune_blobs(&self, options: &mut Options) {
-        let buffer_len = self.memory_len / 6;
+        let buffer_len = self.blob_table_len();
         let mut fifo = FifoCompactOptions::default();
         fifo.set_max_table_files_size(self.blobs_len_max.saturating_sub(2 * buffer_len as u64).max(1));
         options.set_compaction_style(DBCompactionStyle::Fifo);
