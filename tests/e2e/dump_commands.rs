@@ -23,8 +23,8 @@ fn extracted(host: &Host, archive: &Path) -> PathBuf {
     let target = host.path("extracted");
     fs::create_dir(&target).expect("a folder");
     let attributes =
-        if is_root() { "--xattrs --xattrs-include='*' --same-owner" } else { "--xattrs --xattrs-include='user.*'" };
-    shell(&target, &format!("tar -xp {attributes} -f '{}'", archive.display()));
+        if is_root() { "--xattrs --xattrs-include='[!s]*' --same-owner" } else { "--xattrs --xattrs-include='user.*'" };
+    shell(&target, &format!("tar -xp --acls {attributes} -f '{}'", archive.display()));
     target
 }
 

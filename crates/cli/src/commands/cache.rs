@@ -157,11 +157,15 @@ async fn clear(args: &ClearArgs, ctx: &Context) -> Result<Outcome, CommandError>
     // What processes that crashed left behind goes even where there is no cache.
     let there = |repository: &&RepositoryId| folders.iter().any(|folder| folder.join(repository.to_string()).exists());
     let cleared: Vec<_> = chosen.iter().filter(there).map(ToString::to_string).collect();
+    let mut failed = Ok(());
     for repository in &chosen {
         for folder in &folders {
-            index_cache::clear(&CacheOptions::new(folder), *repository).map_err(EngineError::from)?;
+            let done = index_cache::clear(&CacheOptions::new(folder), *repository);
+            // The others go nevertheless.
+            failed = failed.and(done.map_err(EngineError::from));
         }
     }
+    failed?;
     if ctx.ui.is_json {
         ctx.ui.json(&cleared)?;
     } else if cleared.is_empty() {

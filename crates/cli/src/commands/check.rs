@@ -189,6 +189,9 @@ fn tell_ages(ages: &Ages, args: &CheckArgs, ui: &Ui) {
 fn summary(report: &CheckReport) -> String {
     let unclear = human::counted(report.unclear_count, "object", "objects");
     let result = match (report.damages.len() as u64, report.unclear_count) {
+        (0, 0) if report.read_len == 0 && report.packs > 0 => {
+            "nothing is missing; contents were not read, as --read-data does".to_owned()
+        }
         (0, 0) => "the repository is whole".to_owned(),
         (0, _) => format!("no damage was found, but {unclear} could not be looked at"),
         (count, 0) => human::counted(count, "object is damaged", "objects are damaged"),

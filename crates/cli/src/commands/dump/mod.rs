@@ -8,6 +8,7 @@
 //! Invariant: nothing is kept but the names of files with several links whose other names are still to come.
 //! Never here: how an archive is laid out (see `tar` and `zip`).
 
+mod access_list;
 mod tar;
 mod zip;
 

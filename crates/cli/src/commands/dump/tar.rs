@@ -5,7 +5,7 @@
 //! of a file with holes, content is:  count \n (offset \n len \n)… padded | stretches of data     (GNU, version 1.0)
 //! ```
 //!
-//! Attributes go into records as `SCHILY.xattr.NAME`, access lists among them.
+//! Attributes go into records as `SCHILY.xattr.NAME`; access lists as text too, which is where tools look for them first.
 //!
 //! Invariant: what follows a header is as long as the header says, padded to blocks.
 //! Never here: reading.
@@ -17,7 +17,7 @@ use ::tar::{EntryType, Header};
 use bytes::Bytes;
 use pack::manifest::{Entry, EntryKind, Time};
 
-use super::Begun;
+use super::{Begun, access_list};
 use crate::commands::entry_shown::nanos;
 
 const BLOCK_LEN: usize = 512;
@@ -184,6 +184,9 @@ fn head(
     if !matches!(kind, EntryType::Link) {
         for (name, value) in &entry.xattrs {
             records.extend(record(&[b"SCHILY.xattr.".as_slice(), &keyword(name)].concat(), value));
+            if let Some((keyword, text)) = access_list::of_attribute(name, value) {
+                records.extend(record(keyword, text.as_bytes()));
+            }
         }
     }
     if let Some(fields) = header.as_ustar_mut() {
