@@ -6,7 +6,8 @@
 # DIR and the server are described in slow_s3.sh. Mounting takes root or fusermount3. One snapshot has the tree of DIR/data/files, a file
 # of 500 MB (the start of pgdump.day1) and 10,000 small files of the tree in one folder. Steps: the first `ls -lR` of the tree, from
 # the start of the mount on; `cat` of the large file; `grep -r` over the small files; 100 random reads of 4 KiB in the large file.
-# Then, in a local repository, backstay's own mount is read beside its `restore` of the same file.
+# restic takes ten minutes for the third, so only BENCH_PATIENT=1 asks it for that. Then, in a local repository, backstay's own mount is read
+# beside its `restore` of the same file, from when it is mounted.
 set -euo pipefail
 
 bench=${BACKSTAY_BENCH:-$HOME/.cache/backstay/bench}
@@ -66,6 +67,7 @@ step() {
     local began ended
     began=$(date +%s.%N)
     mounted "$tool"
+    [[ $name != local* ]] || began=$(date +%s.%N)
     "$@" || { echo "mount.sh: $tool failed at $name" >&2; exit 1; }
     ended=$(date +%s.%N)
     unmounted
@@ -74,6 +76,7 @@ step() {
 
 list_all() { ls -lR "$tree$bench/data/files" >/dev/null; }
 read_large() { cmp "$tree$data/large" "$data/large"; }
+read_through() { cat "$tree$data/large" >/dev/null; }
 search_small() { test "$(grep -r -l . "$tree$data/small" | wc -l)" -gt 5000; }
 read_here_and_there() { random_reads "$tree$data/large"; }
 
@@ -86,7 +89,7 @@ for run in $(seq "$runs"); do
         esac
         step "$tool" "first ls -lR of 61,000 files" list_all
         step "$tool" "500 MB from start to end" read_large
-        step "$tool" "grep -r over 10,000 small files" search_small
+        [[ $tool = restic && -z ${BENCH_PATIENT:-} ]] || step "$tool" "grep -r over 10,000 small files" search_small
         step "$tool" "100 random reads of 4 KiB" read_here_and_there
         rm -rf "$work/store/bench/$tool-$run"
     done
@@ -97,7 +100,7 @@ export BACKSTAY_REPOSITORY=$work/local
 "$BIN_BACKSTAY" -q init
 "$BIN_BACKSTAY" -q backup "$data/large"
 for run in $(seq "$runs"); do
-    step backstay "local: 500 MB from start to end" read_large
+    step backstay "local: 500 MB from start to end" read_through
     drop_caches
     began=$(date +%s.%N)
     "$BIN_BACKSTAY" -q restore latest --target "$work/restored"
