@@ -4,7 +4,7 @@
 #
 #   BACKSTAY_BENCH=DIR benches/databases.sh [SET…]      SET: postgres redis valkey etcd source (default: all; ten minutes)
 #
-# DIR (default $HOME/.cache/backstay/bench) is that of compare.sh: env.sh exports BIN_BACKSTAY, and BIN_RESTIC, BIN_RUSTIC and
+# DIR (default $HOME/.cache/backstay/bench) is that of compare.sh: env.sh exports BIN_RESTIC, BIN_RUSTIC and
 # BIN_BORG where they are to be compared with. BENCH_KEEP=1 keeps the lines of earlier runs, and the table shows medians.
 # Servers are those of the folder that scripts/servers.sh makes (Postgres 18, Redis 8, Valkey 9, etcd 3.5), each on a free port of loopback;
 # running them takes root. pgBackRest is measured where DIR/pgbackrest holds Debian's packages for that folder, unpacked:
@@ -37,6 +37,7 @@ for needed in "$bench/env.sh" "$root$programs/postgres"; do
 done
 # shellcheck source=/dev/null
 . "$bench/env.sh"
+BIN_BACKSTAY=${BIN_BACKSTAY:-$(realpath "$here/../target/backstay")}
 reader=${BIN_READ_POSTGRES:-${CARGO_TARGET_DIR:-$HOME/.cache/backstay/target}/release/read-postgres}
 sets=("$@")
 [ ${#sets[@]} -gt 0 ] || sets=(postgres redis valkey etcd source)
