@@ -320,7 +320,7 @@ impl Fetcher {
             }
         }
         if let Err(error) = &opened {
-            self.last_resort.note_bad(table, row, error.to_string());
+            self.last_resort.note_bad(table, row, error);
         }
         opened
     }
@@ -375,13 +375,20 @@ fn with_own<T>(work: impl FnOnce(&mut Opener) -> T) -> Result<T, SealError> {
 }
 
 /// Checks a sealed blob's hash and opens it. CPU-bound.
+///
+/// For whoever vouches for the hash too: a check, and what writes it into a new table. Who only reads takes [`open_blob_into`].
 pub(crate) fn open_blob(keyring: &Keyring, info: &PackInfo, row: u32, sealed: &[u8]) -> Result<Vec<u8>, EngineError> {
+    let (blob, _) = rows_of(info, row)?;
+    check_hash(info, blob, sealed)?;
     let mut plain = Vec::new();
     open_blob_into(keyring, info, row, sealed, &mut plain)?;
     Ok(plain)
 }
 
-/// As [`open_blob`], into a buffer that was used before.
+/// Opens a sealed blob into a buffer that was used before. CPU-bound.
+///
+/// Its tag says whether these are the bytes that were sealed. Only of those that do not open the hash is asked, which tells
+/// bytes that were damaged from a blob that was never right.
 pub(crate) fn open_blob_into(
     keyring: &Keyring,
     info: &PackInfo,
@@ -389,13 +396,7 @@ pub(crate) fn open_blob_into(
     sealed: &[u8],
     plain: &mut Vec<u8>,
 ) -> Result<(), EngineError> {
-    let object = || EngineError::object(names::pack(&info.id));
-    let missing = || object()(PackError::Inconsistent { what: "the index names a blob it does not have" });
-    let blob = info.blobs.get(row as usize).ok_or_else(missing)?;
-    let seal = info.seals.get(usize::from(blob.seal)).ok_or_else(missing)?;
-    if *blake3::hash(sealed).as_bytes() != blob.hash {
-        return Err(object()(PackError::Hash));
-    }
+    let (blob, seal) = rows_of(info, row)?;
     if blob.kind != BlobKind::Structure && !keyring.opens_content() {
         return Err(keyring.refuse("open content", &[pack::Role::Owner, pack::Role::Reader]));
     }
@@ -404,7 +405,23 @@ pub(crate) fn open_blob_into(
         let opened = own.opener.open_into(sealed, blob.plain_len as usize, &key, binding, plain);
         opened.map_err(|source| PackError::Seal { what: "a blob", source })
     });
-    opened.map_err(|source| PackError::Seal { what: "a blob", source }).flatten().map_err(object())
+    let opened = opened.map_err(|source| PackError::Seal { what: "a blob", source }).flatten();
+    opened.or_else(|error| {
+        check_hash(info, blob, sealed)?;
+        Err(EngineError::object(names::pack(&info.id))(error))
+    })
+}
+
+fn rows_of(info: &PackInfo, row: u32) -> Result<(&BlobRow, &SealRow), EngineError> {
+    let blob = info.blobs.get(row as usize);
+    let rows = blob.and_then(|blob| Some((blob, info.seals.get(usize::from(blob.seal))?)));
+    let what = "the index names a blob it does not have";
+    rows.ok_or_else(|| EngineError::object(names::pack(&info.id))(PackError::Inconsistent { what }))
+}
+
+fn check_hash(info: &PackInfo, blob: &BlobRow, sealed: &[u8]) -> Result<(), EngineError> {
+    let is_right = *blake3::hash(sealed).as_bytes() == blob.hash;
+    if is_right { Ok(()) } else { Err(EngineError::object(names::pack(&info.id))(PackError::Hash)) }
 }
 
 /// The key and binding of a blob; the key of the seal used last is at hand.

@@ -10,6 +10,7 @@
 //! Invariant: a blob that opens has exactly the promised plaintext length; nothing larger is ever allocated.
 //! Never here: where a blob is stored, which chunks it holds.
 
+use chacha20poly1305::aead::inout::InOutBuf;
 use chacha20poly1305::aead::{AeadInOut, KeyInit};
 use chacha20poly1305::{ChaCha20Poly1305, Tag};
 use zstd::bulk::Compressor;
@@ -265,21 +266,17 @@ impl BlobOpener {
         let truncated = SealError::Truncated { len: sealed.len() };
         let (method, rest) = sealed.split_first().ok_or(truncated.clone())?;
         let (body, tag) = rest.split_last_chunk::<TAG_LEN>().ok_or(truncated)?;
-        plain.clear();
         let packed = if *method == METHOD_RAW { &mut *plain } else { &mut self.packed };
-        packed.clear();
-        packed.extend_from_slice(body);
+        // What it held is written over, so that only what it grows by is cleared first.
+        packed.resize(body.len(), 0);
+        let buffer = InOutBuf::new(body, packed).map_err(|_| SealError::Sealed)?;
         ChaCha20Poly1305::new(key.expose().into())
-            .decrypt_inout_detached(
-                &binding.nonce().into(),
-                &additional(binding, *method),
-                packed.as_mut_slice().into(),
-                &Tag::from(*tag),
-            )
+            .decrypt_inout_detached(&binding.nonce().into(), &additional(binding, *method), buffer, &Tag::from(*tag))
             .map_err(|_| SealError::Sealed)?;
         match *method {
             METHOD_RAW => {}
             METHOD_ZSTD => {
+                plain.clear();
                 plain.reserve_exact(plain_len);
                 let unpacked = self.decompressor.decompress_to_buffer(&self.packed, plain);
                 unpacked.map_err(|_| SealError::Decompress { expected: plain_len })?;
