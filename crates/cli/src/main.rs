@@ -12,7 +12,7 @@
 //! | `commands` | one file per command: its arguments, and `run` |
 //! | `ui`, `table`, `human`, `paint`, `watch`, `logging` | what is shown |
 //! | `error`, `report`, `hints` | what went wrong, and what to do next |
-//! | `allocator`, `ending` | how memory goes back to the system, and the process ends |
+//! | `allocator`, `ending` | how threads share memory, and how the process ends |
 //!
 //! Invariant: stdout is data, stderr is for people.
 //! Never here: what backing up means; that is the engine's.
@@ -59,6 +59,7 @@ use crate::ui::Ui;
 const RUNTIME_THREADS: usize = 2;
 
 fn main() {
+    allocator::share();
     harden::forbid_core_dumps();
     store::install_tls();
     let done = catch_unwind(|| match Arguments::read() {
