@@ -3,6 +3,8 @@
 use std::fs;
 use std::io::Read as _;
 use std::path::PathBuf;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
 use harness::binary::{Host, Run as _, need_root, noise, shell};
 use harness::dav::DavServer;
@@ -10,6 +12,7 @@ use harness::fuse::FuseMount;
 use harness::listing::{assert_same, listing_of};
 use rustix::process::Signal;
 use store::testing::S3Server;
+use tokio::time::sleep;
 
 use crate::fidelity::{rsync_differences, tree_of_everything};
 use crate::s3::host_of;
@@ -19,6 +22,8 @@ const MIB: usize = 1 << 20;
 const NEEDLE: &[u8] = b"a sentence that is in no other file";
 /// The most memory that a mount or server may take, in bytes: 300 MB.
 const MEMORY_LEN_MAX: u64 = 300_000_000;
+/// After this a mount is taken to wait for its store, whose own patience is longer.
+const HANGS_AT_MOST: Duration = Duration::from_secs(25);
 
 /// A host with a repository on a server, and in it a file of so many MiB of noise, and that.
 async fn host_with_noise(mib: usize) -> (S3Server, Host, PathBuf, Vec<u8>) {
@@ -83,6 +88,30 @@ async fn content_that_was_looked_at_is_read_from_this_hosts_disk_by_the_next_mou
     assert_eq!(cache_len(&host), 0);
     let mounted = FuseMount::at(&host, "mnt", &[]);
     assert!(fs::read(mounted.latest(&file)).is_err(), "it was there all the time");
+}
+
+#[tokio::test]
+async fn store_that_hangs_holds_up_nothing_that_was_looked_at_before() {
+    let (server, host, file, content) = host_with_noise(4).await;
+    let mounted = FuseMount::at(&host, "mnt", &[]);
+    let shown = mounted.latest(&file);
+    assert!(fs::read(&shown).expect("the file") == content);
+    server.hang();
+    // The kernel asks again what `latest` is, and the mount its store which snapshots there are.
+    sleep(Duration::from_secs(5)).await;
+    let (send, answers) = mpsc::channel();
+    let asked = shown.clone();
+    std::thread::spawn(move || send.send(fs::read(asked)));
+    let answer = answers.recv_timeout(HANGS_AT_MOST);
+    server.go_on();
+    assert!(answer.expect("the store was waited for").expect("the file") == content);
+    host.write("tree/file", "other content");
+    host.back_up(&[&host.path("tree")]);
+    let begun = Instant::now();
+    while fs::read(&shown).expect("the file") != b"other content" {
+        assert!(begun.elapsed() < HANGS_AT_MOST, "the next snapshot does not appear");
+        sleep(Duration::from_millis(100)).await;
+    }
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@
 //! All but `by-id` are links, so that no snapshot is walked twice and the kernel keeps one copy of each file. Where links cannot be
 //! shown, what they point to is shown in their place.
 //!
-//! Invariant: a listing is never older than [`LISTED_FOR`] when it is used, unless the store does not answer.
+//! Invariant: a listing is never older than [`LISTED_FOR`] when it is used, unless the store does not answer in time.
 //! Never here: what is in a snapshot.
 
 use std::collections::{BTreeMap, HashSet};
@@ -22,10 +22,13 @@ use engine::{EngineError, SnapshotFilter, SnapshotInfo, View};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use tokio::sync::Mutex;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
+use tokio_util::task::AbortOnDropHandle;
 
 /// How long a listing is used until the store is asked for a new one.
 pub(crate) const LISTED_FOR: Duration = Duration::from_secs(3);
+/// How long the store may take to list, until what was listed before is used on.
+const WAITED_FOR: Duration = Duration::from_secs(1);
 /// Characters of an id that tell snapshots apart for people.
 const SHORT_ID_LEN: usize = 8;
 /// The fewest characters that find a snapshot in `by-id`.
@@ -72,60 +75,97 @@ pub(crate) struct Listing {
     shelves: BTreeMap<Arc<str>, Shelf>,
 }
 
-/// The listing, and when it was made.
+/// The listing, and how it is made anew.
 #[derive(Debug)]
 pub(crate) struct Layout {
+    asks: Asks,
+    current: Mutex<Current>,
+}
+
+/// What it takes to make a listing.
+#[derive(Debug, Clone)]
+struct Asks {
     view: View,
     filter: SnapshotFilter,
     zone: TimeZone,
-    current: Mutex<Current>,
 }
 
 #[derive(Debug, Default)]
 struct Current {
     listing: Arc<Listing>,
-    ids: HashSet<String>,
+    /// The snapshots in it; none before the first listing.
+    ids: Option<Arc<HashSet<String>>>,
+    /// When it was made, or found to be the best there is.
     made_at: Option<Instant>,
+    /// The next one, while the store is asked for it.
+    asked: Option<AbortOnDropHandle<Result<Option<Made>, EngineError>>>,
 }
+
+/// A listing that is not what the one before was.
+type Made = (Listing, HashSet<String>);
 
 impl Layout {
     pub(crate) fn new(view: View, filter: SnapshotFilter) -> Self {
-        Self { view, filter, zone: TimeZone::system(), current: Mutex::default() }
+        Self { asks: Asks { view, filter, zone: TimeZone::system() }, current: Mutex::default() }
     }
 
-    /// The folders as they are now, and what went wrong if they may be older.
+    /// The folders as they are now, and what went wrong if they may be older. Of a store that hangs the older ones are given
+    /// after [`WAITED_FOR`], and it goes on being asked.
     pub(crate) async fn listing(&self) -> (Arc<Listing>, Option<EngineError>) {
-        self.listing_within(LISTED_FOR).await
+        self.listing_within(LISTED_FOR, WAITED_FOR).await
     }
 
-    /// The same, not older than this.
-    pub(crate) async fn listing_within(&self, age_max: Duration) -> (Arc<Listing>, Option<EngineError>) {
+    /// The same as of now, however long that takes.
+    pub(crate) async fn listing_now(&self) -> (Arc<Listing>, Option<EngineError>) {
+        self.listing_within(Duration::ZERO, Duration::MAX).await
+    }
+
+    async fn listing_within(&self, age_max: Duration, wait: Duration) -> (Arc<Listing>, Option<EngineError>) {
         let mut current = self.current.lock().await;
         if current.made_at.is_some_and(|at| at.elapsed() < age_max) {
             return (Arc::clone(&current.listing), None);
         }
-        let made = self.make(&mut current).await;
-        // Until it was made once, there is nothing that may be shown meanwhile.
-        if made.is_ok() || current.made_at.is_some() {
+        // Until one was made, there is nothing that may be shown meanwhile.
+        let wait = if current.made_at.is_some() { wait } else { Duration::MAX };
+        let before = current.ids.clone();
+        let asked =
+            current.asked.get_or_insert_with(|| AbortOnDropHandle::new(tokio::spawn(self.asks.clone().make(before))));
+        let made = timeout(wait, asked).await;
+        let error = match made {
+            Err(_) => None,
+            Ok(made) => {
+                current.asked = None;
+                current.take(made.unwrap_or_else(|error| Err(EngineError::Panicked { what: error.to_string() }))).err()
+            }
+        };
+        if error.is_none() || current.made_at.is_some() {
             current.made_at = Some(Instant::now());
         }
-        (Arc::clone(&current.listing), made.err())
+        (Arc::clone(&current.listing), error)
     }
+}
 
-    /// Lists anew. What is new may lie in packs that the index did not know.
-    async fn make(&self, current: &mut Current) -> Result<(), EngineError> {
+impl Current {
+    fn take(&mut self, made: Result<Option<Made>, EngineError>) -> Result<(), EngineError> {
+        if let Some((listing, ids)) = made? {
+            (self.listing, self.ids) = (Arc::new(listing), Some(Arc::new(ids)));
+        }
+        Ok(())
+    }
+}
+
+impl Asks {
+    /// Lists anew; none if the snapshots are those of `before`. What is new may lie in packs that the index did not know.
+    async fn make(self, before: Option<Arc<HashSet<String>>>) -> Result<Option<Made>, EngineError> {
         let mut found = self.view.snapshots().await?;
         found.retain(|info| self.filter.fits(&info.snapshot));
         let ids: HashSet<String> = found.iter().map(|info| info.id.to_string()).collect();
-        if current.made_at.is_some() && ids == current.ids {
-            return Ok(());
+        match before {
+            Some(before) if *before == ids => return Ok(None),
+            Some(before) if !ids.is_subset(&before) => self.view.renew().await?,
+            _ => {}
         }
-        if current.made_at.is_some() && !ids.is_subset(&current.ids) {
-            self.view.renew().await?;
-        }
-        current.listing = Arc::new(Listing::of(found.into_iter().map(Arc::new).collect(), &self.zone));
-        current.ids = ids;
-        Ok(())
+        Ok(Some((Listing::of(found.into_iter().map(Arc::new).collect(), &self.zone), ids)))
     }
 }
 

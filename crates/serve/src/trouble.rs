@@ -68,7 +68,7 @@ impl Troubles {
             return self.is_told(&id, None);
         }
         if error.kind() == Kind::Damaged {
-            let listing = tokio::time::timeout(EXPLAINED_WITHIN, layout.listing_within(Duration::ZERO)).await;
+            let listing = tokio::time::timeout(EXPLAINED_WITHIN, layout.listing_now()).await;
             if listing.is_ok_and(|(listing, error)| error.is_none() && !listing.has(&id)) {
                 self.note_told(&what, Some(&error));
                 self.note_told(&id, None);

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio::time::sleep;
@@ -96,6 +97,20 @@ impl S3Server {
             },
             ..StoreOptions::default()
         }
+    }
+
+    /// Lets the server hang: it takes connections and answers nothing until it is to go on.
+    pub fn hang(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets a server that hangs answer again.
+    pub fn go_on(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.process), signal).expect("the server is there");
     }
 
     /// The folder in which the server keeps the bucket's objects as files: for damage tests.
