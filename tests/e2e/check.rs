@@ -151,7 +151,7 @@ fn more_paths_than_are_named_are_counted_with_the_snapshots_that_they_are_in() {
     let largest = packs(&host).into_iter().max_by_key(|pack| len_of(std::slice::from_ref(pack))).expect("has packs");
     fs::remove_file(&largest).expect("removes");
     let ran = host.backstay(["check"]).run().expect_code(1);
-    assert!(ran.text().lines().any(|line| line == "  and 159 more, in 2 snapshots in all"), "{ran}");
+    assert!(ran.text().lines().any(|line| line == "  and 239 more, in 2 snapshots in all"), "{ran}");
     let report = host.backstay(["--json", "check"]).run().expect_code(1).json();
     let damage = &report["damages"][0];
     assert_eq!(damage["affects"].as_array().map(Vec::len), Some(100), "{damage}");
@@ -394,17 +394,47 @@ async fn pack_that_is_whole_again_is_used_again_once_it_was_read() {
     };
     site.memory.overwrite(&name, wrong.into()).await;
     assert!(!check_all(&repository).await.expect("checks").is_whole());
+    assert!(!check_with(&repository, None).await.expect("checks").is_whole(), "what is known is read again");
     site.memory.overwrite(&name, right).await;
     // Its length alone proves nothing.
-    assert!(check_with(&repository, None).await.expect("checks").is_whole());
     let stored = names_of(&site.memory, "").await;
     assert!(new_len().await > 0);
     // The copy that was stored instead goes away again.
     for name in names_of(&site.memory, "").await.iter().filter(|name| !stored.contains(name)) {
         site.memory.delete(name).await.expect("deletes");
     }
-    assert!(check_all(&repository).await.expect("checks").is_whole());
+    assert!(check_with(&repository, None).await.expect("checks").is_whole());
     assert_eq!(new_len().await, 0);
+}
+
+#[test]
+fn damage_that_a_reader_met_is_known_to_checks_and_backups_until_it_is_healed() {
+    let (host, files) = host_with_packs();
+    let largest = packs(&host).into_iter().max_by_key(|pack| len_of(std::slice::from_ref(pack))).expect("has packs");
+    flip(&largest);
+    let named = largest.file_name().and_then(|name| name.to_str()).expect("a name").to_owned();
+    let checked = host.backstay(["check"]).run().expect_code(0);
+    checked.says(&["contents were not read"]);
+    let fails = |file: &&PathBuf| {
+        let at = files.iter().position(|other| other == *file).expect("one of them");
+        let id = host.snapshots()[at]["id"].as_str().expect("an id").to_owned();
+        host.backstay(["cat", &format!("{id}:{}", file.display())]).run().code != Some(0)
+    };
+    let broken: Vec<&PathBuf> = files.iter().filter(fails).collect();
+    let [file] = broken.as_slice() else { panic!("{broken:?} instead of one") };
+    for _ in 0..2 {
+        let ran =
+            host.backstay(["check"]).run().expect_code(1).says(&["1 object is damaged", "back up what is affected"]);
+        assert!(ran.text().contains(&named) && ran.text().contains("affects"), "{ran}");
+    }
+    // Another host learns of it from what the check wrote down.
+    let mut command = host.backstay(["check"]);
+    command.env("BACKSTAY_CACHE_DIR", host.path("another-cache"));
+    command.run().expect_code(1);
+    host.backstay(["backup", "--force"]).arg(file).run().expect_code(0);
+    let healed = host.backstay(["check"]).run().expect_code(0);
+    assert!(healed.stderr.contains(&named) && healed.stderr.contains("no snapshot needs it"), "{healed}");
+    host.backstay(["check", "--read-data"]).run().expect_code(0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -25,8 +25,10 @@ use store::index_cache::{CacheError, CacheOptions, IndexCache};
 
 /// Packs that only a removed key vouches for.
 const DISTRUSTED: &str = "distrusted-packs";
-/// Packs that a check found damaged.
+/// Packs that a check or a reader found damaged.
 const DAMAGED: &str = "damaged-packs";
+/// So many of them a reader adds: each of its notes holds all, 32 bytes each.
+const DAMAGED_MAX: usize = 4096;
 /// Warnings that are kept for documents.
 const WARNINGS_MAX: usize = 100;
 
@@ -48,7 +50,7 @@ pub(crate) struct HostCache {
 struct Distrusted {
     /// Only a removed key vouches for them.
     late: HashSet<PackId>,
-    /// A check found them damaged.
+    /// A check or a reader found them damaged.
     damaged: HashSet<PackId>,
 }
 
@@ -143,6 +145,24 @@ impl HostCache {
         self.distrusted_now().late.clone()
     }
 
+    /// Packs that were found damaged and not found whole since.
+    pub(crate) fn damaged(&self) -> HashSet<PackId> {
+        self.distrusted_now().damaged.clone()
+    }
+
+    /// Takes a pack that a reader found damaged as not to be offered for deduplication, at once and by later runs on this
+    /// host, as far as it can remember.
+    pub(crate) fn note_damaged(&self, pack: PackId) {
+        let note = {
+            let mut all = self.distrusted_now();
+            let is_new = all.damaged.len() < DAMAGED_MAX && all.damaged.insert(pack);
+            is_new.then(|| note_of(&all.damaged))
+        };
+        if let Some(note) = note {
+            self.remember(DAMAGED, &note);
+        }
+    }
+
     /// Takes packs that only a removed key vouches for as not to be offered for deduplication, at once and by later runs
     /// on this host.
     ///
@@ -227,8 +247,8 @@ fn note_of(packs: &HashSet<PackId>) -> Vec<u8> {
 fn beside_another(options: &CacheOptions) -> String {
     format!(
         "another command uses the index cache in {}; this one goes on with an empty one of its own: it reads the index \
-         anew, cannot notice what vanished from the repository, and remembers nothing of what it finds: run one command \
-         at a time, or give each a cache folder of its own",
+         anew, cannot notice what vanished from the repository, and remembers nothing of what it finds: end the other \
+         one first, or give this one a cache folder of its own with --cache-dir",
         options.folder.display()
     )
 }

@@ -25,10 +25,10 @@ use pack::PackId;
 use seal::ChunkId;
 use store::index_cache::{IndexCache, PackInfo, PackNo, Place};
 
-use crate::EngineError;
 use crate::index::Index;
 use crate::repository::{REQUESTS_MAX, Repository};
 use crate::trailers::{TrailerRead, Trailers};
+use crate::{EngineError, Kind};
 
 /// How often one operation reads the index again: for each, a prune must have passed meanwhile.
 pub(crate) const INDEX_READS_MAX: u32 = 32;
@@ -179,11 +179,16 @@ impl LastResort {
         }
     }
 
-    /// Notes that a blob does not open, however often it is read.
-    pub(crate) fn note_bad(&self, table: Table, blob: u32, reason: String) {
+    /// Notes that a blob does not open, however often it is read. If that is damage, the host remembers it, so that backups
+    /// store anew what is in this pack, and a check reads it. Blocks on the disk, but for a pack that was noted before.
+    pub(crate) fn note_bad(&self, table: Table, blob: u32, error: &EngineError) {
         let mut learned = self.learn();
         if learned.bad.len() < FAILURES_KEPT_MAX {
-            learned.bad.insert((table, blob), reason);
+            learned.bad.insert((table, blob), error.to_string());
+        }
+        drop(learned);
+        if let Some(repository) = self.repository.as_ref().filter(|_| error.kind() == Kind::Damaged) {
+            repository.cache.note_damaged(table.pack);
         }
     }
 

@@ -30,12 +30,15 @@ Examples:
 const CONTENT_SEALED: &str = "this key opens no content: what was read was compared with its hashes, and not opened; the \
      owner's key or one of role reader opens it";
 
+/// So much of what one damage breaks is told to people; a document has a hundred.
+const AFFECTED_TOLD_MAX: usize = 20;
+
 /// Prove that the repository is whole
 ///
-/// Without options every snapshot is followed down to the packs which must exist. With --read-data every byte is read
-/// and compared with its hash as well, and opened if the key may. The other options choose what is read; each of them reads
-/// data by itself, and together they narrow it further. What was verified is written down in the repository for later
-/// checks. The exit code is 1 if something is damaged, and 2 if nothing is, but the store did not let everything be looked
+/// Without options every snapshot is followed down to the packs which must exist, and packs that were found damaged before
+/// are read again. With --read-data every byte is read and compared with its hash as well, and opened if the key may. The
+/// other options choose what is read; each of them reads data by itself, and together they narrow it further. What was
+/// verified is written down in the repository for later checks. The exit code is 1 if something is damaged, and 2 if nothing is, but the store did not let everything be looked
 /// at.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
@@ -149,10 +152,11 @@ fn tell(report: &CheckReport, args: &CheckArgs, ui: &Ui) -> Result<(), CommandEr
     }
     for damage in &report.damages {
         ui.line(format_args!("{} {}: {}", ui.stdout.red("damage:"), damage.object, damage.what))?;
-        for affected in &damage.affects {
+        let told = damage.affects.iter().take(AFFECTED_TOLD_MAX);
+        let untold = damage.affects_count.saturating_sub(told.len() as u64);
+        for affected in told {
             ui.line(format_args!("  affects {affected}"))?;
         }
-        let untold = damage.affects_count.saturating_sub(damage.affects.len() as u64);
         if untold > 0 {
             let snapshots = human::counted(damage.snapshot_count, "snapshot", "snapshots");
             ui.line(format_args!("  and {} more, in {snapshots} in all", human::count(untold)))?;
@@ -189,7 +193,7 @@ fn tell_ages(ages: &Ages, args: &CheckArgs, ui: &Ui) {
 fn summary(report: &CheckReport) -> String {
     let unclear = human::counted(report.unclear_count, "object", "objects");
     let result = match (report.damages.len() as u64, report.unclear_count) {
-        (0, 0) if report.read_len == 0 && report.packs > 0 => {
+        (0, 0) if report.ages.is_none() && report.packs > 0 => {
             "nothing is missing; contents were not read, as --read-data does".to_owned()
         }
         (0, 0) => "the repository is whole".to_owned(),

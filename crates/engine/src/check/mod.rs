@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! small   both configurations, every key slot, epoch, index segment and snapshot, as the store has them
-//! packs   every pack that a segment names is listed with its length; with --read-data every byte is hashed, and every
+//! packs   every pack that a segment names is listed with its length, and read again if it was found damaged before; with
+//!         --read-data every byte is hashed, and every
 //!         blob opened and its chunks named again, where the key can
 //! trees   every snapshot's pages are walked once; every chunk below is named by a segment and lies in a listed pack
 //! ```
@@ -40,7 +41,7 @@ pub(crate) use damaged::{DamagedPacks, Harm, Losses, Suspects, elsewhere};
 pub use report::{Ages, CheckReport, Damage};
 pub use request::{CheckRequest, Shard, Subset};
 
-use self::choose::{NEVER, Wanted, choose};
+use self::choose::{NEVER, Sound, Wanted, choose};
 use self::packs::Packs;
 use self::read::Plan;
 use self::report::Wrong;
@@ -52,6 +53,8 @@ use crate::{EngineError, Progress};
 
 /// How often an object that is not right is read.
 const READS_MAX: usize = 2;
+/// Packs found damaged before that a check reads again though it was not told to read data: 1 GiB, if they are usual ones.
+const SUSPECTS_MAX: usize = 64;
 
 /// What is said of a snapshot that is held and gone.
 pub const HELD_AND_GONE: &str =
@@ -86,19 +89,27 @@ impl Repository {
         let fetcher = self.fetcher().await?;
         let mut named = self.check_segments(&fetcher.index.cache, &mut report).await?;
         let mut packs = self.compare_packs(&fetcher.index.cache, &named, &mut report).await?;
-        if request.read_data.is_some() {
-            report.is_content_sealed = !self.keyring.opens_content();
+        packs.reads_data = request.read_data.is_some();
+        let plan = if packs.reads_data {
             let of_snapshot = match request.of_snapshot {
                 Some(id) => Some(packs_of(&fetcher, id, &snapshots, &cancel).await?),
                 None => None,
             };
-            let plan = self.plan_reads(&request, of_snapshot, started_at, &mut packs, &mut report).await?;
+            Some(self.plan_reads(&request, of_snapshot, started_at, &mut packs, &mut report).await?)
+        } else {
+            self.plan_suspects(started_at, &packs, &mut report).await?
+        };
+        if let Some(plan) = plan {
+            report.is_content_sealed = !self.keyring.opens_content();
             let read = self.read_packs(&fetcher, &plan, &mut packs, progress, &cancel, &mut report).await;
             if request.remember && report.read_len > 0 {
                 self.remember_verified(&mut packs, &mut report).await;
             }
             read?;
-            self.tell_ages(&request, started_at, &packs, &mut report);
+            match request.read_data {
+                Some(_) => self.tell_ages(&request, started_at, &packs, &mut report),
+                None => report.ages = None,
+            }
             self.find_liars(&fetcher, &mut named, &mut packs, &mut report).await?;
         }
         self.remember_damaged(&fetcher, &named, &packs).await?;
@@ -135,6 +146,29 @@ impl Repository {
         let chosen = choose(&packs.sound, &wanted, || self.env.random_u64());
         let until = request.max_duration.map(|len| started_at.plus(len));
         Ok(Plan { chosen, until, started_at: nanos(started_at) })
+    }
+
+    /// Of a check that reads no data: the packs that were found damaged before, by this host or by checks that wrote it down.
+    /// None if there are none.
+    async fn plan_suspects(
+        &self,
+        started_at: Timestamp,
+        packs: &Packs,
+        report: &mut CheckReport,
+    ) -> Result<Option<Plan>, EngineError> {
+        let mut suspected = self.known_damaged().await?;
+        suspected.extend(self.cache.damaged().iter().map(PackId::half));
+        let is_suspect = |(_, pack): &(usize, &Sound)| suspected.contains(&pack.half);
+        let mut chosen: Vec<usize> =
+            packs.sound.iter().enumerate().filter(is_suspect).map(|(position, _)| position).collect();
+        let unread_count = chosen.len().saturating_sub(SUSPECTS_MAX);
+        if unread_count > 0 {
+            report.warn(format!(
+                "{unread_count} more packs were found damaged before and not read again: --read-data reads them"
+            ));
+        }
+        chosen.truncate(SUSPECTS_MAX);
+        Ok((!chosen.is_empty()).then(|| Plan { chosen, until: None, started_at: nanos(started_at) }))
     }
 
     /// Says when what there is was verified.

@@ -52,6 +52,8 @@ pub(super) struct Packs {
     pub(super) sound: Vec<Sound>,
     /// What is wrong with the others.
     pub(super) flaws: HashMap<PackNo, Flaw>,
+    /// Whether data is read, and not only what was found damaged before.
+    pub(super) reads_data: bool,
     /// Those that were read and are right: a bit for each pack.
     pub(super) read: PackSet,
     /// The first halves of the ids of packs that a check found damaged, this one or one before.
@@ -85,9 +87,7 @@ impl Repository {
         report.packs = named.count();
         if listing.stray_count > 0 {
             let stray = listing.stray_count;
-            report
-                .warnings
-                .push(format!("{stray} packs are named by no index segment; interrupted backups leave such"));
+            report.warn(format!("packs that no index segment names: {stray}; interrupted backups leave such"));
         }
         let (cache, is_named) = (Arc::clone(cache), named.packs.clone());
         self.offload.start(move || sort_packs(&cache, &is_named, &listing)).await?
@@ -218,10 +218,10 @@ impl Packs {
     }
 
     /// Whether a chunk can be had at one of these places. A damaged pack counts as needed until what it held was read
-    /// elsewhere by this very check.
+    /// elsewhere by this very check, if it reads data.
     pub(super) fn can_be_had(&mut self, places: &[Place]) -> bool {
         let is_there = places.iter().any(|place| !self.flaws.contains_key(&place.pack));
-        let is_proven = places.iter().any(|place| self.is_read(place.pack));
+        let is_proven = if self.reads_data { places.iter().any(|place| self.is_read(place.pack)) } else { is_there };
         let holds_back = |place: &&Place| match self.flaws.get(&place.pack) {
             Some(Flaw::Content(_)) => !is_proven,
             Some(_) => !is_there,

@@ -161,11 +161,11 @@ impl Repository {
         }
         let mut warn = |count: u64, what: &str| {
             if count > 0 {
-                warnings.push(format!("{count} packs {what}; they stay"));
+                warnings.push(format!("packs that {what}, and so stay: {count}"));
             }
         };
-        warn(needed_count, "hold what snapshots need and are named by no index segment (run check)");
-        warn(unreadable_count, "are named by no index segment and cannot be read");
+        warn(needed_count, "hold what snapshots need though no index segment names them (run check)");
+        warn(unreadable_count, "no index segment names and cannot be read");
         warn(
             strays.odd_count,
             "are not as the index describes them, or only a removed key vouches for them (run check)",

@@ -44,6 +44,8 @@ Examples:
 
 /// Entries of a folder that are listed at once, as a count.
 const LISTED_MAX: usize = 10_000;
+/// Sealed content kept on disk, in bytes: as much as a mount keeps there too, if nothing else is asked of it.
+const KEPT_LEN: u64 = 1 << 30;
 /// Bytes of a file that a preview shows.
 const PREVIEW_LEN: u64 = 64 << 10;
 
@@ -64,7 +66,7 @@ pub(crate) async fn run(args: &BrowseArgs, ctx: &Context) -> Result<Outcome, Com
     if !std::io::stdin().is_terminal() || !std::io::stdout().is_terminal() {
         return Err(CommandError::NoTerminal);
     }
-    let repository = ctx.open_repository().await?;
+    let repository = ctx.open_repository_to_look(KEPT_LEN).await?;
     let mut snapshots = repository.snapshots(&args.filter.filter()).await?;
     snapshots.reverse();
     let mut session = Session {
