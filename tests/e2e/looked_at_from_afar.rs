@@ -100,10 +100,12 @@ async fn store_that_hangs_holds_up_nothing_that_was_looked_at_before() {
     // The kernel asks again what `latest` is, and the mount its store which snapshots there are.
     sleep(Duration::from_secs(5)).await;
     let (send, answers) = mpsc::channel();
-    let asked = shown.clone();
-    std::thread::spawn(move || send.send(fs::read(asked)));
-    let answer = answers.recv_timeout(HANGS_AT_MOST);
-    server.go_on();
+    let answer = std::thread::scope(|scope| {
+        scope.spawn(|| send.send(fs::read(&shown)));
+        let answer = answers.recv_timeout(HANGS_AT_MOST);
+        server.go_on();
+        answer
+    });
     assert!(answer.expect("the store was waited for").expect("the file") == content);
     host.write("tree/file", "other content");
     host.back_up(&[&host.path("tree")]);

@@ -89,7 +89,7 @@ mod tests {
         share();
         let before = page_count();
         for _ in 0..32 {
-            std::thread::spawn(|| drop(black_box(vec![1_u8; LEN]))).join().expect("it ends");
+            std::thread::scope(|scope| scope.spawn(|| drop(black_box(vec![1_u8; LEN]))).join()).expect("it ends");
         }
         let count = page_count() - before;
         assert!(count < 8 * LEN / 4096, "{count} pages of 4 KiB or more");
