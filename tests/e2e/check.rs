@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use engine::{CheckReport, CheckRequest, EngineError, Progress, Repository, Subset};
 use harness::binary::{Host, PASSWORD, Ran, Run as _, is_root, noise, set_mode};
-use harness::{Dice, Forge, Site, Tree, backup_request, check_all, names_of, try_backup};
+use harness::{Dice, Forge, Site, Tree, backup_request, check_all, names_of, prune_request, try_backup, try_prune};
 use pack::{PackClass, PackEntry, Segment, names};
 use serde_json::Value;
 use store::Store as _;
@@ -308,6 +308,65 @@ async fn snapshot_that_is_committed_while_a_check_runs_is_no_damage() {
         let (checked, ()) = futures::join!(check_with(&checker, None), commit);
         let checked = checked.expect("checks");
         assert!(checked.is_whole(), "list {skipped} of {prefix}: {checked:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn snapshot_that_is_forgotten_and_pruned_while_a_check_runs_is_no_damage() {
+    // Each listing that a check makes, and the first pages and packs that it reads.
+    let moments = [
+        (Verb::List, "forgotten", 0),
+        (Verb::List, "snapshots", 0),
+        (Verb::List, "index", 0),
+        (Verb::List, "index", 1),
+        (Verb::List, "index", 2),
+        (Verb::List, "packs", 0),
+        (Verb::List, "packs", 1),
+        (Verb::Get, "packs/", 0),
+        (Verb::Get, "packs/", 2),
+        (Verb::GetRange, "packs/", 0),
+        (Verb::GetRange, "packs/", 1),
+    ];
+    let both = |moment| [(moment, None), (moment, Some(Subset::All))];
+    for ((verb, prefix, skipped), read_data) in moments.into_iter().flat_map(both) {
+        let site = Site::new(1);
+        let writer = site.init(site.store(), "cache").await.expect("makes");
+        let mut ids = Vec::new();
+        for content in ["old", "new"] {
+            fs::write(site.tree().join("file"), content.repeat(4000)).expect("writes");
+            let report = site.backup(&writer).await;
+            ids.push(site.snapshot(&writer, &report).await.id);
+        }
+        let faulty = Arc::new(FaultyStore::new(site.store()));
+        let checker = site.open_as("owner", faulty.clone(), "checker").await.expect("opens");
+        faulty.inject(Trigger::next().of(verb).naming(prefix).after(skipped), Fault::Hang);
+        let checked = std::sync::atomic::AtomicBool::new(false);
+        let prune = async {
+            let hangs = || {
+                let calls = faulty.calls();
+                let same = calls.iter().filter(|call| call.verb == verb && call.name.starts_with(prefix));
+                same.count() as u64 > skipped
+            };
+            for _ in 0..LOOKS_MAX {
+                // Without data it does not come to some of these.
+                if hangs() || checked.load(std::sync::atomic::Ordering::Relaxed) {
+                    break;
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+            site.forget(&writer, ids[0]).await;
+            let pruned = try_prune(&writer, prune_request(0.0)).await.expect("prunes");
+            assert!(pruned.packs_deleted > 0, "{pruned:?}");
+            faulty.release();
+        };
+        let check = async {
+            let report = check_with(&checker, read_data).await;
+            checked.store(true, std::sync::atomic::Ordering::Relaxed);
+            report
+        };
+        let (report, ()) = futures::join!(check, prune);
+        let report = report.expect("checks");
+        assert!(report.is_whole(), "{verb:?} {skipped} of {prefix}: {report:?}");
     }
 }
 

@@ -30,6 +30,10 @@ const AFTER_DAMAGED_INDEX: &str = "a damaged index segment loses nothing while i
 const AFTER_LACKING_INDEX: &str = "what packs still hold is named again by: backstay repair index; what is missed even then is lost: back up the \
      sources again, and what they have no more, give up with: backstay repair snapshots --forget";
 
+/// The same where each pack is named, so that none holds what is missed.
+const AFTER_LACKING_PACKS: &str = "every pack is named already, so what is missed is lost: back up the sources again, and what they have no \
+     more, give up with: backstay repair snapshots --forget";
+
 /// After a check that found snapshots which cannot be read.
 const AFTER_DAMAGED_SNAPSHOTS: &str = "a snapshot's own object is stored once: bring it back from a copy of the repository; if there is none, back its source up again, \
      and hide it with: backstay repair snapshots --forget";
@@ -100,6 +104,7 @@ pub(crate) fn after_check(report: &CheckReport) -> Vec<String> {
         let of_copies = [CONFIG, KEYS, EPOCHS].into_iter().find(|of| kind == *of || kind == format!("{of}-copy"));
         let is_damaged = |object: &str| report.damages.iter().any(|damage| damage.object == object);
         add(match kind {
+            _ if damage.what == engine::LACKING_INDEX && report.stray_packs == 0 => AFTER_LACKING_PACKS.to_owned(),
             _ if damage.what == engine::LACKING_INDEX => AFTER_LACKING_INDEX.to_owned(),
             _ if damage.what == engine::HELD_AND_GONE => AFTER_GONE_SNAPSHOTS.to_owned(),
             INDEX => AFTER_DAMAGED_INDEX.to_owned(),
@@ -582,7 +587,15 @@ mod tests {
             AFTER_GONE_SNAPSHOTS,
             AFTER_DAMAGED_HOLDS,
         ];
-        assert_eq!(after_check(&report(&wrong)), steps);
+        let mut report = report(&wrong);
+        report.stray_packs = 1;
+        assert_eq!(after_check(&report), steps);
+    }
+
+    #[test]
+    fn repair_of_the_index_is_not_advised_where_no_pack_lacks_a_name() {
+        let lacking = [("index", engine::LACKING_INDEX)];
+        assert_eq!(after_check(&report(&lacking)), [AFTER_LACKING_PACKS]);
     }
 
     #[test]

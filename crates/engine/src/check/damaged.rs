@@ -142,7 +142,7 @@ impl Repository {
         let fetcher = self.fetcher().await?;
         let named = self.check_segments(&fetcher.index.cache, &mut report).await?;
         let mut packs = self.compare_packs(&fetcher.index.cache, &named, &mut report).await?;
-        let missing = tree::check_trees(&fetcher, &snapshots, &named, &mut packs, cancel, &mut report).await?;
+        let missing = tree::check_trees(&fetcher, &snapshots, (&named, None), &mut packs, cancel, &mut report).await?;
         let (mut lost, mut unnamed_count) = (HashSet::new(), 0);
         for id in missing.ids() {
             if cancel.is_cancelled() {

@@ -20,6 +20,7 @@ mod choose;
 mod damaged;
 mod objects;
 mod packs;
+mod passes;
 mod read;
 mod report;
 mod request;
@@ -43,9 +44,11 @@ pub use request::{CheckRequest, Shard, Subset};
 
 use self::choose::{NEVER, Sound, Wanted, choose};
 use self::packs::Packs;
+use self::passes::{Before, PASSES_MAX, Seen};
 use self::read::Plan;
 use self::report::Wrong;
 use self::segments::Named;
+use self::tree::check_trees;
 use crate::fetch::Fetcher;
 use crate::repository::Repository;
 use crate::snapshots::Origin;
@@ -69,6 +72,16 @@ struct SnapshotRoots {
     roots: Vec<(ChunkId, u64)>,
 }
 
+/// A pass of a check, and what those before it have read.
+struct Pass {
+    /// From 1.
+    number: u32,
+    request: CheckRequest,
+    /// When the first pass began.
+    started_at: Timestamp,
+    before: Before,
+}
+
 impl Repository {
     /// Checks the repository.
     ///
@@ -81,48 +94,87 @@ impl Repository {
         progress: &Arc<Progress>,
         cancel: CancellationToken,
     ) -> Result<CheckReport, EngineError> {
-        let (mut report, started_at) = (CheckReport::default(), self.env.now());
+        let mut pass = Pass { number: 0, request, started_at: self.env.now(), before: Before::default() };
+        loop {
+            pass.number += 1;
+            if let Some(report) = self.check_once(&mut pass, progress, &cancel).await? {
+                return Ok(report);
+            }
+            tracing::info!("a prune took away what was being checked: it is looked at again");
+        }
+    }
+
+    /// One pass; none if what seemed damaged may be what somebody took away meanwhile.
+    async fn check_once(
+        &self,
+        pass: &mut Pass,
+        progress: &Progress,
+        cancel: &CancellationToken,
+    ) -> Result<Option<CheckReport>, EngineError> {
+        let mut report = CheckReport { read_len: pass.before.read_len, ..CheckReport::default() };
         self.check_config(&mut report).await;
         self.check_keys(&mut report).await?;
         // Snapshots first: one that is committed from here on may need segments and packs that are not read any more.
         let snapshots = self.check_snapshots(&mut report).await?;
+        let seen = Seen::new(self.clone(), &snapshots, self.segment_names().await?);
+        let seen = (pass.number < PASSES_MAX).then_some(&seen);
         let fetcher = self.fetcher().await?;
         let mut named = self.check_segments(&fetcher.index.cache, &mut report).await?;
         let mut packs = self.compare_packs(&fetcher.index.cache, &named, &mut report).await?;
-        packs.reads_data = request.read_data.is_some();
-        let plan = if packs.reads_data {
-            let of_snapshot = match request.of_snapshot {
-                Some(id) => Some(packs_of(&fetcher, id, &snapshots, &cancel).await?),
-                None => None,
-            };
-            Some(self.plan_reads(&request, of_snapshot, started_at, &mut packs, &mut report).await?)
-        } else {
-            self.plan_suspects(started_at, &packs, &mut report).await?
-        };
-        if let Some(plan) = plan {
+        packs.reads_data = pass.request.read_data.is_some();
+        if let Some(plan) = self.plan_reads(pass, (&fetcher, &snapshots), &mut packs, cancel, &mut report).await? {
             report.is_content_sealed = !self.keyring.opens_content();
-            let read = self.read_packs(&fetcher, &plan, &mut packs, progress, &cancel, &mut report).await;
-            if request.remember && report.read_len > 0 {
+            let read = self.read_packs(&fetcher, &plan, &mut packs, progress, cancel, &mut report).await;
+            if pass.request.remember && report.read_len > pass.before.read_len {
                 self.remember_verified(&mut packs, &mut report).await;
             }
             read?;
-            match request.read_data {
-                Some(_) => self.tell_ages(&request, started_at, &packs, &mut report),
+            match pass.request.read_data {
+                Some(_) => self.tell_ages(&pass.request, pass.started_at, &packs, &mut report),
                 None => report.ages = None,
             }
             self.find_liars(&fetcher, &mut named, &mut packs, &mut report).await?;
         }
         self.remember_damaged(&fetcher, &named, &packs).await?;
-        let missing = tree::check_trees(&fetcher, &snapshots, &named, &mut packs, &cancel, &mut report).await?;
+        let missing = check_trees(&fetcher, &snapshots, (&named, seen), &mut packs, cancel, &mut report).await?;
+        let seems_damaged = !missing.is_empty() || !report.damages.is_empty();
+        if let Some(seen) = seen
+            && (missing.is_given_up || seems_damaged && seen.has_vanished().await?)
+        {
+            pass.before.learn(&packs, &report);
+            return Ok(None);
+        }
         if !missing.is_empty() {
             self.name_what_breaks(&fetcher, &snapshots, &missing, &mut report).await;
         }
         packs.note_unneeded(&named, &fetcher, &mut report)?;
-        Ok(report)
+        Ok(Some(report))
     }
 
-    /// Decides which packs are read, and until when.
+    /// Decides which packs are read, and until when; none if no data is to be read.
     async fn plan_reads(
+        &self,
+        pass: &Pass,
+        (fetcher, snapshots): (&Fetcher, &[SnapshotRoots]),
+        packs: &mut Packs,
+        cancel: &CancellationToken,
+        report: &mut CheckReport,
+    ) -> Result<Option<Plan>, EngineError> {
+        pass.before.apply(packs, nanos(pass.started_at), self.keyring.opens_content());
+        if !packs.reads_data {
+            return self.plan_suspects(pass.started_at, packs, report).await;
+        }
+        let of_snapshot = match pass.request.of_snapshot {
+            Some(id) => Some(packs_of(fetcher, id, snapshots, cancel).await?),
+            None => None,
+        };
+        let mut plan = self.plan_data(&pass.request, of_snapshot, pass.started_at, packs, report).await?;
+        plan.chosen.retain(|at| packs.sound.get(*at).is_some_and(|pack| !pass.before.settles(&pack.half)));
+        Ok(Some(plan))
+    }
+
+    /// Which packs the request means, and until when.
+    async fn plan_data(
         &self,
         request: &CheckRequest,
         of_snapshot: Option<PackSet>,

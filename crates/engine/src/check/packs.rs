@@ -85,6 +85,7 @@ impl Repository {
     ) -> Result<Packs, EngineError> {
         let listing = self.list_for_check(cache, named).await?;
         report.packs = named.count();
+        report.stray_packs = listing.stray_count;
         if listing.stray_count > 0 {
             let stray = listing.stray_count;
             report.warn(format!("packs that no index segment names: {stray}; interrupted backups leave such"));

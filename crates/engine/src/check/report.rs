@@ -30,6 +30,8 @@ pub struct Damage {
 pub struct CheckReport {
     /// Packs that the index names.
     pub packs: u64,
+    /// Packs that no segment names.
+    pub stray_packs: u64,
     /// Snapshots.
     pub snapshots: u64,
     /// Pages walked and chunks looked up.

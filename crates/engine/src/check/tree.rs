@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::SnapshotRoots;
 use super::packs::Packs;
+use super::passes::Seen;
 use super::report::{CheckReport, Wrong};
 use super::segments::Named;
 use crate::fetch::Fetcher;
@@ -31,6 +32,8 @@ pub(super) struct Missing {
     reasons: Vec<Wrong>,
     by_reason: BTreeMap<Wrong, u32>,
     chunks: BTreeMap<ChunkId, u32>,
+    /// Not all was looked at, since what led there went away.
+    pub(super) is_given_up: bool,
 }
 
 impl Missing {
@@ -65,11 +68,12 @@ impl Missing {
     }
 }
 
-/// Walks the structure of every snapshot once; gives the chunks that cannot be had.
+/// Walks the structure of every snapshot once; gives the chunks that cannot be had. Gives up at the first page that cannot be
+/// had if something is gone that was there when it began.
 pub(super) async fn check_trees(
     fetcher: &Fetcher,
     snapshots: &[SnapshotRoots],
-    named: &Named,
+    (named, began): (&Named, Option<&Seen>),
     packs: &mut Packs,
     cancel: &CancellationToken,
     report: &mut CheckReport,
@@ -101,7 +105,14 @@ pub(super) async fn check_trees(
                     }
                 }
             }
-            Err(error) if error.kind() == Kind::Damaged => unread.push((id, error.to_string())),
+            Err(error) if error.kind() == Kind::Damaged => {
+                if let Some(began) = began.filter(|_| unread.is_empty())
+                    && began.has_vanished().await?
+                {
+                    return Ok(Missing { is_given_up: true, ..missing });
+                }
+                unread.push((id, error.to_string()));
+            }
             Err(error) => report.unclear(error),
         }
         if leaves.len() >= LOOKUP_BATCH {
