@@ -8,6 +8,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use engine::{CheckReport, CheckRequest, EngineError, Progress, Repository, Subset};
 use harness::binary::{Host, PASSWORD, Ran, Run as _, is_root, noise, set_mode};
@@ -300,7 +302,7 @@ async fn snapshot_that_is_committed_while_a_check_runs_is_no_damage() {
                 if hangs() {
                     break;
                 }
-                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+                tokio::time::sleep(Duration::from_millis(5)).await;
             }
             site.backup(&writer).await;
             faulty.release();
@@ -339,29 +341,32 @@ async fn snapshot_that_is_forgotten_and_pruned_while_a_check_runs_is_no_damage()
         }
         let faulty = Arc::new(FaultyStore::new(site.store()));
         let checker = site.open_as("owner", faulty.clone(), "checker").await.expect("opens");
+        let before = faulty.calls().len();
         faulty.inject(Trigger::next().of(verb).naming(prefix).after(skipped), Fault::Hang);
-        let checked = std::sync::atomic::AtomicBool::new(false);
+        let checked = AtomicBool::new(false);
+        let is_checked = || checked.load(Ordering::Relaxed);
         let prune = async {
             let hangs = || {
                 let calls = faulty.calls();
-                let same = calls.iter().filter(|call| call.verb == verb && call.name.starts_with(prefix));
-                same.count() as u64 > skipped
+                let since = calls.iter().skip(before);
+                since.filter(|call| call.verb == verb && call.name.starts_with(prefix)).count() as u64 > skipped
             };
-            for _ in 0..LOOKS_MAX {
-                // Without data it does not come to some of these.
-                if hangs() || checked.load(std::sync::atomic::Ordering::Relaxed) {
-                    break;
-                }
-                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            // Without data it does not come to some of these.
+            while !hangs() && !is_checked() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
             }
+            assert!(hangs() || read_data.is_none(), "{verb:?} {skipped} of {prefix} is never asked for");
             site.forget(&writer, ids[0]).await;
             let pruned = try_prune(&writer, prune_request(0.0)).await.expect("prunes");
             assert!(pruned.packs_deleted > 0, "{pruned:?}");
-            faulty.release();
+            while !is_checked() {
+                faulty.release();
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
         };
         let check = async {
             let report = check_with(&checker, read_data).await;
-            checked.store(true, std::sync::atomic::Ordering::Relaxed);
+            checked.store(true, Ordering::Relaxed);
             report
         };
         let (report, ()) = futures::join!(check, prune);

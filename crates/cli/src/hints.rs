@@ -31,8 +31,8 @@ const AFTER_LACKING_INDEX: &str = "what packs still hold is named again by: back
      sources again, and what they have no more, give up with: backstay repair snapshots --forget";
 
 /// The same where each pack is named, so that none holds what is missed.
-const AFTER_LACKING_PACKS: &str = "every pack is named already, so what is missed is lost: back up the sources again, and what they have no \
-     more, give up with: backstay repair snapshots --forget";
+const AFTER_LACKING_PACKS: &str = "every pack is named already, so what is missed is most likely lost: back up the sources again, and what they \
+     have no more, give up with: backstay repair snapshots --forget";
 
 /// After a check that found snapshots which cannot be read.
 const AFTER_DAMAGED_SNAPSHOTS: &str = "a snapshot's own object is stored once: bring it back from a copy of the repository; if there is none, back its source up again, \

@@ -320,7 +320,7 @@ impl Fetcher {
             }
         }
         if let Err(error) = &opened {
-            self.last_resort.note_bad(table, row, error);
+            self.last_resort.note_bad(table, row, error).await;
         }
         opened
     }

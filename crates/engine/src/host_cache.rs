@@ -27,7 +27,7 @@ use store::index_cache::{CacheError, CacheOptions, IndexCache};
 const DISTRUSTED: &str = "distrusted-packs";
 /// Packs that a check or a reader found damaged.
 const DAMAGED: &str = "damaged-packs";
-/// So many of them a reader adds: each of its notes holds all, 32 bytes each.
+/// A reader remembers no more than so many for later runs: it writes all of them, 32 bytes each, whenever it finds another.
 const DAMAGED_MAX: usize = 4096;
 /// Warnings that are kept for documents.
 const WARNINGS_MAX: usize = 100;
@@ -40,6 +40,8 @@ pub(crate) struct HostCache {
     /// Temporary folders that were not tried yet.
     spare: Mutex<VecDeque<PathBuf>>,
     distrusted: Mutex<Distrusted>,
+    /// Held while a note of damaged packs is made and put, so that no older one follows a newer one.
+    noting: Mutex<()>,
     has_failed: AtomicBool,
     has_seen_vanish: AtomicBool,
     warnings: Mutex<Vec<String>>,
@@ -78,6 +80,7 @@ impl HostCache {
             current: RwLock::new(Arc::new(cache)),
             spare: Mutex::new(spare),
             distrusted: Mutex::default(),
+            noting: Mutex::default(),
             has_failed: AtomicBool::new(false),
             has_seen_vanish: AtomicBool::new(false),
             warnings: Mutex::default(),
@@ -151,15 +154,21 @@ impl HostCache {
     }
 
     /// Takes a pack that a reader found damaged as not to be offered for deduplication, at once and by later runs on this
-    /// host, as far as it can remember.
+    /// host, as far as it can remember. Blocks on the disk if the pack is new.
     pub(crate) fn note_damaged(&self, pack: PackId) {
+        let _one_at_a_time = self.noting.lock().unwrap_or_else(PoisonError::into_inner);
         let note = {
             let mut all = self.distrusted_now();
-            let is_new = all.damaged.len() < DAMAGED_MAX && all.damaged.insert(pack);
-            is_new.then(|| note_of(&all.damaged))
+            if !all.damaged.insert(pack) {
+                return;
+            }
+            (all.damaged.len() <= DAMAGED_MAX).then(|| note_of(&all.damaged))
         };
-        if let Some(note) = note {
-            self.remember(DAMAGED, &note);
+        match note {
+            Some(note) => drop(self.remember(DAMAGED, &note)),
+            None => self.warn(format!(
+                "more than {DAMAGED_MAX} packs are damaged, and this host remembers no more of them than that: run check --read-data"
+            )),
         }
     }
 
@@ -186,6 +195,7 @@ impl HostCache {
         whole: &HashSet<PackId>,
         unnamed: &HashSet<PackId>,
     ) {
+        let _one_at_a_time = self.noting.lock().unwrap_or_else(PoisonError::into_inner);
         let (late, all_damaged) = {
             let mut all = self.distrusted_now();
             all.late.retain(|id| !unnamed.contains(id));

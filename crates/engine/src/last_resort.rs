@@ -180,15 +180,20 @@ impl LastResort {
     }
 
     /// Notes that a blob does not open, however often it is read. If that is damage, the host remembers it, so that backups
-    /// store anew what is in this pack, and a check reads it. Blocks on the disk, but for a pack that was noted before.
-    pub(crate) fn note_bad(&self, table: Table, blob: u32, error: &EngineError) {
-        let mut learned = self.learn();
-        if learned.bad.len() < FAILURES_KEPT_MAX {
-            learned.bad.insert((table, blob), error.to_string());
-        }
-        drop(learned);
-        if let Some(repository) = self.repository.as_ref().filter(|_| error.kind() == Kind::Damaged) {
-            repository.cache.note_damaged(table.pack);
+    /// store anew what is in this pack, and a check reads it.
+    pub(crate) async fn note_bad(&self, table: Table, blob: u32, error: &EngineError) {
+        let is_kept = {
+            let mut learned = self.learn();
+            let is_kept = learned.bad.len() < FAILURES_KEPT_MAX;
+            if is_kept {
+                learned.bad.insert((table, blob), error.to_string());
+            }
+            is_kept
+        };
+        if let Some(repository) = self.repository.as_ref().filter(|_| is_kept && error.kind() == Kind::Damaged) {
+            let cache = Arc::clone(&repository.cache);
+            // Whatever becomes of the note, the blob stays bad.
+            drop(repository.offload.start(move || cache.note_damaged(table.pack)).await);
         }
     }
 

@@ -10,19 +10,19 @@
 //! All but `by-id` are links, so that no snapshot is walked twice and the kernel keeps one copy of each file. Where links cannot be
 //! shown, what they point to is shown in their place.
 //!
-//! Invariant: a listing is never older than [`LISTED_FOR`] when it is used, unless the store does not answer in time.
+//! Invariant: a listing is never older than [`LISTED_FOR`] when it is used, unless the store fails or does not answer in time.
 //! Never here: what is in a snapshot.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use engine::{EngineError, SnapshotFilter, SnapshotInfo, View};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use tokio::sync::Mutex;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
 /// How long a listing is used until the store is asked for a new one.
@@ -80,6 +80,8 @@ pub(crate) struct Listing {
 pub(crate) struct Layout {
     asks: Asks,
     current: Mutex<Current>,
+    /// What is shown while somebody else waits for the next one; none before the first.
+    shown: RwLock<Option<Arc<Listing>>>,
 }
 
 /// What it takes to make a listing.
@@ -95,62 +97,88 @@ struct Current {
     listing: Arc<Listing>,
     /// The snapshots in it; none before the first listing.
     ids: Option<Arc<HashSet<String>>>,
-    /// When it was made, or found to be the best there is.
-    made_at: Option<Instant>,
-    /// The next one, while the store is asked for it.
-    asked: Option<AbortOnDropHandle<Result<Option<Made>, EngineError>>>,
+    /// When the store was asked for it.
+    asked_at: Option<Instant>,
+    /// When the store was last waited for in vain, or failed.
+    failed_at: Option<Instant>,
+    /// The next one, while the store is asked for it, and since when.
+    next: Option<(Instant, Asked)>,
 }
 
 /// A listing that is not what the one before was.
 type Made = (Listing, HashSet<String>);
+/// The next listing, if it is another one, while the store is asked for it.
+type Asked = AbortOnDropHandle<Result<Option<Made>, EngineError>>;
 
 impl Layout {
     pub(crate) fn new(view: View, filter: SnapshotFilter) -> Self {
-        Self { asks: Asks { view, filter, zone: TimeZone::system() }, current: Mutex::default() }
+        let asks = Asks { view, filter, zone: TimeZone::system() };
+        Self { asks, current: Mutex::default(), shown: RwLock::default() }
     }
 
     /// The folders as they are now, and what went wrong if they may be older. Of a store that hangs the older ones are given
-    /// after [`WAITED_FOR`], and it goes on being asked.
+    /// after [`WAITED_FOR`], without an error, and it goes on being asked.
     pub(crate) async fn listing(&self) -> (Arc<Listing>, Option<EngineError>) {
-        self.listing_within(LISTED_FOR, WAITED_FOR).await
+        let shown = self.shown.read().unwrap_or_else(PoisonError::into_inner).clone();
+        // Until one was made, there is nothing that may be shown meanwhile.
+        let Some(shown) = shown else { return self.listing_now().await };
+        let until = Instant::now() + WAITED_FOR;
+        let Ok(mut current) = timeout_at(until, self.current.lock()).await else { return (shown, None) };
+        if current.is_resting() {
+            return (Arc::clone(&current.listing), None);
+        }
+        let since = Instant::now().checked_sub(LISTED_FOR);
+        match timeout_at(until, self.listed_since(since, &mut current)).await {
+            Ok(listed) => listed,
+            Err(_) => {
+                current.failed_at = Some(Instant::now());
+                (shown, None)
+            }
+        }
     }
 
     /// The same as of now, however long that takes.
     pub(crate) async fn listing_now(&self) -> (Arc<Listing>, Option<EngineError>) {
-        self.listing_within(Duration::ZERO, Duration::MAX).await
+        let since = Some(Instant::now());
+        self.listed_since(since, &mut *self.current.lock().await).await
     }
 
-    async fn listing_within(&self, age_max: Duration, wait: Duration) -> (Arc<Listing>, Option<EngineError>) {
-        let mut current = self.current.lock().await;
-        if current.made_at.is_some_and(|at| at.elapsed() < age_max) {
-            return (Arc::clone(&current.listing), None);
-        }
-        // Until one was made, there is nothing that may be shown meanwhile.
-        let wait = if current.made_at.is_some() { wait } else { Duration::MAX };
-        let before = current.ids.clone();
-        let asked =
-            current.asked.get_or_insert_with(|| AbortOnDropHandle::new(tokio::spawn(self.asks.clone().make(before))));
-        let made = timeout(wait, asked).await;
-        let error = match made {
-            Err(_) => None,
-            Ok(made) => {
-                current.asked = None;
-                current.take(made.unwrap_or_else(|error| Err(EngineError::Panicked { what: error.to_string() }))).err()
+    /// A listing for which the store was asked no earlier than `since`.
+    async fn listed_since(&self, since: Option<Instant>, current: &mut Current) -> (Arc<Listing>, Option<EngineError>) {
+        while current.asked_at.is_none_or(|at| Some(at) < since) {
+            let before = current.ids.clone();
+            let ask = || (Instant::now(), AbortOnDropHandle::new(tokio::spawn(self.asks.clone().make(before))));
+            let (asked_at, next) = current.next.get_or_insert_with(ask);
+            let (asked_at, made) = (*asked_at, next.await);
+            current.next = None;
+            let made = made.unwrap_or_else(|error| Err(EngineError::Panicked { what: error.to_string() }));
+            match made {
+                Ok(made) => self.take(made, asked_at, current),
+                Err(error) if Some(asked_at) >= since => {
+                    current.failed_at = Some(Instant::now());
+                    return (Arc::clone(&current.listing), Some(error));
+                }
+                // That was then.
+                Err(_) => {}
             }
-        };
-        if error.is_none() || current.made_at.is_some() {
-            current.made_at = Some(Instant::now());
         }
-        (Arc::clone(&current.listing), error)
+        (Arc::clone(&current.listing), None)
+    }
+
+    fn take(&self, made: Option<Made>, asked_at: Instant, current: &mut Current) {
+        if let Some((listing, ids)) = made {
+            (current.listing, current.ids) = (Arc::new(listing), Some(Arc::new(ids)));
+        }
+        current.asked_at = Some(asked_at);
+        *self.shown.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&current.listing));
     }
 }
 
 impl Current {
-    fn take(&mut self, made: Result<Option<Made>, EngineError>) -> Result<(), EngineError> {
-        if let Some((listing, ids)) = made? {
-            (self.listing, self.ids) = (Arc::new(listing), Some(Arc::new(ids)));
-        }
-        Ok(())
+    /// Whether the store is left alone for a while, since it did not answer. What it answers meanwhile is taken.
+    fn is_resting(&self) -> bool {
+        let has_answered = self.next.as_ref().is_some_and(|(_, next)| next.is_finished());
+        !has_answered && self.failed_at.is_some_and(|at| at.elapsed() < LISTED_FOR)
     }
 }
 

@@ -38,8 +38,8 @@ const AFFECTED_TOLD_MAX: usize = 20;
 /// Without options every snapshot is followed down to the packs which must exist, and packs that were found damaged before
 /// are read again. With --read-data every byte is read and compared with its hash as well, and opened if the key may. The
 /// other options choose what is read; each of them reads data by itself, and together they narrow it further. What was
-/// verified is written down in the repository for later checks. The exit code is 1 if something is damaged, and 2 if nothing is, but the store did not let everything be looked
-/// at.
+/// verified is written down in the repository for later checks. The exit code is 1 if something is damaged, and 2 if nothing
+/// is, but the store did not let everything be looked at.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct CheckArgs {

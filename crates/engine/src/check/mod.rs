@@ -11,7 +11,7 @@
 //! A bad read is not a bad object: what fails is read once more before it is called damage.
 //!
 //! Invariant: a good local cache never hides damage; what it knows counts only where the store says so too.
-//! Invariant: nothing is changed; at most a record is written of what was verified, for later checks.
+//! Invariant: nothing is changed; at most a record is written of what was read and verified, for later checks.
 //! Invariant: memory does not grow with the content: see `packs` and `tree` for what it costs.
 //! Never here: repair.
 
@@ -137,9 +137,9 @@ impl Repository {
         }
         self.remember_damaged(&fetcher, &named, &packs).await?;
         let missing = check_trees(&fetcher, &snapshots, (&named, seen), &mut packs, cancel, &mut report).await?;
-        let seems_damaged = !missing.is_empty() || !report.damages.is_empty();
+        let seems_damaged = !missing.is_empty() || !report.damages.is_empty() || packs.has_flaws();
         if let Some(seen) = seen
-            && (missing.is_given_up || seems_damaged && seen.has_vanished().await?)
+            && (missing.is_given_up || seems_damaged && seen.has_vanished(&mut report).await)
         {
             pass.before.learn(&packs, &report);
             return Ok(None);
@@ -160,16 +160,22 @@ impl Repository {
         cancel: &CancellationToken,
         report: &mut CheckReport,
     ) -> Result<Option<Plan>, EngineError> {
-        pass.before.apply(packs, nanos(pass.started_at), self.keyring.opens_content());
+        let opens_content = self.keyring.opens_content();
+        pass.before.apply(packs, nanos(pass.started_at), opens_content);
+        report.is_content_sealed = pass.before.read_len > 0 && !opens_content;
         if !packs.reads_data {
-            return self.plan_suspects(pass.started_at, packs, report).await;
+            return self.plan_suspects(pass, packs, report).await;
         }
         let of_snapshot = match pass.request.of_snapshot {
             Some(id) => Some(packs_of(fetcher, id, snapshots, cancel).await?),
             None => None,
         };
         let mut plan = self.plan_data(&pass.request, of_snapshot, pass.started_at, packs, report).await?;
-        plan.chosen.retain(|at| packs.sound.get(*at).is_some_and(|pack| !pass.before.settles(&pack.half)));
+        if pass.number > 1 {
+            // What came since, and what was to be read before and was not, or was not right.
+            let open = packs.sound.iter().enumerate().filter(|(_, pack)| !pass.before.settles(&pack.half));
+            plan.chosen = open.map(|(position, _)| position).collect();
+        }
         Ok(Some(plan))
     }
 
@@ -204,15 +210,19 @@ impl Repository {
     /// None if there are none.
     async fn plan_suspects(
         &self,
-        started_at: Timestamp,
+        pass: &Pass,
         packs: &Packs,
         report: &mut CheckReport,
     ) -> Result<Option<Plan>, EngineError> {
-        let mut suspected = self.known_damaged().await?;
+        let mut suspected = self.known_damaged().await.unwrap_or_else(|error| {
+            report.warn(format!("what earlier checks found damaged could not be read, and is not read again: {error}"));
+            HashSet::new()
+        });
         suspected.extend(self.cache.damaged().iter().map(PackId::half));
-        let is_suspect = |(_, pack): &(usize, &Sound)| suspected.contains(&pack.half);
-        let mut chosen: Vec<usize> =
-            packs.sound.iter().enumerate().filter(is_suspect).map(|(position, _)| position).collect();
+        let is_suspect =
+            |(_, pack): &(usize, &Sound)| suspected.contains(&pack.half) && !packs.read.contains(pack.number);
+        let suspects = packs.sound.iter().enumerate().filter(is_suspect);
+        let mut chosen: Vec<usize> = suspects.map(|(position, _)| position).collect();
         let unread_count = chosen.len().saturating_sub(SUSPECTS_MAX);
         if unread_count > 0 {
             report.warn(format!(
@@ -220,7 +230,7 @@ impl Repository {
             ));
         }
         chosen.truncate(SUSPECTS_MAX);
-        Ok((!chosen.is_empty()).then(|| Plan { chosen, until: None, started_at: nanos(started_at) }))
+        Ok((!chosen.is_empty()).then(|| Plan { chosen, until: None, started_at: nanos(pass.started_at) }))
     }
 
     /// Says when what there is was verified.

@@ -54,6 +54,8 @@ pub(super) struct Packs {
     pub(super) flaws: HashMap<PackNo, Flaw>,
     /// Whether data is read, and not only what was found damaged before.
     pub(super) reads_data: bool,
+    /// Those that were to be read: a bit for each pack.
+    pub(super) chosen: PackSet,
     /// Those that were read and are right: a bit for each pack.
     pub(super) read: PackSet,
     /// The first halves of the ids of packs that a check found damaged, this one or one before.
@@ -159,6 +161,11 @@ impl Packs {
     pub(super) fn false_table(&self, pack: &PackId) -> Wrong {
         let segment = self.liars.get(pack).cloned().unwrap_or_else(|| names::INDEX.to_owned());
         (segment, FALSE_TABLE.to_owned())
+    }
+
+    /// Whether a pack that is named is not sound.
+    pub(super) fn has_flaws(&self) -> bool {
+        self.flaws.values().any(|flaw| *flaw != Flaw::Unnamed)
     }
 
     /// The packs of which the index says something else than they do themselves.

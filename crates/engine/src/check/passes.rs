@@ -29,9 +29,9 @@ pub(super) struct Seen {
 /// What the passes before have read: nothing of it need be read again, but what was not right.
 #[derive(Default)]
 pub(super) struct Before {
-    /// The first halves of the ids of packs that were right or were not to be read, 16 bytes each.
+    /// The first halves of the ids of packs that were read and right, or were not to be read, 16 bytes each.
     settled: HashSet<[u8; 16]>,
-    /// Those that were read.
+    /// Those of them that were read.
     read: HashSet<[u8; 16]>,
     /// How much that was.
     pub(super) read_len: u64,
@@ -50,8 +50,15 @@ impl Seen {
         Self { repository, names: snapshots.chain(segments).collect() }
     }
 
-    /// Whether something of it is gone or hidden meanwhile.
-    pub(super) async fn has_vanished(&self) -> Result<bool, EngineError> {
+    /// Whether something of it is gone or hidden meanwhile. If that cannot be told, it counts as there, and as unclear.
+    pub(super) async fn has_vanished(&self, report: &mut CheckReport) -> bool {
+        self.try_has_vanished().await.unwrap_or_else(|error| {
+            report.unclear(error);
+            false
+        })
+    }
+
+    async fn try_has_vanished(&self) -> Result<bool, EngineError> {
         let hidden = self.repository.read_forgotten().await?;
         let snapshots = list(&self.repository.store, names::SNAPSHOTS).await?;
         let shown = snapshots.into_iter().map(|info| info.name).filter(|name| !hidden.contains_key(names::last(name)));
@@ -64,15 +71,18 @@ impl Before {
     /// Takes in what a pass read.
     pub(super) fn learn(&mut self, packs: &Packs, report: &CheckReport) {
         for pack in packs.sound.iter().filter(|pack| !packs.flaws.contains_key(&pack.number)) {
-            self.settled.insert(pack.half);
             if packs.read.contains(pack.number) {
                 self.read.insert(pack.half);
+            } else if packs.chosen.contains(pack.number) {
+                // The store failed, or there was no time.
+                continue;
             }
+            self.settled.insert(pack.half);
         }
         self.read_len = report.read_len;
     }
 
-    /// Whether this pack need not be read.
+    /// Whether another pass has decided about a pack.
     pub(super) fn settles(&self, half: &[u8; 16]) -> bool {
         self.settled.contains(half)
     }
@@ -82,6 +92,7 @@ impl Before {
         for pack in packs.sound.iter_mut().filter(|pack| self.read.contains(&pack.half)) {
             pack.verify(read_at, is_opened);
             packs.read.insert(pack.number);
+            packs.found_right.insert(pack.half);
         }
     }
 }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 use pack::{PackError, PackId, names};
-use store::Timestamp;
 use store::index_cache::{IndexCache, PackInfo, PackNo};
+use store::{StoreError, Timestamp};
 use tokio_util::sync::CancellationToken;
 
 use super::choose::Sound;
@@ -47,6 +47,7 @@ impl Repository {
         let is_opened = self.keyring.opens_content();
         let chosen = plan.chosen.iter().filter_map(|at| Some((*at, *packs.sound.get(*at)?)));
         let chosen: Vec<(usize, Sound)> = chosen.collect();
+        packs.chosen.extend(chosen.iter().map(|(_, pack)| pack.number));
         let total_len = chosen.iter().map(|(_, pack)| pack.len).sum();
         progress.set_totals(chosen.len() as u64, total_len);
         let mut left = Ages { left_count: chosen.len() as u64, left_len: total_len, ..Ages::default() };
@@ -70,6 +71,10 @@ impl Repository {
             let flaw = match read {
                 Ok(true) => None,
                 Ok(false) => Some(Flaw::Table),
+                Err(EngineError::Store(StoreError::NotFound { .. })) => {
+                    packs.flaws.insert(pack.number, Flaw::Missing);
+                    continue;
+                }
                 Err(error) if error.kind() == Kind::Damaged => Some(Flaw::Content(detail(&error))),
                 Err(error) => {
                     report.unclear(error);

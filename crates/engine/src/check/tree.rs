@@ -107,7 +107,7 @@ pub(super) async fn check_trees(
             }
             Err(error) if error.kind() == Kind::Damaged => {
                 if let Some(began) = began.filter(|_| unread.is_empty())
-                    && began.has_vanished().await?
+                    && began.has_vanished(report).await
                 {
                     return Ok(Missing { is_given_up: true, ..missing });
                 }
