@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Compares mounts over S3 with 30 ms for each round trip, each step with a fresh mount and no cache: seconds and memory.
 #
-#   BACKSTAY_BENCH=DIR benches/mount.sh [RUNS]       (default 3) prints medians; BENCH_TOOLS="backstay restic" narrows it
+#   BACKSTAY_BENCH=DIR benches/mount.sh [RUNS]       (default 3) prints medians; BENCH_TOOLS="backstay restic rustic" says which tools
 #
 # DIR and the server are described in slow_s3.sh. Mounting takes root or fusermount3. One snapshot has the tree of DIR/data/files, a file
 # of 500 MB (the start of pgdump.day1) and 10,000 small files of the tree in one folder. Steps: the first `ls -lR` of the tree, from
 # the start of the mount on; `cat` of the large file; `grep -r` over the small files; 100 random reads of 4 KiB in the large file.
-# restic takes ten minutes for the third, so only BENCH_PATIENT=1 asks it for that. Then, in a local repository, backstay's own mount is read
+# restic takes ten minutes for the third, so only BENCH_PATIENT=1 asks it for that; rustic mounts only if it was built with that feature. Then, in a local repository, backstay's own mount is read
 # beside its `restore` of the same file, from when it is mounted.
 set -euo pipefail
 
@@ -32,10 +32,11 @@ mounted() {
     case $1 in
         backstay) "$BIN_BACKSTAY" -q mount "$point" >"$work/log" 2>&1 & tree=$point/latest/files ;;
         restic) "$BIN_RESTIC" -q mount "$point" >"$work/log" 2>&1 & tree=$point/snapshots/latest ;;
+        rustic) "$BIN_RUSTIC" mount "$point" latest >"$work/log" 2>&1 & tree=$point ;;
         *) echo "mount.sh: no tool is called $1" >&2; exit 2 ;;
     esac
     mounter=$!
-    for _ in $(seq 3000); do [ ! -d "$tree" ] || return 0; sleep 0.01; done
+    for _ in $(seq 3000); do [ ! -d "$tree$data" ] || return 0; sleep 0.01; done
     echo "mount.sh: $1 has not mounted:" >&2
     tail -n 5 "$work/log" >&2
     exit 1
@@ -86,6 +87,7 @@ for run in $(seq "$runs"); do
         case $tool in
             backstay) "$BIN_BACKSTAY" -q init && "$BIN_BACKSTAY" -q backup "${roots[@]}" ;;
             restic) "$BIN_RESTIC" -q init && "$BIN_RESTIC" -q backup "${roots[@]}" ;;
+            rustic) "$BIN_RUSTIC" init >/dev/null 2>&1 && "$BIN_RUSTIC" backup "${roots[@]}" >/dev/null 2>&1 ;;
         esac
         step "$tool" "first ls -lR of 61,000 files" list_all
         step "$tool" "500 MB from start to end" read_large

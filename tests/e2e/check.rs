@@ -391,6 +391,49 @@ async fn store_that_fails_for_one_pack_leaves_the_check_unclear_and_not_whole() 
     assert!(check_all(&repository).await.expect("checks").is_whole());
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pack_that_could_not_be_read_before_a_prune_is_read_after_it() {
+    let site = Site::new(1);
+    let writer = site.init(site.store(), "cache").await.expect("makes");
+    fs::write(site.tree().join("file"), "old".repeat(4000)).expect("writes");
+    let report = site.backup(&writer).await;
+    let forgotten = site.snapshot(&writer, &report).await.id;
+    let before = names_of(&site.memory, names::PACKS).await;
+    fs::write(site.tree().join("file"), "new".repeat(4000)).expect("writes");
+    site.backup(&writer).await;
+    let packs = names_of(&site.memory, names::PACKS).await;
+    let kept = packs.iter().find(|pack| !before.contains(pack)).expect("a new pack");
+    let faulty = Arc::new(FaultyStore::new(site.store()));
+    let checker = site.open_as("owner", faulty.clone(), "checker").await.expect("opens");
+    let calls_before = faulty.calls().len();
+    faulty.inject(Trigger::next().of(Verb::Get).naming(kept), Fault::Fail);
+    faulty.inject(Trigger::next().of(Verb::GetRange).naming("packs/"), Fault::Hang);
+    let count = |verb: Verb, name: &str| {
+        let calls = faulty.calls();
+        calls.iter().skip(calls_before).filter(|call| call.verb == verb && call.name.starts_with(name)).count()
+    };
+    let checked = AtomicBool::new(false);
+    let prune = async {
+        while count(Verb::GetRange, "packs/") == 0 && !checked.load(Ordering::Relaxed) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        site.forget(&writer, forgotten).await;
+        try_prune(&writer, prune_request(0.0)).await.expect("prunes");
+        while !checked.load(Ordering::Relaxed) {
+            faulty.release();
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let check = async {
+        let report = check_with(&checker, Some(Subset::All)).await;
+        checked.store(true, Ordering::Relaxed);
+        report.expect("checks")
+    };
+    let (report, ()) = futures::join!(check, prune);
+    assert!(report.is_whole(), "{report:?}");
+    assert_eq!(count(Verb::Get, kept), 2, "once in vain, and once by the pass after the prune");
+}
+
 /// One snapshot of a file of many chunks, and the only segment with its name.
 async fn site_with_segment() -> (Site, Repository, Forge, String, Segment) {
     let site = Site::new(1);
