@@ -143,7 +143,7 @@ fn command_beside_another_says_that_it_remembers_nothing() {
     held.lock().expect("nobody has it");
     let ran = host.backstay(["--json", "backup"]).arg(&tree).run();
     assert!(ran.json()["warnings"].to_string().contains("another command uses the index cache"), "{ran}");
-    warned_once(ran, &host, &["remembers nothing", "one command at a time"]);
+    warned_once(ran, &host, &["remembers nothing", "a cache folder of its own"]);
     drop(held);
     let ran = host.backstay(["backup"]).arg(&tree).run().expect_code(0);
     assert!(!ran.stderr.contains("warning"), "{ran}");

@@ -85,7 +85,10 @@ impl<'a> Remaking<'a> {
                 let found = self.repository.offload.start(move || index.find(&looked_up)).await??;
                 if found.iter().any(Option::is_none) {
                     let path = source::entry::escaped(&full.entry.path);
-                    let what = format!("a prune is moving what {path} needs; repair again when it has ended");
+                    let what = format!(
+                        "what {path} needs is being moved by a prune, or only this host's cache still knows where it was; repair \
+                         again when no prune runs, or else after backstay cache clear"
+                    );
                     return Err(EngineError::Request { what });
                 }
             }
