@@ -156,19 +156,6 @@ fn sources_that_cannot_be_read_are_named() {
 }
 
 #[test]
-fn pattern_that_is_none_is_named_and_nothing_is_done() {
-    let host = host_with_snapshot();
-    let said = |ran: Ran| ran.expect_code(2).says(&["error:", "file[", "unclosed character class"]);
-    for option in ["--exclude", "--include"] {
-        said(host.backstay(["backup", option, "file["]).arg(host.path("tree")).run());
-        said(host.backstay(["restore", "latest", option, "file[", "--target"]).arg(host.path("out")).run());
-    }
-    assert_eq!(host.snapshots().len(), 1);
-    assert!(!host.path("out").exists());
-    assert_nothing_lost(&host);
-}
-
-#[test]
 fn path_that_is_not_there_leaves_a_partial_snapshot_of_the_others() {
     let host = host_with_snapshot();
     let missing = host.path("missing");

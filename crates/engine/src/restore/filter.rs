@@ -87,7 +87,6 @@ impl Unmatched {
 
 fn patterns(lines: &[String]) -> Result<Gitignore, EngineError> {
     let mut builder = GitignoreBuilder::new("");
-    builder.allow_unclosed_class(false);
     let bad = |error: ignore::Error| EngineError::Request { what: format!("a pattern cannot be used: {error}") };
     for line in lines {
         builder.add_line(None, line).map_err(bad)?;

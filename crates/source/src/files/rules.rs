@@ -103,8 +103,6 @@ fn path_of(path: &[u8]) -> &Path {
 }
 
 fn add_lines(patterns: &mut GitignoreBuilder, lines: &[String]) -> Result<(), SourceError> {
-    // By itself the library takes what git does, and that matches nothing.
-    patterns.allow_unclosed_class(false);
     for line in lines {
         let added = patterns.add_line(None, line);
         added.map_err(|source| SourceError::Pattern { pattern: line.clone(), source })?;
