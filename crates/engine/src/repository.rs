@@ -67,8 +67,7 @@ impl Repository {
         options: OpenOptions,
     ) -> Result<Self, EngineError> {
         let offload = Offload::new()?;
-        let config = read_config(&store).await?;
-        let keyring = open_keyring(&store, &offload, &config, credential).await?;
+        let (config, keyring) = open_keyring(&store, &offload, credential).await?;
         let repository = config.repository;
         let cache = offload.start(move || HostCache::open(options.cache, repository)).await??;
         let (cache, passed_over) = (Arc::new(cache), Arc::default());
@@ -226,6 +225,15 @@ pub(crate) async fn open_all<T>(
     prefix: &str,
     open: impl Fn(&ObjectInfo, &[u8]) -> Result<T, PackError>,
 ) -> Result<Vec<(ObjectInfo, Result<T, PackError>)>, EngineError> {
+    open_listed(store, list(store, prefix).await?, open).await
+}
+
+/// The same of objects that were listed.
+async fn open_listed<T>(
+    store: &SharedStore,
+    listed: Vec<ObjectInfo>,
+    open: impl Fn(&ObjectInfo, &[u8]) -> Result<T, PackError>,
+) -> Result<Vec<(ObjectInfo, Result<T, PackError>)>, EngineError> {
     let mut opened = Vec::new();
     let visit = |info: ObjectInfo, found: Result<T, PackError>| {
         opened.push((info, found));
@@ -233,25 +241,25 @@ pub(crate) async fn open_all<T>(
     };
     let open = &open;
     let read = |info| async move { open_record(store, &info, open).await.map(|found| (info, found)) };
-    visit_all(list(store, prefix).await?, read, visit).await?;
+    visit_all(listed, read, visit).await?;
     opened.sort_by(|one, other| one.0.name.cmp(&other.0.name));
     Ok(opened)
 }
 
+/// The configuration, and the keys that the credential gives. What does not depend on each other is asked for at once, and the epochs
+/// while the key is derived: three round trips.
 async fn open_keyring(
     store: &SharedStore,
     offload: &Offload,
-    config: &Config,
     credential: Credential,
-) -> Result<Keyring, EngineError> {
-    let (slots, copies) = futures::try_join!(read_slots(store, config), list(store, names::EPOCHS_COPY))?;
-    let opened = match open_slot(store, offload, config, credential.clone(), &slots).await {
-        Err(EngineError::WrongKey { .. }) => {
-            let lost = lost_slots(store, config, &slots).await?;
-            open_slot(store, offload, config, credential, &lost).await
-        }
-        opened => opened,
-    };
+) -> Result<(Config, Keyring), EngineError> {
+    let (config, slots, copies) =
+        tokio::join!(read_config(store), list(store, names::KEYS), list(store, names::EPOCHS_COPY));
+    // In this order: whatever else failed, where no repository is that is to be said.
+    let (config, slots, copies) = (config?, slots?, copies?);
+    // After their copies, which are stored last: one that was added meanwhile is none of which only the copy is left.
+    let (opened, epochs) =
+        tokio::join!(open_some_slot(store, offload, &config, credential, slots), open_epochs(store, &config));
     let (name, slot, secrets) = opened?;
     let mut keyring = Keyring {
         repository: config.repository,
@@ -266,7 +274,7 @@ async fn open_keyring(
         let secrets = grant.open(&keyring.secrets.exchange, config.repository).map_err(EngineError::object(&name))?;
         keyring.epochs.insert(grant.epoch, secrets);
     }
-    for (info, epoch) in open_epochs(store, config).await? {
+    for (info, epoch) in epochs? {
         match epoch {
             Ok(epoch) => keyring.learn(&epoch, info.modified_at).map_err(EngineError::object(&info.name))?,
             Err(error @ PackError::Version { .. }) => return Err(EngineError::object(&info.name)(error)),
@@ -277,9 +285,27 @@ async fn open_keyring(
         names::last(&info.name).parse().is_ok_and(|number: u32| keyring.publics.contains_key(&number))
     };
     if !copies.iter().all(is_known) {
-        learn_lost_epochs(store, config, &mut keyring).await?;
+        learn_lost_epochs(store, &config, &mut keyring).await?;
     }
-    Ok(keyring)
+    Ok((config, keyring))
+}
+
+/// The first of the `listed` slots that the credential opens; else one of which only the second copy is left.
+async fn open_some_slot(
+    store: &SharedStore,
+    offload: &Offload,
+    config: &Config,
+    credential: Credential,
+    listed: Vec<ObjectInfo>,
+) -> Result<(String, Slot, SlotSecrets), EngineError> {
+    let slots = read_listed_slots(store, config, listed).await?;
+    match open_slot(store, offload, config, credential.clone(), &slots).await {
+        Err(EngineError::WrongKey { .. }) => {
+            let lost = lost_slots(store, config, &slots).await?;
+            open_slot(store, offload, config, credential, &lost).await
+        }
+        opened => opened,
+    }
 }
 
 /// Learns those epochs of which only the second copy is left.
@@ -338,8 +364,16 @@ async fn read_copy(store: &SharedStore, name: &str) -> Result<Option<Bytes>, Eng
 
 /// Every key slot that the owner signed. Others are passed over: anybody who may write could put them there.
 pub(crate) async fn read_slots(store: &SharedStore, config: &Config) -> Result<Vec<(String, Slot)>, EngineError> {
+    read_listed_slots(store, config, list(store, names::KEYS).await?).await
+}
+
+async fn read_listed_slots(
+    store: &SharedStore,
+    config: &Config,
+    listed: Vec<ObjectInfo>,
+) -> Result<Vec<(String, Slot)>, EngineError> {
     let mut slots = Vec::new();
-    for (info, slot) in open_all(store, names::KEYS, |info, bytes| open_slot_object(config, &info.name, bytes)).await? {
+    for (info, slot) in open_listed(store, listed, |info, bytes| open_slot_object(config, &info.name, bytes)).await? {
         let slot = match slot {
             Ok(slot) => Ok(slot),
             Err(error) => match read_copy(store, &info.name).await? {
