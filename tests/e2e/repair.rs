@@ -359,6 +359,37 @@ fn later_backup_of_the_same_source_stores_again_what_was_lost_and_says_so() {
 }
 
 #[test]
+fn pages_that_only_this_host_remembers_are_stored_again_and_what_is_lost_below_them_is_found() {
+    let scene = Scene::new();
+    let repository = scene.host.repository();
+    let content = noise("dump", 20 << 20);
+    let file = scene.host.write("dump", &content);
+    let known = scene.objects();
+    let file = file.to_str().expect("a plain path");
+    let words = ["--json", "backup", "--name", "dump", "--cutter", "cdc-4k", "--command", "--", "cat", file];
+    scene.backstay(&repository, "warm", &words).run().expect_code(0);
+    let added: BTreeSet<PathBuf> = scene.objects().difference(&known).cloned().collect();
+    let mut packs: Vec<&PathBuf> = added.iter().filter(|object| object.starts_with(names::PACKS)).collect();
+    packs.sort_by_key(|pack| fs::metadata(repository.join(pack)).expect("is there").len());
+    let [pages, data, ..] = packs[..] else { panic!("a pack of pages and two of content: {packs:?}") };
+    for (name, harmed) in [("pages", vec![pages]), ("both", vec![pages, data])] {
+        let copy = scene.copy(name);
+        let all = copy.run(&["cat", "latest:dump"]).expect_code(0);
+        assert!(all.stdout == content, "{name}: and now this host has its pages");
+        harmed.iter().for_each(|pack| assert!(copy.harm(pack, Harm::Delete)));
+        let lost = copy.repair(name);
+        let is_all_there = harmed.len() == 1;
+        assert_eq!(lost.is_empty(), is_all_there, "{name}: {lost:?}");
+        copy.run(&["check", "--read-data"]).expect_code(0);
+        fs::remove_dir_all(scene.host.path(copy.cache.to_str().expect("a plain path"))).expect("removes the cache");
+        if is_all_there {
+            assert!(copy.run(&["cat", "latest:dump"]).expect_code(0).stdout == content, "another host reads it all");
+        }
+        assert_eq!(copy.restored(name).iter().map(BTreeSet::len).sum::<usize>(), 6, "{name}: the other snapshots");
+    }
+}
+
+#[test]
 fn keys_that_may_not_repair_say_so_and_change_nothing() {
     let scene = Scene::new();
     let copy = scene.copy("roles");

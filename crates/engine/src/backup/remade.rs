@@ -2,24 +2,27 @@
 //!
 //! ```text
 //! entries of the old snapshot ─ which stay ─► looked up (W3) ─► pages ─► packer
+//!                                              └ not there, or going away ─► read, and stored again
 //! ```
 //!
-//! Invariant: an entry is taken over only if everything that it names lies in a pack that exists and is not condemned.
+//! Invariant: an entry is taken over only if everything that it names lies in a pack that exists and is not condemned, or is stored
+//! again by this very run.
 //! Never here: which entries stay, committing.
 
 use std::sync::Arc;
 
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use pack::manifest::{ChildKind, TreeRoot};
-use seal::ChunkId;
+use pack::manifest::{Child, ChildKind, TreeRoot};
+use pack::{BlobKind, PackError};
+use seal::{ChunkId, ChunkNamer};
 use tokio::sync::Mutex;
 
 use crate::backup::assemble::{Assembler, Order};
 use crate::backup::batch::{Batch, Item};
 use crate::backup::files::Problems;
 use crate::backup::name::Named;
-use crate::backup::packer::Packer;
+use crate::backup::packer::{Packer, Part};
 use crate::backup::upload::Uploader;
 use crate::budget::Held;
 use crate::entries::{FullEntry, pages_and_leaves};
@@ -38,6 +41,7 @@ pub(crate) struct Remaking<'a> {
     repository: &'a Repository,
     packer: Mutex<Packer<'a>>,
     index: Index,
+    namer: ChunkNamer,
     progress: Arc<Progress>,
     number: usize,
 }
@@ -46,7 +50,8 @@ impl<'a> Remaking<'a> {
     pub(crate) fn new(repository: &'a Repository, index: Index, progress: &Arc<Progress>) -> Result<Self, EngineError> {
         let uploader = Uploader::new(repository, index.clone(), Arc::clone(progress))?;
         let packer = Mutex::new(Packer::new(repository, uploader, LEVEL, false)?);
-        Ok(Self { repository, packer, index, progress: Arc::clone(progress), number: 0 })
+        let namer = repository.keyring.namer()?;
+        Ok(Self { repository, packer, index, namer, progress: Arc::clone(progress), number: 0 })
     }
 
     /// Makes a component of `entries`, which come in order.
@@ -61,7 +66,7 @@ impl<'a> Remaking<'a> {
         let mut assembler = Assembler::new(&self.packer, self.repository, of, index, progress, Problems::default())?;
         let mut batch = Batch::new(Held::none());
         while let Some(full) = entries.next().await.transpose()? {
-            self.require_there(fetcher, &full).await?;
+            self.require_there(fetcher, &full, of.0).await?;
             batch.items.push(Item::Whole(Box::new(full.entry), full.children));
             if batch.items.len() >= ENTRIES_MAX {
                 let full = std::mem::replace(&mut batch, Batch::new(Held::none()));
@@ -72,30 +77,48 @@ impl<'a> Remaking<'a> {
         Ok(assembler.finish().await?.0)
     }
 
-    /// Refuses an entry whose content is going away: whoever commits may not refer to it.
-    async fn require_there(&self, fetcher: &Fetcher, full: &FullEntry) -> Result<(), EngineError> {
+    /// Stores again what an entry's content needs and no pack holds that may be referred to: pages that only this host
+    /// remembers, and what a prune is moving.
+    async fn require_there(&self, fetcher: &Fetcher, full: &FullEntry, component: usize) -> Result<(), EngineError> {
         let mut parts = pages_and_leaves(fetcher.clone(), full.children.clone());
-        let mut ids: Vec<ChunkId> = Vec::new();
+        let mut batch: Vec<Child> = Vec::new();
         loop {
             let part = parts.next().await.transpose()?;
             let is_over = part.is_none();
-            ids.extend(part.filter(|part| part.kind != ChildKind::Hole).map(|part| part.id));
-            if is_over || ids.len() >= ENTRIES_MAX {
-                let (index, looked_up) = (self.index.clone(), std::mem::take(&mut ids));
-                let found = self.repository.offload.start(move || index.find(&looked_up)).await??;
-                if found.iter().any(Option::is_none) {
-                    let path = source::entry::escaped(&full.entry.path);
-                    let what = format!(
-                        "what {path} needs is being moved by a prune, or only this host's cache still knows where it was; repair \
-                         again when no prune runs, or else after backstay cache clear"
-                    );
-                    return Err(EngineError::Request { what });
+            batch.extend(part.filter(|part| part.kind != ChildKind::Hole));
+            if is_over || batch.len() >= ENTRIES_MAX {
+                let ids: Vec<ChunkId> = batch.iter().map(|part| part.id).collect();
+                let index = self.index.clone();
+                let found = self.repository.offload.start(move || index.find(&ids)).await??;
+                for (part, _) in batch.drain(..).zip(found).filter(|(_, place)| place.is_none()) {
+                    self.store_again(fetcher, part, component).await.map_err(|error| {
+                        let path = source::entry::escaped(&full.entry.path);
+                        let what = format!(
+                            "what {path} needs cannot be stored again: {error}; repair again when no prune runs"
+                        );
+                        EngineError::Request { what }
+                    })?;
                 }
             }
             if is_over {
                 return Ok(());
             }
         }
+    }
+
+    async fn store_again(&self, fetcher: &Fetcher, part: Child, component: usize) -> Result<(), EngineError> {
+        let (bytes, kind) = match part.kind {
+            ChildKind::Page => (fetcher.page(part.id).await?, BlobKind::Structure),
+            _ => (fetcher.chunk(part.id).await?, BlobKind::Data),
+        };
+        // What a cache remembers was checked when it was read, and is about to become the only copy.
+        if kind == BlobKind::Structure && self.namer.name_page(&bytes) != part.id {
+            let what = "this host remembers it wrongly";
+            return Err(EngineError::object(format!("page {}", part.id))(PackError::Inconsistent { what }));
+        }
+        let part_of = Part { component, kind, is_fine: false };
+        self.packer.lock().await.add(part_of, part.id, &bytes, Held::none()).await?;
+        Ok(())
     }
 
     /// Stores and names all that is left; gives the bytes stored.

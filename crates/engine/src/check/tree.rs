@@ -3,7 +3,7 @@
 //! Costs in memory: the id of each page, at most 48 bytes, and of each chunk that cannot be had, about 40. A page names some
 //! 500 chunks, or 250 entries: a million chunks take 0.1 to 0.2 MiB, whatever number of snapshots shares them.
 //!
-//! Invariant: pages are read from the store, never from what this host remembers.
+//! Invariant: pages are read from the store; what this host remembers of one that is lost there serves to look below it.
 //! Never here: which paths are affected.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -89,7 +89,7 @@ pub(super) async fn check_trees(
             return Err(EngineError::Interrupted);
         }
         leaves.push(id);
-        match structure(fetcher, id).await {
+        let page = match structure(fetcher, id).await {
             Ok(page) => {
                 let len = page.content_len();
                 match promised {
@@ -97,13 +97,7 @@ pub(super) async fn check_trees(
                     Some(promised) if promised != len => unread.push((id, other_len(promised, len))),
                     Some(_) => {}
                 }
-                for child in page.children.iter().filter(|child| child.kind != ChildKind::Hole) {
-                    match child.kind {
-                        ChildKind::Page if seen.insert(child.id) => todo.push((child.id, Some(child.len))),
-                        ChildKind::Page => {}
-                        _ => leaves.push(child.id),
-                    }
-                }
+                Some(page)
             }
             Err(error) if error.kind() == Kind::Damaged => {
                 if let Some(began) = began.filter(|_| unread.is_empty())
@@ -112,8 +106,20 @@ pub(super) async fn check_trees(
                     return Ok(Missing { is_given_up: true, ..missing });
                 }
                 unread.push((id, error.to_string()));
+                kept_structure(fetcher, id).await?
             }
-            Err(error) => report.unclear(error),
+            Err(error) => {
+                report.unclear(error);
+                None
+            }
+        };
+        let children = page.iter().flat_map(|page| &page.children);
+        for child in children.filter(|child| child.kind != ChildKind::Hole) {
+            match child.kind {
+                ChildKind::Page if seen.insert(child.id) => todo.push((child.id, Some(child.len))),
+                ChildKind::Page => {}
+                _ => leaves.push(child.id),
+            }
         }
         if leaves.len() >= LOOKUP_BATCH {
             look_up(fetcher, std::mem::take(&mut leaves), named, packs, report, &mut missing).await?;
@@ -180,6 +186,13 @@ fn other_len(promised: u64, len: u64) -> String {
 async fn structure(fetcher: &Fetcher, id: ChunkId) -> Result<Structure, EngineError> {
     let bytes = fetcher.chunk(id).await?;
     Structure::decode(&bytes).map_err(EngineError::object(format!("page {id}")))
+}
+
+/// What this host remembers of a page that the store does not have any more, so that what is lost below it is found as well.
+async fn kept_structure(fetcher: &Fetcher, id: ChunkId) -> Result<Option<Structure>, EngineError> {
+    let index = fetcher.index.clone();
+    let kept = fetcher.offload.start(move || index.kept_page(&id)).await?;
+    Ok(kept.and_then(|bytes| Structure::decode(&bytes).ok()))
 }
 
 /// Looks chunks up and adds those that cannot be had to `missing`.

@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt};
 use jiff::Zoned;
+use pack::manifest::ChildKind;
 use pack::{Component, ComponentState, Role, Snapshot, SnapshotBody, SnapshotId, SnapshotState, names};
 use seal::ChunkId;
 use tokio_util::sync::CancellationToken;
@@ -250,8 +251,8 @@ impl Repository {
             let (fetcher, cancel) = (&fetcher, cancel);
             let left = entries.filter_map(async |entry| match entry {
                 _ if cancel.is_cancelled() => Some(Err(EngineError::Interrupted)),
-                Ok(full) => match is_lost(fetcher, &full, lost).await {
-                    Ok(is_lost) => (!is_lost).then_some(Ok(full)),
+                Ok(full) => match loss_of(fetcher, &full, lost).await {
+                    Ok(loss) => (loss != Loss::Content).then_some(Ok(full)),
                     Err(error) => Some(Err(error)),
                 },
                 Err(error) if error.kind() == Kind::Damaged => None,
@@ -302,18 +303,19 @@ async fn losses_of(losses: &Losses, info: &SnapshotInfo) -> Result<Vec<Component
     for component in &info.snapshot.structure.components {
         let Some(root) = component.root else { continue };
         let mut loss = ComponentLoss { name: component.name.clone(), ..ComponentLoss::default() };
-        let misses_pages = entry_pages(fetcher, root).await.iter().any(|page| lost.contains(page));
+        let mut misses_pages = entry_pages(fetcher, root).await.iter().any(|page| lost.contains(page));
         let mut entries = entries_of(fetcher.clone(), Some(root), Scope::new(b""));
         loop {
             let path = match entries.try_next().await {
                 Ok(None) => break,
-                Ok(Some(full)) if is_lost(fetcher, &full, lost).await? => {
-                    source::entry::escaped(&full.entry.path).to_string()
-                }
-                Ok(Some(_)) => {
-                    loss.kept_count += 1;
-                    continue;
-                }
+                Ok(Some(full)) => match loss_of(fetcher, &full, lost).await? {
+                    Loss::Content => source::entry::escaped(&full.entry.path).to_string(),
+                    part => {
+                        misses_pages |= part == Loss::Pages;
+                        loss.kept_count += 1;
+                        continue;
+                    }
+                },
                 Err(EngineError::EntriesLost { from, .. }) => format!("{from} and what follows it on its page"),
                 Err(error) if error.kind() == Kind::Damaged => "all names".to_owned(),
                 Err(error) => return Err(error),
@@ -330,18 +332,26 @@ async fn losses_of(losses: &Losses, info: &SnapshotInfo) -> Result<Vec<Component
     Ok(found)
 }
 
-/// Whether something that an entry's content needs is lost.
-async fn is_lost(fetcher: &Fetcher, full: &FullEntry, lost: &HashSet<ChunkId>) -> Result<bool, EngineError> {
-    if full.children.iter().any(|child| lost.contains(&child.id)) {
-        return Ok(true);
-    }
+/// How much of what an entry's content needs is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Loss {
+    Nothing,
+    /// Pages of it, which this host remembers: they are stored again.
+    Pages,
+    Content,
+}
+
+async fn loss_of(fetcher: &Fetcher, full: &FullEntry, lost: &HashSet<ChunkId>) -> Result<Loss, EngineError> {
+    let mut loss = Loss::Nothing;
     let mut parts = pages_and_leaves(fetcher.clone(), full.children.clone());
     loop {
         match parts.try_next().await {
-            Ok(None) => return Ok(false),
-            Ok(Some(part)) if lost.contains(&part.id) => return Ok(true),
+            Ok(None) => return Ok(loss),
+            // It was read to get here.
+            Ok(Some(part)) if part.kind == ChildKind::Page && lost.contains(&part.id) => loss = Loss::Pages,
+            Ok(Some(part)) if lost.contains(&part.id) => return Ok(Loss::Content),
             Ok(Some(_)) => {}
-            Err(error) if error.kind() == Kind::Damaged => return Ok(true),
+            Err(error) if error.kind() == Kind::Damaged => return Ok(Loss::Content),
             Err(error) => return Err(error),
         }
     }
