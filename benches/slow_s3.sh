@@ -3,8 +3,8 @@
 #
 #   bench=DIR work=FOLDER; . benches/slow_s3.sh
 #
-# DIR is that of compare.sh; its env.sh also exports BIN_DELAY_PROXY, called as `LISTEN TARGET RTT_MS`. The server is s3s-fs on this
-# machine, so every tool has the same one and none is held up by bandwidth. FOLDER is emptied, and removed at the end.
+# DIR is that of compare.sh. The link is benches/src/bin/slow-link.rs: cargo build --release -p backstay-benches. The server is s3s-fs on
+# this machine, so every tool has the same one and none is held up by bandwidth. FOLDER is emptied, and removed at the end.
 
 : "${bench:?names where data and tools are}" "${work:?is scratch space}"
 benches=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -12,6 +12,7 @@ benches=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$bench/env.sh"
 BIN_BACKSTAY=${BIN_BACKSTAY:-$(realpath "$benches/../target/backstay")}
 server=$("$benches/../scripts/s3s.sh")
+link=${BIN_SLOW_LINK:-${CARGO_TARGET_DIR:-$HOME/.cache/backstay/target}/release/slow-link}
 port=18714 delayed=18715
 rm -rf "$work"
 
@@ -27,7 +28,7 @@ export AWS_ACCESS_KEY_ID=bench AWS_SECRET_ACCESS_KEY=bench-secret AWS_REGION=us-
 export AWS_ENDPOINT_URL=http://127.0.0.1:$delayed
 "$server" --host 127.0.0.1 --port $port --access-key "$AWS_ACCESS_KEY_ID" --secret-key "$AWS_SECRET_ACCESS_KEY" \
     "$work/store" >/dev/null 2>&1 &
-"$BIN_DELAY_PROXY" 127.0.0.1:$delayed 127.0.0.1:$port 30 >/dev/null 2>&1 &
+"$link" 127.0.0.1:$delayed 127.0.0.1:$port 30 >/dev/null 2>&1 &
 for _ in $(seq 50); do (exec 3<>/dev/tcp/127.0.0.1/$delayed) 2>/dev/null && break; sleep 0.1; done
 sleep 1
 
