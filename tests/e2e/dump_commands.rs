@@ -4,8 +4,10 @@
 //! Never here: restoring (see `fidelity`).
 
 use std::fs;
+use std::io::Read as _;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use harness::binary::{Host, Ran, Run as _, is_root, noise, shell};
 use harness::listing::{assert_same, listing_of};
@@ -48,6 +50,31 @@ fn tar_of_everything_extracts_to_what_was_backed_up() {
         &format!("python3 -c \"import tarfile; print(len(tarfile.open('{}').getmembers()))\"", archive.display()),
     );
     assert_eq!(names.trim(), listing_of(&tree).len().to_string());
+}
+
+#[test]
+fn what_was_forgotten_and_pruned_while_it_was_read_is_told_from_damage() {
+    for (command, code) in [("cat", 2), ("dump", 1)] {
+        let host = Host::with_repository();
+        let file = host.write("tree/file", noise("much", 80 << 20));
+        host.back_up(&[&host.path("tree")]);
+        let id = host.snapshots()[0]["id"].as_str().expect("an id").to_owned();
+        fs::write(&file, "little").expect("writes");
+        host.back_up(&[&host.path("tree")]);
+        let named = format!("{id}:{}", file.display());
+        let mut reading = host.backstay([command, &named]);
+        let mut reading = reading.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts");
+        let mut begun = vec![0; 1 << 20];
+        reading.stdout.as_mut().expect("a pipe").read_exact(&mut begun).expect("reads");
+        host.backstay(["forget", "--yes", &id]).run().expect_code(0);
+        host.backstay(["prune", "--yes"]).run().expect_code(0);
+        let ended = reading.wait_with_output().expect("ends");
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(code), "{command}: {said}");
+        assert!(said.contains("was forgotten") && !said.contains("check --read-data"), "{command}: {said}");
+        assert_eq!(said.matches("zeros in place of").count(), usize::from(command == "dump"), "{said}");
+        host.check();
+    }
 }
 
 #[test]

@@ -107,6 +107,41 @@ async fn space_of_a_forgotten_snapshot_comes_back_and_the_other_restores() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn index_forgets_packs_that_are_gone_and_keeps_naming_those_that_are_missed() {
+    let site = Site::new(27);
+    let repository = site.init(site.store(), "cache").await.expect("makes");
+    let past = two_snapshots(&site, &repository, LEN).await;
+    let mut segments = Vec::new();
+    for name in names_of(&site.memory, names::INDEX).await {
+        segments.push((name.clone(), site.memory.get(&name).await.expect("reads")));
+    }
+    site.forget(&repository, past[0].0).await;
+    prune(&repository).await;
+    assert_restores(&site, &repository, &past[1..], "after the prune").await;
+    // As after two prunes beside each other: one has put into a new segment what the other was about to delete.
+    for (name, bytes) in segments {
+        site.memory.put_new(&name, vec![bytes]).await.expect("puts");
+    }
+    let checked = check_all(&repository).await.expect("checks");
+    assert!(checked.damages.is_empty() && !checked.warnings.is_empty(), "{checked:?}");
+    let planned = plan(&repository, request()).await;
+    assert!(planned.stale_packs > 0 && planned.gone_packs == 0 && !planned.is_empty(), "{planned:?}");
+    prune(&repository).await;
+    assert_restores(&site, &repository, &past[1..], "after the second prune").await;
+    assert!(plan(&repository, request()).await.is_empty(), "a third prune has nothing to do");
+    // A pack that is missed is another matter: where it was is what tells what is lost.
+    let mut longest = (0, String::new());
+    for name in names_of(&site.memory, names::PACKS).await {
+        longest = longest.max((site.memory.get(&name).await.expect("reads").len(), name));
+    }
+    site.memory.delete(&longest.1).await.expect("deletes");
+    let planned = plan(&repository, request()).await;
+    assert_eq!((planned.stale_packs, planned.is_empty()), (0, true), "{planned:?}");
+    let checked = check_all(&repository).await.expect("checks");
+    assert_eq!(checked.damages.iter().map(|damage| &damage.object).collect::<Vec<_>>(), [&longest.1]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn maintenance_key_prunes_byte_for_byte_and_opens_nothing() {
     let site = Site::new(2);
     let owner = site.init(site.store(), "cache").await.expect("makes");

@@ -86,6 +86,10 @@ pub(crate) const AFTER_LOST_CONTENT: &str = "find out what is damaged with: back
 /// After a command that could not look at all entries, since pages of them are lost.
 pub(crate) const AFTER_LOST_PAGES: &str = "find out what else is damaged with: backstay check --read-data";
 
+/// After a command that missed something of a snapshot which is forgotten by now. The ids come before.
+pub(crate) const FORGOTTEN_MEANWHILE: &str =
+    "was forgotten meanwhile, and a prune gave back its space: that is no damage";
+
 /// While a mount or server shows what is damaged.
 pub(crate) const AFTER_DAMAGE_WHILE_SHOWN: &str = "the rest can be read; find out what is damaged with: backstay check --read-data; then back up the source again: what it \
     still has heals the repository; what is not: backstay repair packs";
@@ -238,6 +242,7 @@ fn of_own(error: &CommandError) -> Option<String> {
             ));
         }
         CommandError::ForgetById => "backstay snapshots lists the ids",
+        CommandError::ForgottenMeanwhile { .. } => "choose another one with: backstay snapshots",
         CommandError::NotThereToUndelete { .. } => "list what can come back with: backstay snapshots --forgotten",
         CommandError::LastOfGroup { .. } => "keep one of them, or add --allow-last if the whole group shall go",
         CommandError::NotForgotten { .. }

@@ -7,12 +7,14 @@
 use std::ops::Range;
 
 use clap::Args;
-use engine::CatRequest;
+use engine::{CatRequest, EngineError, Kind, Repository};
 use futures::StreamExt as _;
+use pack::SnapshotId;
 
 use crate::commands::selection::SelectionArgs;
 use crate::context::Context;
 use crate::error::{CommandError, Outcome};
+use crate::human;
 use crate::words::size;
 
 /// Written out: clap would show options that come from the environment as if they were required.
@@ -72,8 +74,19 @@ pub(crate) async fn run(args: &CatArgs, ctx: &Context) -> Result<Outcome, Comman
         let whole: Vec<_> = pieces.iter().map_while(|piece| piece.as_ref().ok()).cloned().collect();
         ctx.ui.bytes(whole).await?;
         if let Some(error) = pieces.into_iter().find_map(Result::err) {
-            return Err(error.into());
+            return Err(or_forgotten(error, &repository, snapshot.id).await);
         }
     }
     Ok(Outcome::Done)
+}
+
+/// Tells damage from what a prune gave back since, because the snapshot was forgotten.
+async fn or_forgotten(error: EngineError, repository: &Repository, snapshot: SnapshotId) -> CommandError {
+    let is_forgotten = error.kind() == Kind::Damaged
+        && repository.forgotten_of(&[snapshot]).await.is_ok_and(|forgotten| !forgotten.is_empty());
+    if is_forgotten {
+        CommandError::ForgottenMeanwhile { snapshot: human::short(&snapshot), source: error }
+    } else {
+        error.into()
+    }
 }

@@ -126,7 +126,7 @@ pub(crate) async fn run(args: &DiffArgs, ctx: &Context) -> Result<Outcome, Comma
     } else {
         ctx.ui.note(summary.words());
     }
-    Ok(losses.outcome(ctx))
+    Ok(losses.outcome(&repository, &[before.snapshot.id, after.snapshot.id], ctx).await)
 }
 
 /// Whether there is anything at all at one of the paths.

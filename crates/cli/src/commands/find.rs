@@ -151,7 +151,7 @@ pub(crate) async fn run(args: &FindArgs, ctx: &Context) -> Result<Outcome, Comma
         let of = human::counted(snapshots.len() as u64, "snapshot", "snapshots");
         ctx.ui.note(format_args!("{} in {of}", human::counted(count, "version", "versions")));
     }
-    Ok(losses.outcome(ctx))
+    Ok(losses.outcome(&repository, &snapshots.iter().map(|info| info.id).collect::<Vec<_>>(), ctx).await)
 }
 
 impl FindArgs {

@@ -3,12 +3,16 @@
 //! Invariant: a command that met one does not end with code 0.
 //! Never here: the entries themselves.
 
-use engine::{EngineError, Kind};
+use engine::{EngineError, Kind, Repository};
+use pack::SnapshotId;
 use source::with_causes;
 
 use crate::context::Context;
 use crate::error::{CommandError, Outcome};
-use crate::hints;
+use crate::{hints, human};
+
+/// Snapshots that a hint names.
+const NAMED_MAX: usize = 3;
 
 /// What was lost on the way.
 #[derive(Debug, Default)]
@@ -38,12 +42,24 @@ impl Losses {
         self.count == 0
     }
 
-    /// How the command ends.
-    pub(crate) fn outcome(&self, ctx: &Context) -> Outcome {
+    /// How the command ends, which looked at these snapshots.
+    pub(crate) async fn outcome(&self, repository: &Repository, snapshots: &[SnapshotId], ctx: &Context) -> Outcome {
         if self.is_empty() {
             return Outcome::Done;
         }
-        ctx.ui.hint(hints::AFTER_LOST_PAGES);
+        ctx.ui.hint(next_step(repository, snapshots, hints::AFTER_LOST_PAGES).await);
         Outcome::Partly
+    }
+}
+
+/// The next step after something of these snapshots could not be had: `damaged`, unless one of them was forgotten meanwhile.
+pub(crate) async fn next_step(repository: &Repository, snapshots: &[SnapshotId], damaged: &str) -> String {
+    let forgotten = repository.forgotten_of(snapshots).await.unwrap_or_default();
+    let ids: Vec<_> = forgotten.iter().take(NAMED_MAX).map(human::short).collect();
+    let ids = if forgotten.len() > ids.len() { format!("{} and others", ids.join(", ")) } else { ids.join(", ") };
+    match forgotten.len() {
+        0 => damaged.to_owned(),
+        count if count == snapshots.len() => format!("{ids} {}", hints::FORGOTTEN_MEANWHILE),
+        _ => format!("{ids} {}; for what is missing of others, {damaged}", hints::FORGOTTEN_MEANWHILE),
     }
 }

@@ -110,7 +110,7 @@ pub(crate) async fn run(args: &LsArgs, ctx: &Context) -> Result<Outcome, Command
     if count == 0 && losses.is_empty() && !args.selection.path().is_empty() {
         return Err(no_entry(args, &snapshot.id.to_string()));
     }
-    Ok(losses.outcome(ctx))
+    Ok(losses.outcome(&repository, &[snapshot.id], ctx).await)
 }
 
 fn no_entry(args: &LsArgs, snapshot: &str) -> CommandError {

@@ -123,6 +123,7 @@ struct PlanDocument {
     running: Vec<String>,
     segment_count: u64,
     merges_segments: bool,
+    stale_pack_count: u64,
     request_counts: RequestsDocument,
 }
 
@@ -228,6 +229,10 @@ fn show(plan: &PrunePlan, patience: Duration, ui: &Ui) -> Result<(), CommandErro
             human::counted(removed, "forgotten snapshot goes", "forgotten snapshots go")
         ))?;
     }
+    if plan.stale_packs > 0 {
+        let packs = human::counted(plan.stale_packs, "pack that is gone is", "packs that are gone are");
+        ui.line(format_args!("{packs} forgotten by the index: nothing in them is needed"))?;
+    }
     for backup in &plan.running {
         ui.line(format_args!("not ended: {}; what is younger than it stays", named(backup)))?;
         ui.line(format_args!("  {}", signs_of(backup, patience)))?;
@@ -325,6 +330,7 @@ fn plan_document(plan: &PrunePlan) -> PlanDocument {
         running: plan.running.iter().map(|backup| backup.id.to_string()).collect(),
         segment_count: plan.segments,
         merges_segments: plan.merges_segments,
+        stale_pack_count: plan.stale_packs,
         request_counts: RequestsDocument {
             list: plan.requests.lists,
             get: plan.requests.gets,

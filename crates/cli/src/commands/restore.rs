@@ -14,6 +14,7 @@ use serde::Serialize;
 use source::sink::OwnerPolicy;
 use tokio::time::sleep;
 
+use crate::commands::losses::next_step;
 use crate::commands::restore_to::{self, ComponentArgs};
 use crate::commands::selection::SelectionArgs;
 use crate::commands::snapshot_document::{Lacking, UNREADABLE, lacking};
@@ -198,11 +199,15 @@ pub(crate) async fn run(args: &RestoreArgs, ctx: &Context) -> Result<Outcome, Co
     }
     if args.delete && !args.yes && !args.dry_run {
         let plan = carry_out(args.request(true), ctx, &repository, &snapshot).await?;
-        tell(args, ctx, &snapshot, &plan, true)?;
+        tell(args, ctx, &snapshot, (&plan, None), true)?;
         return Err(CommandError::Unconfirmed { target: args.target().to_owned() });
     }
     let report = carry_out(args.request(args.dry_run), ctx, &repository, &snapshot).await?;
-    tell(args, ctx, &snapshot, &report, args.dry_run)
+    let after_loss = match report.met_damage {
+        true => Some(next_step(&repository, &[snapshot.id], hints::AFTER_LOST_CONTENT).await),
+        false => None,
+    };
+    tell(args, ctx, &snapshot, (&report, after_loss), args.dry_run)
 }
 
 /// Warns of what a snapshot itself lacks. A path is there, or it is not: nothing is said with one.
@@ -271,7 +276,7 @@ fn tell(
     args: &RestoreArgs,
     ctx: &Context,
     snapshot: &SnapshotInfo,
-    report: &RestoreReport,
+    (report, after_loss): (&RestoreReport, Option<String>),
     is_dry_run: bool,
 ) -> Result<Outcome, CommandError> {
     if ctx.ui.is_json {
@@ -284,8 +289,8 @@ fn tell(
         if !args.delete && report.problems.iter().any(|problem| problem.message.contains("that is not empty")) {
             ctx.ui.hint(hints::IN_THE_WAY);
         }
-        if report.met_damage {
-            ctx.ui.hint(hints::AFTER_LOST_CONTENT);
+        if let Some(hint) = after_loss {
+            ctx.ui.hint(hint);
         }
         if args.owner.is_none() && args.owner() == OwnerArg::None && !is_dry_run {
             ctx.ui.note(OWNED);

@@ -95,7 +95,7 @@ pub(crate) async fn run(args: &VersionsArgs, ctx: &Context) -> Result<Outcome, C
         found.iter().for_each(|version| table.row(row(version, &snapshots, has_several)));
         ctx.ui.line(table.show(ctx.ui.stdout))?;
     }
-    Ok(losses.outcome(ctx))
+    Ok(losses.outcome(&repository, &snapshots.iter().map(|info| info.id).collect::<Vec<_>>(), ctx).await)
 }
 
 /// Looks for every version of one path.

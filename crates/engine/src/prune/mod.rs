@@ -64,6 +64,17 @@ const PASSES_MAX: usize = 64;
 /// The lists that are worked on, with the packs of each.
 type Lists = BTreeMap<CondemnedId, HashSet<PackId>>;
 
+/// Packs that a second mark looks at.
+#[derive(Clone, Copy)]
+struct LookedAt<'a> {
+    /// Condemned ones that are still to go.
+    left: &'a HashSet<PackId>,
+    /// All that this prune works on: they count as condemned, also when another one has finished its lists meanwhile.
+    all: &'a HashSet<PackId>,
+    /// Those that are gone already, as the plan found.
+    stale: &'a HashSet<PackId>,
+}
+
 impl Repository {
     /// Carries a plan out, and finishes what earlier prunes have left. What was done before an error stays done, and
     /// running it again goes on.
@@ -99,7 +110,8 @@ impl Repository {
             return Err(EngineError::NoConditionalCreate { place: self.store.describe() });
         }
         let mut report = PruneReport::default();
-        let PrunePlan { removed_snapshots, choice, mut mark, request, merges_segments, moved_len, gone_len, .. } = plan;
+        let PrunePlan { removed_snapshots, choice, stale, mut mark, request, merges_segments, .. } = plan;
+        let (moved_len, gone_len) = (plan.moved_len, plan.gone_len);
         progress.set_totals(choice.repacked.len() as u64, moved_len + gone_len);
         self.remove_ended_records().await?;
         self.remove_forgotten(&removed_snapshots, claimed.at, &mut report).await?;
@@ -112,8 +124,8 @@ impl Repository {
         let (waiting, ready): (Lists, Lists) = lists.into_iter().partition(|(id, _)| settled.waiting.contains(id));
         report.waiting_packs = waiting.values().map(|packs| packs.len() as u64).sum();
         report.running = settled.running;
-        if !ready.is_empty() || merges_segments {
-            let gone = self.collect(&ready, &mut mark, &mut own, progress, cancel, &mut report).await?;
+        if !ready.is_empty() || !stale.is_empty() || merges_segments {
+            let gone = self.collect((&ready, &stale), &mut mark, &mut own, progress, cancel, &mut report).await?;
             for list in ready.iter().filter(|(_, packs)| packs.is_subset(&gone)).map(|(id, _)| id) {
                 self.store.delete(&names::condemned(list)).await?;
             }
@@ -160,10 +172,10 @@ impl Repository {
     }
 
     /// C4 to C6 for lists whose writers are settled, until nothing of them is left or nothing more can be done; gives the
-    /// packs that are gone.
+    /// packs that are gone. Segments do not name them afterwards, nor the `stale` packs, which are gone already.
     async fn collect(
         &self,
-        ready: &Lists,
+        (ready, stale): (&Lists, &HashSet<PackId>),
         mark: &mut Mark,
         own: &mut HashSet<PackId>,
         progress: &Progress,
@@ -178,7 +190,8 @@ impl Repository {
             if cancel.is_cancelled() {
                 return Err(EngineError::Interrupted);
             }
-            let (condemned, found) = self.look(&left, &all, mark, &fetcher, own, cancel).await?;
+            let looked_at = LookedAt { left: &left, all: &all, stale };
+            let (condemned, found) = self.look(looked_at, mark, &fetcher, own, cancel).await?;
             for (pack, error) in found.unreadable.iter().filter(|(pack, _)| left.contains(pack)) {
                 tracing::info!("condemned pack {pack}: {error}");
                 report.problem(format!("{error}; it is condemned, and stays because it cannot be told what is in it"));
@@ -202,12 +215,10 @@ impl Repository {
         Ok(gone)
     }
 
-    /// C4: snapshots, then condemned lists, then index and packs. `all` that this prune works on counts as condemned, also when
-    /// another one has finished its lists meanwhile.
+    /// C4: snapshots, then condemned lists, then index and packs.
     async fn look(
         &self,
-        left: &HashSet<PackId>,
-        all: &HashSet<PackId>,
+        looked_at: LookedAt<'_>,
         mark: &mut Mark,
         fetcher: &Fetcher,
         own: &HashSet<PackId>,
@@ -215,10 +226,10 @@ impl Repository {
     ) -> Result<(HashSet<PackId>, second_mark::SecondMark), EngineError> {
         self.mark(mark, fetcher, cancel).await?;
         let (_, mut condemned) = self.read_condemned().await?;
-        condemned.extend(all);
-        let mut candidates: Vec<PackId> = left.iter().copied().collect();
+        condemned.extend(looked_at.all);
+        let mut candidates: Vec<PackId> = looked_at.left.iter().copied().collect();
         candidates.sort_unstable();
-        let found = self.second_mark(candidates, &condemned, &mark.live, own).await?;
+        let found = self.second_mark((candidates, looked_at.stale), &condemned, &mark.live, own).await?;
         Ok((condemned, found))
     }
 

@@ -60,7 +60,7 @@ impl Repository {
         let running =
             if request.is_exclusive { Vec::new() } else { self.running_backups(now, request.lease_over_after).await? };
         let index = self.load_index_without(&condemned).await?;
-        let usage = self.usage(index.clone(), Arc::clone(&mark.live), &listed).await?;
+        let usage = self.usage(index.clone(), Arc::clone(&mark.live), &listed, &condemned).await?;
         let around = Surroundings {
             oldest_writer_at: running.iter().map(|writer| writer.announced_at).min(),
             pack_len: u64::from(self.config.pack_len),
@@ -95,10 +95,12 @@ impl Repository {
             running,
             segments: segments.len() as u64,
             merges_segments: small_count >= SMALL_COUNT_MIN,
+            stale_packs: usage.stale.len() as u64,
             requests: PruneRequests::default(),
             warnings,
             request,
             choice,
+            stale: usage.stale,
             mark,
         };
         plan.requests = requests(&plan, around.pack_len);

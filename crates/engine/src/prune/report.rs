@@ -2,6 +2,8 @@
 //!
 //! Never here: doing it.
 
+use std::collections::HashSet;
+
 use pack::{PackId, SnapshotId};
 use store::StoreError;
 
@@ -84,12 +86,15 @@ pub struct PrunePlan {
     pub segments: u64,
     /// Whether small ones are put together.
     pub merges_segments: bool,
+    /// Packs that are gone, that segments name nevertheless, and of which nothing is needed: the index forgets them.
+    pub stale_packs: u64,
     /// What it takes.
     pub requests: PruneRequests,
     /// What is odd.
     pub warnings: Vec<String>,
     pub(super) request: PruneRequest,
     pub(super) choice: Choice,
+    pub(super) stale: HashSet<PackId>,
     pub(super) mark: Mark,
 }
 
@@ -97,8 +102,8 @@ impl PrunePlan {
     /// Whether there is nothing to do.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        let counts = [self.gone_packs, self.repacked_packs, self.pending_lists];
-        self.removed_snapshots.is_empty() && counts == [0; 3] && !self.merges_segments
+        let counts = [self.gone_packs, self.repacked_packs, self.pending_lists, self.stale_packs];
+        self.removed_snapshots.is_empty() && counts == [0; 4] && !self.merges_segments
     }
 
     /// Bytes that are free afterwards, about.

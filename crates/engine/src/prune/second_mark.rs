@@ -63,6 +63,8 @@ pub(super) struct SecondMark {
     pub(super) to_copy: Vec<Move>,
     /// Those that are not there any more.
     pub(super) gone: HashSet<PackId>,
+    /// Those that were gone before and are still.
+    pub(super) stale: HashSet<PackId>,
     /// Packs that cannot be read, and why.
     pub(super) unreadable: Vec<(PackId, EngineError)>,
     /// Packs for which there was no room in this pass.
@@ -106,11 +108,11 @@ struct Numbers {
 }
 
 impl Repository {
-    /// Looks at `candidates`, packs of lists whose writers are settled. `live` must have been marked after that; `condemned`
-    /// was read after the snapshots.
+    /// Looks at `candidates`, packs of lists whose writers are settled, and which segments name them or `stale` packs. `live` must
+    /// have been marked after that; `condemned` was read after the snapshots.
     pub(super) async fn second_mark(
         &self,
-        candidates: Vec<PackId>,
+        (candidates, stale): (Vec<PackId>, &HashSet<PackId>),
         condemned: &HashSet<PackId>,
         live: &Arc<LiveSet>,
         own: &HashSet<PackId>,
@@ -120,12 +122,14 @@ impl Repository {
         let mut pass = self.read_condemned_packs(candidates, &before, live, &mut found).await?;
         let counts: HashSet<PackId> = before.iter().map(|pack| pack.id).filter(|id| !condemned.contains(id)).collect();
         let lens: HashMap<PackId, u64> = before.iter().map(|pack| (pack.id, pack.len)).collect();
-        found.segments = self.look_for_copies(&mut pass, &counts, &lens, own).await?;
+        let looked_at = pass.packs.iter().map(|pack| &pack.id).chain(&found.gone).chain(stale).copied().collect();
+        found.segments = self.look_for_copies(&mut pass, &looked_at, (&counts, &lens), own).await?;
         if self.keyring.can_recut() {
             self.open_others(&mut pass, &lens).await?;
         }
         // Once more, now after the index: what vanished meanwhile does not count.
         let after: HashSet<PackId> = self.list_packs().await?.iter().map(|pack| pack.id).collect();
+        found.stale = stale.difference(&after).copied().collect();
         let mut to_copy: HashMap<u32, HashSet<u32>> = HashMap::new();
         for needed in &pass.needed {
             let copies = needed.copies.iter().flatten().filter_map(|number| pass.copied.pack(*number));
@@ -221,11 +225,10 @@ impl Repository {
     async fn look_for_copies(
         &self,
         pass: &mut Pass,
-        counts: &HashSet<PackId>,
-        lens: &HashMap<PackId, u64>,
+        looked_at: &HashSet<PackId>,
+        (counts, lens): (&HashSet<PackId>, &HashMap<PackId, u64>),
         own: &HashSet<PackId>,
     ) -> Result<Vec<SegmentNote>, EngineError> {
-        let looked_at: HashSet<PackId> = pass.packs.iter().map(|pack| pack.id).collect();
         for _ in 0..LISTINGS_MAX {
             pass.forget_copies();
             let listed = list(&self.store, names::INDEX).await?;
@@ -243,7 +246,7 @@ impl Repository {
                                 .filter(|entry| counts.contains(&entry.id) && lens.get(&entry.id) == Some(&entry.len));
                             named.for_each(|entry| pass.note_copies(entry, own.contains(&entry.id)));
                         }
-                        notes.push(SegmentNote::new(info, id, &segment, is_late, &looked_at));
+                        notes.push(SegmentNote::new(info, id, &segment, is_late, looked_at));
                     }
                     Ok(None) => {}
                     Err(EngineError::Store(StoreError::NotFound { .. })) => has_vanished = true,

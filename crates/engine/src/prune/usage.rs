@@ -13,7 +13,7 @@
 //! (see `sweep`).
 //! Never here: what is done about it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use futures::TryStreamExt;
@@ -59,6 +59,8 @@ pub(super) struct Usage {
     pub(super) packs: Vec<PackUse>,
     /// Bytes of plaintext which this key has to keep more than once.
     pub(super) double_len: u64,
+    /// Packs that the index names, that are gone, and in which nothing was that is still needed.
+    pub(super) stale: HashSet<PackId>,
 }
 
 impl Repository {
@@ -75,16 +77,20 @@ impl Repository {
         Ok(listed)
     }
 
-    /// Looks how much of each usable pack is live. Reads the whole index cache: some microseconds for each chunk.
+    /// Looks how much of each usable pack is live. Reads the whole index cache: some microseconds for each chunk. What is `condemned`
+    /// and gone is not told: that is its own list's business.
     pub(super) async fn usage(
         &self,
         index: Index,
         live: Arc<LiveSet>,
         listed: &[Listed],
+        condemned: &HashSet<PackId>,
     ) -> Result<Usage, EngineError> {
         let times: HashMap<PackId, StoreTime> = listed.iter().map(|pack| (pack.id, pack.modified_at)).collect();
         let can_tell = self.keyring.can_recut();
-        self.offload.start(move || usage(&index, &live, &times, can_tell)).await?
+        let mut not_stale = self.cache.late();
+        not_stale.extend(condemned);
+        self.offload.start(move || usage(&index, &live, &times, &not_stale, can_tell)).await?
     }
 }
 
@@ -93,12 +99,19 @@ fn usage(
     index: &Index,
     live: &LiveSet,
     times: &HashMap<PackId, StoreTime>,
+    not_stale: &HashSet<PackId>,
     can_tell: bool,
 ) -> Result<Usage, EngineError> {
-    let mut packs: HashMap<PackNo, PackUse> = HashMap::new();
+    let (mut packs, mut stale): (HashMap<PackNo, PackUse>, HashMap<PackNo, PackId>) = Default::default();
     for found in index.cache.packs() {
         let (number, info) = found?;
-        let Some(modified_at) = times.get(&info.id).filter(|_| index.is_listed(number)) else { continue };
+        let Some(modified_at) = times.get(&info.id).filter(|_| index.is_listed(number)) else {
+            let is_gone = !times.contains_key(&info.id) && !index.is_listed(number);
+            if is_gone && index.is_named(number) && !not_stale.contains(&info.id) {
+                stale.insert(number, info.id);
+            }
+            continue;
+        };
         let blob =
             |blob: &pack::BlobRow| BlobUse { sealed_len: blob.sealed_len, plain_len: blob.plain_len, live_len: 0 };
         let blobs = info.blobs.iter().map(blob).collect();
@@ -112,6 +125,12 @@ fn usage(
             continue;
         }
         let usable: Vec<Place> = places.iter().filter(|place| packs.contains_key(&place.pack)).copied().collect();
+        if usable.is_empty() {
+            // Who looks for it is to be told where it was.
+            for place in places.iter() {
+                stale.remove(&place.pack);
+            }
+        }
         let kept = kept_copies(&index.cache, &packs, usable, can_tell)?;
         double_len += kept.iter().skip(1).map(|place| u64::from(place.len)).sum::<u64>();
         for place in kept {
@@ -123,7 +142,7 @@ fn usage(
     }
     let mut packs: Vec<_> = packs.into_values().collect();
     packs.sort_unstable_by_key(|pack| pack.id);
-    Ok(Usage { packs, double_len })
+    Ok(Usage { packs, double_len, stale: stale.into_values().collect() })
 }
 
 /// Of several copies of a chunk those that stay: one, or of each sealed form one.

@@ -16,8 +16,9 @@ use std::io::IsTerminal as _;
 
 use bytes::Bytes;
 use clap::{Args, ValueEnum};
-use engine::{Archived, EngineError};
+use engine::{Archived, EngineError, Kind, Repository};
 use futures::TryStreamExt as _;
+use pack::SnapshotId;
 use pack::manifest::{Entry, EntryKind};
 
 use crate::commands::losses::Losses;
@@ -92,6 +93,8 @@ struct Current {
     path: String,
     takes_content: bool,
     takes_holes: bool,
+    /// Bytes of it that are lost, and why the first are.
+    lost: Option<(u64, EngineError)>,
 }
 
 /// Writes it.
@@ -119,7 +122,7 @@ pub(crate) async fn run(args: &DumpArgs, ctx: &Context) -> Result<Outcome, Comma
         let (path, snapshot) = (escaped(path).to_string(), human::short(&snapshot.id));
         return Err(EngineError::NoEntry { path, snapshot }.into());
     }
-    dump.finish().await
+    dump.finish(&repository, snapshot.id).await
 }
 
 struct Dump<'a> {
@@ -155,7 +158,7 @@ impl Dump<'_> {
                         (Vec::new(), false)
                     }
                 };
-                self.current = Some(Current { path: shown, takes_content, takes_holes });
+                self.current = Some(Current { path: shown, takes_content, takes_holes, lost: None });
                 self.send(pieces).await
             }
             Archived::Bytes(bytes) => self.content(bytes).await,
@@ -164,13 +167,19 @@ impl Dump<'_> {
                 false => Ok(()),
             },
             Archived::LostBytes(len, error) => {
-                let path = self.current.as_ref().map(|current| current.path.clone()).unwrap_or_default();
-                let of = format!("{path}: zeros in place of {}", human::counted(len, "byte", "bytes"));
-                self.losses.pass(error, &of, self.ctx)?;
+                if error.kind() != Kind::Damaged {
+                    return Err(error.into());
+                }
+                if let Some(current) = &mut self.current {
+                    current.lost.get_or_insert((0, error)).0 += len;
+                }
                 self.zeros(len).await
             }
             Archived::End => {
-                self.current = None;
+                if let Some(Current { path, lost: Some((len, error)), .. }) = self.current.take() {
+                    let of = format!("{path}: zeros in place of {}", human::counted(len, "byte", "bytes"));
+                    self.losses.name(&error, &of, self.ctx);
+                }
                 let pieces = match &mut self.form {
                     Form::Tar(tar) => tar.end(),
                     Form::Zip(_) => Vec::new(),
@@ -235,13 +244,13 @@ impl Dump<'_> {
         self.ctx.ui.bytes(std::mem::take(&mut self.out)).await
     }
 
-    async fn finish(mut self) -> Result<Outcome, CommandError> {
+    async fn finish(mut self, repository: &Repository, snapshot: SnapshotId) -> Result<Outcome, CommandError> {
         let pieces = match &mut self.form {
             Form::Tar(_) => TarForm::finish(),
             Form::Zip(zip) => zip.finish().await?,
         };
         self.out.extend(pieces);
         self.ctx.ui.bytes(std::mem::take(&mut self.out)).await?;
-        Ok(self.losses.outcome(self.ctx))
+        Ok(self.losses.outcome(repository, &[snapshot], self.ctx).await)
     }
 }
