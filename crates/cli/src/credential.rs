@@ -94,7 +94,10 @@ fn only(mut given: impl Iterator<Item = Given>) -> Result<Option<Given>, Command
 pub(crate) async fn read((name, origin): Given) -> Result<Credential, CommandError> {
     let password = match origin {
         Origin::KeyFile(path) => return key_file(path).await,
-        Origin::PasswordFile(path) => secret_file("password file", path, PASSWORD_LEN_MAX).await?,
+        Origin::PasswordFile(path) => {
+            let password = first_line(secret_file("password file", path.clone(), PASSWORD_LEN_MAX).await?);
+            return of_password(password, &format!("{name}, {},", path.display()));
+        }
         Origin::PasswordCommand(command) => output_of(&command).await?,
         Origin::Password(password) => return of_password(password, &name),
     };

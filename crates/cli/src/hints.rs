@@ -242,6 +242,8 @@ fn of_own(error: &CommandError) -> Option<String> {
             ));
         }
         CommandError::ForgetById => "backstay snapshots lists the ids",
+        CommandError::PasswordCommand { .. } => "run the command by hand: it has to print the password and end with 0",
+        CommandError::PasswordEmpty { .. } => "its first line is to be the password",
         CommandError::ForgottenMeanwhile { .. } => "choose another one with: backstay snapshots",
         CommandError::NotThereToUndelete { .. } => "list what can come back with: backstay snapshots --forgotten",
         CommandError::LastOfGroup { .. } => "keep one of them, or add --allow-last if the whole group shall go",

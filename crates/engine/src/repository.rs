@@ -143,7 +143,12 @@ pub(crate) async fn read_config(store: &SharedStore) -> Result<Config, EngineErr
     for name in [names::CONFIG, names::CONFIG_COPY] {
         match store.get(name).await {
             Ok(bytes) => match Config::decode(&bytes) {
-                Ok(config) => return Ok(config),
+                Ok(config) => {
+                    if damage.is_some() {
+                        tracing::warn!("{} is damaged; its second copy is used", names::CONFIG);
+                    }
+                    return Ok(config);
+                }
                 Err(error @ PackError::Version { .. }) => return Err(EngineError::object(name)(error)),
                 Err(error) => damage = damage.or(Some(EngineError::object(name)(error))),
             },
