@@ -14,6 +14,7 @@ BIN_BACKSTAY=${BIN_BACKSTAY:-$(realpath "$benches/../target/backstay")}
 server=$("$benches/../scripts/s3s.sh")
 link=${BIN_SLOW_LINK:-${CARGO_TARGET_DIR:-$HOME/.cache/backstay/target}/release/slow-link}
 port=18714 delayed=18715
+[ -x "$link" ] || { echo "slow_s3.sh: $link is missing" >&2; exit 2; }
 rm -rf "$work"
 
 cleanup() {

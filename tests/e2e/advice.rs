@@ -114,7 +114,7 @@ fn next_steps_after_lost_content_lead_to_a_whole_repository() {
     flip_at(&pack(&host, "+1000k"), 700_000);
     host.backstay(["check", "--read-data"]).run().expect_code(1).says(&["backstay repair packs"]);
     host.backstay(["repair", "packs", "--yes"]).run().expect_code(1).says(&["backstay repair snapshots"]);
-    let steps = ["took out of use: 1", "every pack is named already", "backstay repair snapshots --forget"];
+    let steps = ["backstay repair index", "what is missed even then is lost", "backstay repair snapshots --forget"];
     host.backstay(["check"]).run().expect_code(1).says(&steps);
     let index = host.backstay(["repair", "index", "--yes"]).run().expect_code(0);
     assert!(!index.stderr.contains("check"), "it leads back to nothing: {index}");

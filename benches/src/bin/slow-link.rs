@@ -53,7 +53,7 @@ async fn connect(client: TcpStream, target: SocketAddr, round_trip: Duration) ->
 /// One direction of it. An end that fails is one that has closed.
 async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, delay: Duration) {
     let (send, mut under_way) = mpsc::channel::<(Instant, Vec<u8>)>(IN_FLIGHT_MAX);
-    let deliver = async {
+    let deliver = async move {
         while let Some((due, piece)) = under_way.recv().await {
             sleep_until(due).await;
             if to.write_all(&piece).await.is_err() {

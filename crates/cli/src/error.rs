@@ -177,7 +177,7 @@ pub(crate) enum CommandError {
     NoRetention { job: String },
     #[error("{option}: {what}")]
     UntilWhen { option: &'static str, what: String },
-    #[error("snapshot {snapshot} was forgotten, and a prune has given back what was to be read: {source}")]
+    #[error("snapshot {snapshot} was forgotten, and a prune has given back its space while it was read")]
     ForgottenMeanwhile { snapshot: String, source: EngineError },
     #[error("no forgotten snapshot that is still there has an id beginning with {name}")]
     NotThereToUndelete { name: String },

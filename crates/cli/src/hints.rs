@@ -86,9 +86,9 @@ pub(crate) const AFTER_LOST_CONTENT: &str = "find out what is damaged with: back
 /// After a command that could not look at all entries, since pages of them are lost.
 pub(crate) const AFTER_LOST_PAGES: &str = "find out what else is damaged with: backstay check --read-data";
 
-/// After a command that missed something of a snapshot which is forgotten by now. The ids come before.
+/// After a command that missed something of snapshots which are forgotten by now. Their ids follow.
 pub(crate) const FORGOTTEN_MEANWHILE: &str =
-    "was forgotten meanwhile, and a prune gave back its space: that is no damage";
+    "this is most likely no damage, since a prune gave back the space of what was forgotten meanwhile";
 
 /// While a mount or server shows what is damaged.
 pub(crate) const AFTER_DAMAGE_WHILE_SHOWN: &str = "the rest can be read; find out what is damaged with: backstay check --read-data; then back up the source again: what it \
@@ -243,7 +243,6 @@ fn of_own(error: &CommandError) -> Option<String> {
         }
         CommandError::ForgetById => "backstay snapshots lists the ids",
         CommandError::PasswordCommand { .. } => "run the command by hand: it has to print the password and end with 0",
-        CommandError::PasswordEmpty { .. } => "its first line is to be the password",
         CommandError::ForgottenMeanwhile { .. } => "choose another one with: backstay snapshots",
         CommandError::NotThereToUndelete { .. } => "list what can come back with: backstay snapshots --forgotten",
         CommandError::LastOfGroup { .. } => "keep one of them, or add --allow-last if the whole group shall go",

@@ -139,16 +139,16 @@ impl std::fmt::Debug for Repository {
 
 /// Reads the configuration; the copy stands in for a damaged first one.
 pub(crate) async fn read_config(store: &SharedStore) -> Result<Config, EngineError> {
+    Ok(read_either_config(store).await?.0)
+}
+
+/// The configuration, and whether the first one is damaged.
+async fn read_either_config(store: &SharedStore) -> Result<(Config, bool), EngineError> {
     let mut damage = None;
     for name in [names::CONFIG, names::CONFIG_COPY] {
         match store.get(name).await {
             Ok(bytes) => match Config::decode(&bytes) {
-                Ok(config) => {
-                    if damage.is_some() {
-                        tracing::warn!("{} is damaged; its second copy is used", names::CONFIG);
-                    }
-                    return Ok(config);
-                }
+                Ok(config) => return Ok((config, damage.is_some())),
                 Err(error @ PackError::Version { .. }) => return Err(EngineError::object(name)(error)),
                 Err(error) => damage = damage.or(Some(EngineError::object(name)(error))),
             },
@@ -259,9 +259,12 @@ async fn open_keyring(
     credential: Credential,
 ) -> Result<(Config, Keyring), EngineError> {
     let (config, slots, copies) =
-        tokio::join!(read_config(store), list(store, names::KEYS), list(store, names::EPOCHS_COPY));
+        tokio::join!(read_either_config(store), list(store, names::KEYS), list(store, names::EPOCHS_COPY));
     // In this order: whatever else failed, where no repository is that is to be said.
-    let (config, slots, copies) = (config?, slots?, copies?);
+    let ((config, is_damaged), slots, copies) = (config?, slots?, copies?);
+    if is_damaged {
+        tracing::warn!("{} is damaged; its second copy is used", names::CONFIG);
+    }
     // After their copies, which are stored last: one that was added meanwhile is none of which only the copy is left.
     let (opened, epochs) =
         tokio::join!(open_some_slot(store, offload, &config, credential, slots), open_epochs(store, &config));

@@ -191,17 +191,17 @@ impl Repository {
         Ok(hidden)
     }
 
-    /// Those of `ids` that are forgotten by now, or not there any more: who reads one of them may find less and less of it, and
-    /// nothing is damaged. One LIST of snapshots, and what [`read_forgotten`](Self::read_forgotten) takes.
+    /// Those of `ids` that are forgotten and that a prune has removed by now: who reads one of them finds less and less of it, and
+    /// that is no damage. One LIST of snapshots, and what [`read_forgotten`](Self::read_forgotten) takes.
     ///
     /// # Errors
     ///
     /// Those of the store.
-    pub async fn forgotten_of(&self, ids: &[SnapshotId]) -> Result<Vec<SnapshotId>, EngineError> {
+    pub async fn removed_of(&self, ids: &[SnapshotId]) -> Result<Vec<SnapshotId>, EngineError> {
         let hidden = self.read_forgotten().await?;
         let listed = list(&self.store, names::SNAPSHOTS).await?;
         let there: HashSet<&str> = listed.iter().map(|info| names::last(&info.name)).collect();
-        let is_gone = |id: &String| hidden.contains_key(id) || !there.contains(id.as_str());
+        let is_gone = |id: &String| hidden.contains_key(id) && !there.contains(id.as_str());
         Ok(ids.iter().filter(|id| is_gone(&id.to_string())).copied().collect())
     }
 

@@ -311,8 +311,8 @@ impl SourceError {
 pub fn with_causes(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     causes.map(ToString::to_string).fold(error.to_string(), |text, cause| {
-        // Many say their cause themselves.
-        if text.contains(&cause) { text } else { format!("{text}: {cause}") }
+        // Many say their cause themselves, at the end.
+        if text.ends_with(&cause) { text } else { format!("{text}: {cause}") }
     })
 }
 

@@ -68,8 +68,10 @@ pub(crate) async fn run(args: &CatArgs, ctx: &Context) -> Result<Outcome, Comman
     if path.is_empty() && entry_count != 1 {
         return Err(CommandError::PathUnnamed);
     }
-    let mut content =
-        repository.cat(&snapshot, CatRequest { path, range: args.range() }).await?.ready_chunks(CHUNKS_AT_ONCE);
+    let mut content = match repository.cat(&snapshot, CatRequest { path, range: args.range() }).await {
+        Ok(content) => content.ready_chunks(CHUNKS_AT_ONCE),
+        Err(error) => return Err(or_forgotten(error, &repository, snapshot.id).await),
+    };
     while let Some(pieces) = content.next().await {
         let whole: Vec<_> = pieces.iter().map_while(|piece| piece.as_ref().ok()).cloned().collect();
         ctx.ui.bytes(whole).await?;
@@ -83,7 +85,7 @@ pub(crate) async fn run(args: &CatArgs, ctx: &Context) -> Result<Outcome, Comman
 /// Tells damage from what a prune gave back since, because the snapshot was forgotten.
 async fn or_forgotten(error: EngineError, repository: &Repository, snapshot: SnapshotId) -> CommandError {
     let is_forgotten = error.kind() == Kind::Damaged
-        && repository.forgotten_of(&[snapshot]).await.is_ok_and(|forgotten| !forgotten.is_empty());
+        && repository.removed_of(&[snapshot]).await.is_ok_and(|forgotten| !forgotten.is_empty());
     if is_forgotten {
         CommandError::ForgottenMeanwhile { snapshot: human::short(&snapshot), source: error }
     } else {

@@ -54,12 +54,12 @@ impl Losses {
 
 /// The next step after something of these snapshots could not be had: `damaged`, unless one of them was forgotten meanwhile.
 pub(crate) async fn next_step(repository: &Repository, snapshots: &[SnapshotId], damaged: &str) -> String {
-    let forgotten = repository.forgotten_of(snapshots).await.unwrap_or_default();
+    let forgotten = repository.removed_of(snapshots).await.unwrap_or_default();
     let ids: Vec<_> = forgotten.iter().take(NAMED_MAX).map(human::short).collect();
     let ids = if forgotten.len() > ids.len() { format!("{} and others", ids.join(", ")) } else { ids.join(", ") };
     match forgotten.len() {
         0 => damaged.to_owned(),
-        count if count == snapshots.len() => format!("{ids} {}", hints::FORGOTTEN_MEANWHILE),
-        _ => format!("{ids} {}; for what is missing of others, {damaged}", hints::FORGOTTEN_MEANWHILE),
+        count if count == snapshots.len() => format!("{}: {ids}", hints::FORGOTTEN_MEANWHILE),
+        _ => format!("{}: {ids}; for what is missing of others, {damaged}", hints::FORGOTTEN_MEANWHILE),
     }
 }

@@ -17,6 +17,7 @@ use pack::manifest::{Child, ChildKind, TreeRoot};
 use pack::{BlobKind, PackError};
 use seal::{ChunkId, ChunkNamer};
 use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
 
 use crate::backup::assemble::{Assembler, Order};
 use crate::backup::batch::{Batch, Item};
@@ -43,15 +44,22 @@ pub(crate) struct Remaking<'a> {
     index: Index,
     namer: ChunkNamer,
     progress: Arc<Progress>,
+    cancel: CancellationToken,
     number: usize,
 }
 
 impl<'a> Remaking<'a> {
-    pub(crate) fn new(repository: &'a Repository, index: Index, progress: &Arc<Progress>) -> Result<Self, EngineError> {
+    pub(crate) fn new(
+        repository: &'a Repository,
+        index: Index,
+        progress: &Arc<Progress>,
+        cancel: &CancellationToken,
+    ) -> Result<Self, EngineError> {
         let uploader = Uploader::new(repository, index.clone(), Arc::clone(progress))?;
         let packer = Mutex::new(Packer::new(repository, uploader, LEVEL, false)?);
         let namer = repository.keyring.namer()?;
-        Ok(Self { repository, packer, index, namer, progress: Arc::clone(progress), number: 0 })
+        let (progress, cancel) = (Arc::clone(progress), cancel.clone());
+        Ok(Self { repository, packer, index, namer, progress, cancel, number: 0 })
     }
 
     /// Makes a component of `entries`, which come in order.
@@ -91,13 +99,10 @@ impl<'a> Remaking<'a> {
                 let index = self.index.clone();
                 let found = self.repository.offload.start(move || index.find(&ids)).await??;
                 for (part, _) in batch.drain(..).zip(found).filter(|(_, place)| place.is_none()) {
-                    self.store_again(fetcher, part, component).await.map_err(|error| {
-                        let path = source::entry::escaped(&full.entry.path);
-                        let what = format!(
-                            "what {path} needs cannot be stored again: {error}; repair again when no prune runs"
-                        );
-                        EngineError::Request { what }
-                    })?;
+                    if self.cancel.is_cancelled() {
+                        return Err(EngineError::Interrupted);
+                    }
+                    self.store_again(fetcher, part, component).await?;
                 }
             }
             if is_over {
@@ -111,10 +116,13 @@ impl<'a> Remaking<'a> {
             ChildKind::Page => (fetcher.page(part.id).await?, BlobKind::Structure),
             _ => (fetcher.chunk(part.id).await?, BlobKind::Data),
         };
-        // What a cache remembers was checked when it was read, and is about to become the only copy.
-        if kind == BlobKind::Structure && self.namer.name_page(&bytes) != part.id {
-            let what = "this host remembers it wrongly";
-            return Err(EngineError::object(format!("page {}", part.id))(PackError::Inconsistent { what }));
+        let (namer, id) = (self.namer.clone(), part.id);
+        let named = bytes.clone();
+        let name = move || if kind == BlobKind::Data { namer.name(&named) } else { namer.name_page(&named) };
+        // Whoever stored it may have lied, and the cache may remember it wrongly: the owner is about to vouch for it.
+        if self.repository.offload.start(name).await? != id {
+            let what = "it is not what its id says";
+            return Err(EngineError::object(format!("chunk {id}"))(PackError::Inconsistent { what }));
         }
         let part_of = Part { component, kind, is_fine: false };
         self.packer.lock().await.add(part_of, part.id, &bytes, Held::none()).await?;

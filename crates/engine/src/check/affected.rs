@@ -15,7 +15,7 @@ use super::SnapshotRoots;
 use super::report::{Breaks, CheckReport, Wrong};
 use super::tree::Missing;
 use crate::EngineError;
-use crate::entries::{Scope, entries_of, leaves_of, load_structure};
+use crate::entries::{Scope, entries_of, load_structure, pages_and_leaves};
 use crate::fetch::Fetcher;
 use crate::repository::Repository;
 
@@ -114,14 +114,12 @@ async fn affected_paths(
     for (root, _) in &info.roots {
         let mut entries = entries_of(fetcher.clone(), Some(*root), Scope::new(b""));
         while let Some(full) = entries.try_next().await? {
-            let mut leaves = leaves_of(fetcher.clone(), full.children.clone());
-            let mut found = full.children.iter().find_map(|child| missing.get(&child.id));
-            while found.is_none()
-                && let Some(leaf) = leaves.try_next().await?
-            {
-                found = missing.get(&leaf.id);
+            let mut found: BTreeSet<&Wrong> = full.children.iter().filter_map(|child| missing.get(&child.id)).collect();
+            let mut parts = pages_and_leaves(fetcher.clone(), full.children.clone());
+            while let Some(part) = parts.try_next().await? {
+                found.extend(missing.get(&part.id));
             }
-            if let Some(wrong) = found {
+            for wrong in found {
                 affected.add(wrong, || format!("{short}:{}", source::entry::escaped(&full.entry.path)));
             }
         }

@@ -23,8 +23,6 @@ use crate::repository::Repository;
 
 /// Listed packs whose numbers are asked for at once.
 const BATCH: usize = 4096;
-/// Packs without a name that are told apart.
-const STRAYS_MAX: usize = 4096;
 /// What is said of a pack that is not there.
 const MISSING: &str = "is missing";
 /// What is said behind a pack where snapshots or pages that cannot be read may need it.
@@ -77,8 +75,6 @@ struct Listing {
     right: PackSet,
     lens: HashMap<PackNo, u64>,
     stray_count: u64,
-    /// The first halves of the ids of the first of them.
-    strays: Vec<[u8; 16]>,
 }
 
 impl Repository {
@@ -91,26 +87,15 @@ impl Repository {
     ) -> Result<Packs, EngineError> {
         let listing = self.list_for_check(cache, named).await?;
         report.packs = named.count();
+        report.stray_packs = listing.stray_count;
         if listing.stray_count > 0 {
-            self.tell_strays(&listing, report).await;
+            let stray = listing.stray_count;
+            report.warn(format!(
+                "packs that no index segment names: {stray}; interrupted backups leave such, and repairs of damaged packs"
+            ));
         }
         let (cache, is_named) = (Arc::clone(cache), named.packs.clone());
         self.offload.start(move || sort_packs(&cache, &is_named, &listing)).await?
-    }
-
-    /// Tells packs that were found damaged, and that a repair took out of the index, from those that backups left.
-    async fn tell_strays(&self, listing: &Listing, report: &mut CheckReport) {
-        let mut damaged = self.known_damaged().await.unwrap_or_default();
-        damaged.extend(self.cache.damaged().iter().map(PackId::half));
-        let spent = listing.strays.iter().filter(|half| damaged.contains(*half)).count() as u64;
-        report.stray_packs = listing.stray_count - spent;
-        if report.stray_packs > 0 {
-            let stray = report.stray_packs;
-            report.warn(format!("packs that no index segment names: {stray}; interrupted backups leave such"));
-        }
-        if spent > 0 {
-            report.warn(format!("damaged packs that a repair took out of use: {spent}"));
-        }
     }
 
     /// Lists packs, a batch at a time.
@@ -137,10 +122,9 @@ impl Listing {
     /// Takes in some listed packs.
     fn with(mut self, cache: &IndexCache, named: &PackSet, batch: &[(PackId, u64)]) -> Result<Self, EngineError> {
         let ids: Vec<PackId> = batch.iter().map(|(id, _)| *id).collect();
-        for ((id, len), number) in batch.iter().zip(cache.pack_numbers(&ids)?) {
+        for ((_, len), number) in batch.iter().zip(cache.pack_numbers(&ids)?) {
             let Some(number) = number.filter(|number| named.contains(*number)) else {
                 self.stray_count += 1;
-                self.strays.extend((self.strays.len() < STRAYS_MAX).then(|| id.half()));
                 continue;
             };
             if cache.pack(number)?.is_some_and(|info| info.len == *len) {

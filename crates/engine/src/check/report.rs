@@ -30,7 +30,7 @@ pub struct Damage {
 pub struct CheckReport {
     /// Packs that the index names.
     pub packs: u64,
-    /// Packs that no segment names, but for damaged ones that a repair took out of the index.
+    /// Packs that no segment names.
     pub stray_packs: u64,
     /// Snapshots.
     pub snapshots: u64,

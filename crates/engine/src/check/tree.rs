@@ -192,7 +192,8 @@ async fn structure(fetcher: &Fetcher, id: ChunkId) -> Result<Structure, EngineEr
 async fn kept_structure(fetcher: &Fetcher, id: ChunkId) -> Result<Option<Structure>, EngineError> {
     let index = fetcher.index.clone();
     let kept = fetcher.offload.start(move || index.kept_page(&id)).await?;
-    Ok(kept.and_then(|bytes| Structure::decode(&bytes).ok()))
+    let is_right = |bytes: &Vec<u8>| fetcher.namer.as_ref().is_none_or(|namer| namer.name_page(bytes) == id);
+    Ok(kept.filter(is_right).and_then(|bytes| Structure::decode(&bytes).ok()))
 }
 
 /// Looks chunks up and adds those that cannot be had to `missing`.

@@ -41,7 +41,7 @@ impl Repository {
         report: &mut PruneReport,
     ) -> Result<HashSet<PackId>, EngineError> {
         let mut going: HashSet<PackId> = found.free.iter().map(|pack| pack.id).collect();
-        going.extend(found.gone.union(&found.stale));
+        going.extend(&found.nameless);
         self.rewrite_segments(&found.segments, &going, report).await?;
         let deleted = self.delete_packs(&found.free, progress, report).await?;
         Ok(deleted.into_iter().chain(found.gone.iter().copied()).collect())

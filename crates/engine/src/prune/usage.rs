@@ -9,8 +9,8 @@
 //! its name says, and a writer whose key was stolen must not have the true one removed by a false one. A key that can tell looks
 //! before it lets one go (see `second_mark`).
 //!
-//! Invariant: this is a guess that a plan rests on. Nothing is deleted before packs and index were read from the store
-//! (see `sweep`).
+//! Invariant: this is a guess that a plan rests on. Nothing is deleted, and no name dropped, before packs and index were read from the
+//! store (see `second_mark`).
 //! Never here: what is done about it.
 
 use std::collections::{HashMap, HashSet};

@@ -3,6 +3,7 @@
 //! ```text
 //! snapshot ─► entries ─ everything below can be had ─► stays     ─► new pages ─► new snapshot, partial, (W1 to W6)
 //!                     └ something is lost           ─► is named                 the old one stays, or is hidden
+//! pages that only this host remembers, and what a prune is moving ─► stored again
 //! ```
 //!
 //! The new one says of each component what it lacks, and in a fact of which snapshot it is what is left. So a repair finds
@@ -10,6 +11,8 @@
 //!
 //! Invariant: the old snapshot is hidden only on request, and only after the new one was committed.
 //! Invariant: only what no place, no segment and no trailer gives counts as lost.
+//! Invariant: a new snapshot holds as many entries as the plan says, or is not committed.
+//! Invariant: the owner signs nothing that only a removed key vouches for.
 //! Never here: damaged packs and segments, which are repaired first.
 
 use std::collections::{HashMap, HashSet};
@@ -99,10 +102,10 @@ impl SnapshotRepair {
         components.iter().all(is_gone)
     }
 
-    /// Whether a new snapshot is to be made.
+    /// Whether a new snapshot is to be made: not of one that only a removed key vouches for, which the owner would vouch for then.
     #[must_use]
     pub fn is_due(&self) -> bool {
-        self.done_as.is_none() && !self.is_all_lost()
+        self.done_as.is_none() && self.info.trusted && !self.is_all_lost()
     }
 }
 
@@ -241,7 +244,7 @@ impl Repository {
     ) -> Result<Vec<u8>, EngineError> {
         let info = &repair.info;
         let fetcher = self.fetcher_of(index.clone());
-        let mut remaking = Remaking::new(self, index, progress)?;
+        let mut remaking = Remaking::new(self, index, progress, cancel)?;
         let (mut structure, mut body) =
             (info.snapshot.structure.clone(), info.snapshot.body.clone().unwrap_or_default());
         body.components.resize_with(structure.components.len(), Default::default);
@@ -259,6 +262,13 @@ impl Repository {
                 Err(error) => Some(Err(error)),
             });
             let root = remaking.component(fetcher, Box::pin(left)).await?;
+            if root.entry_count != loss.kept_count {
+                let (name, id) = (source::entry::escaped(component.name.as_bytes()), info.id);
+                let what = format!(
+                    "{name} of snapshot {id} cannot be read as it was planned; repair again when no prune runs"
+                );
+                return Err(EngineError::Request { what });
+            }
             (component.root, component.entry_count, component.content_len) =
                 (root.root, root.entry_count, root.content_len);
             (component.new_len, component.stored_len) = (0, 0);

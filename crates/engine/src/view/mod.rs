@@ -28,6 +28,7 @@ use tokio::time::Instant;
 use crate::fetch::{Blobs, Fetcher};
 use crate::kept::Kept;
 use crate::repository::Repository;
+use crate::snapshots::SnapshotsRead;
 use crate::{EngineError, Kind, SnapshotInfo};
 
 pub use content::FileView;
@@ -35,6 +36,8 @@ pub use tree::{EntriesPage, Folder, Found, TreeView};
 
 /// How long it takes at least until something is looked for again that could not be had.
 const RENEWED_AFTER: Duration = Duration::from_secs(60);
+/// How long the listing that was made beside the first reading of the index is as good as a new one.
+const FIRST_LISTED_FOR: Duration = Duration::from_secs(1);
 /// Names of damaged snapshots that are remembered as told, as a count.
 const TOLD_MAX: usize = 4096;
 
@@ -64,6 +67,8 @@ struct Inner {
     current: RwLock<Current>,
     /// Held while the index is read anew; when that was.
     renewed_at: tokio::sync::Mutex<Instant>,
+    /// The snapshots as they were listed while the index was read for the first time, and when: until somebody asks.
+    first: Mutex<Option<(Instant, SnapshotsRead)>>,
     pages: Kept<ChunkId, Arc<tree::Loaded>>,
     contents: Kept<ChunkId, Arc<content::Span>>,
     told: Mutex<HashSet<String>>,
@@ -86,13 +91,19 @@ impl Repository {
     /// [`EngineError::Role`] if this key does not open content; else those of reading the index.
     pub async fn view(&self, limits: ViewLimits) -> Result<View, EngineError> {
         self.keyring.require(&[Role::Owner, Role::Reader], "open content")?;
-        let mut fetcher = self.fetcher().await?;
+        let listed = async {
+            let asked_at = Instant::now();
+            self.read_snapshots().await.ok().map(|listed| (asked_at, listed))
+        };
+        let (fetcher, listed) = tokio::join!(self.fetcher(), listed);
+        let mut fetcher = fetcher?;
         fetcher.blobs = Arc::new(Blobs::new(limits.blobs_len_max));
         fetcher.turns = Some(Arc::new(Semaphore::new(limits.reads_max)));
         Ok(View(Arc::new(Inner {
             repository: self.clone(),
             current: RwLock::new(Current { fetcher, count: 0, was_gone: false }),
             renewed_at: tokio::sync::Mutex::new(Instant::now()),
+            first: Mutex::new(listed),
             pages: Kept::new(limits.pages_len_max),
             contents: Kept::new(limits.pages_len_max / 2),
             told: Mutex::default(),
@@ -113,7 +124,10 @@ impl View {
     ///
     /// Those of the store, and [`EngineError::NoRepository`] if it is not there any more.
     pub async fn snapshots(&self) -> Result<Vec<SnapshotInfo>, EngineError> {
-        let (found, damaged) = self.0.repository.read_snapshots().await?;
+        let (found, damaged) = match self.first_listing() {
+            Some(listed) => listed,
+            None => self.0.repository.read_snapshots().await?,
+        };
         if found.is_empty() {
             self.be_there().await?;
         }
@@ -124,6 +138,12 @@ impl View {
             }
         }
         Ok(found)
+    }
+
+    /// What was listed when this view was made, once, and if that was just now.
+    fn first_listing(&self) -> Option<SnapshotsRead> {
+        let (asked_at, listed) = self.0.first.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        (asked_at.elapsed() < FIRST_LISTED_FOR).then_some(listed)
     }
 
     /// A component's entries; `root` is what the snapshot says of it.

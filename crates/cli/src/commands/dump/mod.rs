@@ -93,8 +93,8 @@ struct Current {
     path: String,
     takes_content: bool,
     takes_holes: bool,
-    /// Bytes of it that are lost, and why the first are.
-    lost: Option<(u64, EngineError)>,
+    /// Bytes of it that are lost.
+    lost_len: u64,
 }
 
 /// Writes it.
@@ -158,7 +158,7 @@ impl Dump<'_> {
                         (Vec::new(), false)
                     }
                 };
-                self.current = Some(Current { path: shown, takes_content, takes_holes, lost: None });
+                self.current = Some(Current { path: shown, takes_content, takes_holes, lost_len: 0 });
                 self.send(pieces).await
             }
             Archived::Bytes(bytes) => self.content(bytes).await,
@@ -167,18 +167,22 @@ impl Dump<'_> {
                 false => Ok(()),
             },
             Archived::LostBytes(len, error) => {
-                if error.kind() != Kind::Damaged {
-                    return Err(error.into());
-                }
-                if let Some(current) = &mut self.current {
-                    current.lost.get_or_insert((0, error)).0 += len;
+                let (path, lost_len) = match &mut self.current {
+                    Some(current) => (current.path.as_str(), &mut current.lost_len),
+                    None => ("", &mut 0),
+                };
+                *lost_len += len;
+                // Told once for a file, when it is first met, since the rest of it may take long or never come.
+                if *lost_len == len || error.kind() != Kind::Damaged {
+                    let of = format!("{path}: zeros in place of what is lost");
+                    self.losses.pass(error, &of, self.ctx)?;
                 }
                 self.zeros(len).await
             }
             Archived::End => {
-                if let Some(Current { path, lost: Some((len, error)), .. }) = self.current.take() {
-                    let of = format!("{path}: zeros in place of {}", human::counted(len, "byte", "bytes"));
-                    self.losses.name(&error, &of, self.ctx);
+                if let Some(Current { path, lost_len: lost_len @ 1.., .. }) = self.current.take() {
+                    let bytes = human::counted(lost_len, "byte", "bytes");
+                    self.ctx.ui.note(format_args!("{path}: {bytes} are lost"));
                 }
                 let pieces = match &mut self.form {
                     Form::Tar(tar) => tar.end(),

@@ -154,6 +154,9 @@ fn fate(snapshot: &SnapshotRepair) -> String {
     if snapshot.is_all_lost() {
         return "nothing is left".to_owned();
     }
+    if !snapshot.info.trusted {
+        return "it stays as it is, since its writer's key was removed before it was written".to_owned();
+    }
     let sum = |of: fn(&engine::ComponentLoss) -> u64| snapshot.components.iter().map(of).sum::<u64>();
     let (lost, kept) = (sum(|component| component.lost_count), sum(|component| component.kept_count));
     format!("{} and {kept} stay", human::counted(lost, "entry is lost", "entries are lost"))
