@@ -13,6 +13,7 @@ use harness::{
 use pack::{Role, names};
 use store::Store as _;
 use store::testing::{Fault, FaultyStore, Trigger, Verb};
+use tokio_util::sync::CancellationToken;
 
 const ROLES: [(Role, &str); 3] = [(Role::Writer, "writer"), (Role::Reader, "reader"), (Role::Maintenance, "keeper")];
 
@@ -289,6 +290,32 @@ async fn owner_removes_an_old_slot_of_its_own_key_and_goes_on() {
     assert!(matches!(gone, Err(EngineError::WrongKey { .. })), "{gone:?}");
     let owner = open(&site, "another", "owner").await;
     site.backup(&owner).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn repair_does_not_have_the_owner_vouch_for_what_a_removed_writer_wrote_later() {
+    let (site, owner) = all_roles().await;
+    let writer = open(&site, "writer", "writer").await;
+    let key = owner.keys().await.expect("lists").into_iter().find(|key| key.role == Role::Writer).expect("is there");
+    owner.remove_key(&key.id).await.expect("removes");
+    for name in ["one", "two"] {
+        std::fs::write(site.tree().join(name), harness::Dice::of_seed(5).bytes(300_000)).expect("writes");
+    }
+    let report = site.backup(&writer).await;
+    drop(owner);
+    let mut longest = (0, String::new());
+    for name in names_of(&site.memory, names::PACKS).await {
+        longest = longest.max((site.memory.get(&name).await.expect("reads").len(), name));
+    }
+    site.memory.delete(&longest.1).await.expect("deletes");
+    let owner = open(&site, "owner", "owner").await;
+    let cancel = CancellationToken::new();
+    let plan = owner.plan_repair_snapshots(&cancel).await.expect("plans");
+    let [repair] = plan.snapshots.as_slice() else { panic!("one is damaged: {plan:?}") };
+    assert_eq!((Some(repair.info.id), repair.info.trusted), (report.snapshot, false));
+    assert!(!repair.is_all_lost() && !repair.is_due() && plan.is_empty(false), "{plan:?}");
+    let done = owner.repair_snapshots(&plan, None, &Arc::default(), &cancel).await.expect("repairs");
+    assert_eq!(done.committed, []);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
