@@ -10,7 +10,8 @@
 //! All but `by-id` are links, so that no snapshot is walked twice and the kernel keeps one copy of each file. Where links cannot be
 //! shown, what they point to is shown in their place.
 //!
-//! Invariant: a listing is never older than [`LISTED_FOR`] when it is used, unless the store fails or does not answer in time.
+//! Invariant: a listing is never older than [`LISTED_FOR`] when it is used, the very first a second more, unless the store fails or does
+//! not answer in time.
 //! Never here: what is in a snapshot.
 
 use std::collections::{BTreeMap, HashSet};
