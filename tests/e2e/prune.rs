@@ -4,7 +4,7 @@
 //! Never here: every interleaving (see the model in `tests/protocol`), and random ones of real runs (see `model`).
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -333,12 +333,8 @@ async fn blob_that_is_damaged_is_never_moved_and_its_pack_stays() {
     assert_eq!((report.packs_deleted, report.written_len), (0, 0), "{report:?}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn content_that_two_hosts_stored_at_once_stays_twice_until_a_key_that_can_tell_prunes() {
-    let site = Site::new(12);
-    let owner = site.init(site.store(), "cache").await.expect("makes");
-    owner.add_key(Role::Maintenance, password("keeper"), "keeper", COST).await.expect("adds");
-    fs::write(site.tree().join("both"), Dice::of_seed(4).bytes(LEN)).expect("writes");
+/// Backs two folders up at once, so that neither backup sees what the other one stores; the snapshots with what is in them.
+async fn both_at_once(site: &Site, owner: &Repository, folders: [PathBuf; 2]) -> [(SnapshotId, Tree); 2] {
     // The first host's packs are not named yet when the other one looks.
     let faulty = Arc::new(FaultyStore::new(site.store()));
     let other = site.open_as("owner", faulty.clone(), "other").await.expect("opens");
@@ -347,14 +343,45 @@ async fn content_that_two_hosts_stored_at_once_stays_twice_until_a_key_that_can_
         while !faulty.calls().iter().any(|call| call.verb == Verb::Put && call.name.starts_with("index/")) {
             tokio::time::sleep(LOOK_EVERY).await;
         }
-        let done = try_backup(&owner, backup_request(&site.tree())).await;
+        let done = try_backup(owner, backup_request(&folders[1])).await;
         faulty.release();
         done.expect("backs up")
     };
-    let (first, second) = futures::join!(try_backup(&other, backup_request(&site.tree())), waits);
-    let tree = Tree::read(&site.tree());
+    let (first, second) = futures::join!(try_backup(&other, backup_request(&folders[0])), waits);
     let ids = [first.expect("backs up").snapshot, second.snapshot].map(|id| id.expect("was committed"));
-    let kept = ids.map(|id| (id, tree.clone()));
+    let [first, second] = folders.map(|folder| Tree::read(&folder));
+    [(ids[0], first), (ids[1], second)]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn prune_of_blobs_that_share_a_part_of_their_content_ends() {
+    let site = Site::new(13);
+    let owner = site.init(site.store(), "cache").await.expect("makes");
+    let folders = ["a", "b"].map(|name| site.tree().join(name));
+    for (folder, seed) in folders.iter().zip(5..) {
+        fs::create_dir(folder).expect("creates");
+        fs::write(folder.join("both"), Dice::of_seed(4).bytes(LEN)).expect("writes");
+        fs::write(folder.join("own"), Dice::of_seed(seed).bytes(LEN)).expect("writes");
+    }
+    let kept = both_at_once(&site, &owner, folders).await;
+    let report = prune(&owner).await;
+    assert!(report.packs_deleted > 0, "{report:?}");
+    let stored = stored_len(&site.memory).await;
+    assert!((LEN as u64 * 3..LEN as u64 * 33 / 10).contains(&stored), "each part once: {stored}");
+    for request in [request(), prune_request(5.0)] {
+        let planned = plan(&owner, request).await;
+        assert!(planned.is_empty(), "a second prune has nothing to do: {planned:?}");
+    }
+    assert_restores(&site, &owner, &kept, "after the prune").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn content_that_two_hosts_stored_at_once_stays_twice_until_a_key_that_can_tell_prunes() {
+    let site = Site::new(12);
+    let owner = site.init(site.store(), "cache").await.expect("makes");
+    owner.add_key(Role::Maintenance, password("keeper"), "keeper", COST).await.expect("adds");
+    fs::write(site.tree().join("both"), Dice::of_seed(4).bytes(LEN)).expect("writes");
+    let kept = both_at_once(&site, &owner, [site.tree(), site.tree()]).await;
     let twice = stored_len(&site.memory).await;
     assert!(twice > 2 * LEN as u64);
     let keeper = site.open_as("keeper", site.store(), "keeper's cache").await.expect("opens");

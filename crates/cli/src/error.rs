@@ -178,7 +178,7 @@ pub(crate) enum CommandError {
     #[error("{option}: {what}")]
     UntilWhen { option: &'static str, what: String },
     #[error("snapshot {snapshot} was forgotten, and a prune has given back its space while it was read")]
-    ForgottenMeanwhile { snapshot: String, source: EngineError },
+    ForgottenMeanwhile { snapshot: String, source: Box<CommandError> },
     #[error("no forgotten snapshot that is still there has an id beginning with {name}")]
     NotThereToUndelete { name: String },
     #[error("{snapshots}; nothing was forgotten")]

@@ -280,9 +280,7 @@ impl Repository {
             };
             match self.open_snapshot(info, &bytes) {
                 Ok(found) => {
-                    if origin == Origin::Memory {
-                        self.cache.remember(&info.name, &bytes);
-                    }
+                    self.cache.remember(&info.name, &bytes);
                     return Ok(Ok(found));
                 }
                 Err(error) => wrong = Some(error),

@@ -7,14 +7,13 @@
 use std::ops::Range;
 
 use clap::Args;
-use engine::{CatRequest, EngineError, Kind, Repository};
+use engine::CatRequest;
 use futures::StreamExt as _;
-use pack::SnapshotId;
 
+use crate::commands::losses::or_forgotten;
 use crate::commands::selection::SelectionArgs;
 use crate::context::Context;
 use crate::error::{CommandError, Outcome};
-use crate::human;
 use crate::words::size;
 
 /// Written out: clap would show options that come from the environment as if they were required.
@@ -70,25 +69,14 @@ pub(crate) async fn run(args: &CatArgs, ctx: &Context) -> Result<Outcome, Comman
     }
     let mut content = match repository.cat(&snapshot, CatRequest { path, range: args.range() }).await {
         Ok(content) => content.ready_chunks(CHUNKS_AT_ONCE),
-        Err(error) => return Err(or_forgotten(error, &repository, snapshot.id).await),
+        Err(error) => return Err(or_forgotten(error.into(), &repository, snapshot.id).await),
     };
     while let Some(pieces) = content.next().await {
         let whole: Vec<_> = pieces.iter().map_while(|piece| piece.as_ref().ok()).cloned().collect();
         ctx.ui.bytes(whole).await?;
         if let Some(error) = pieces.into_iter().find_map(Result::err) {
-            return Err(or_forgotten(error, &repository, snapshot.id).await);
+            return Err(or_forgotten(error.into(), &repository, snapshot.id).await);
         }
     }
     Ok(Outcome::Done)
-}
-
-/// Tells damage from what a prune gave back since, because the snapshot was forgotten.
-async fn or_forgotten(error: EngineError, repository: &Repository, snapshot: SnapshotId) -> CommandError {
-    let is_forgotten = error.kind() == Kind::Damaged
-        && repository.removed_of(&[snapshot]).await.is_ok_and(|forgotten| !forgotten.is_empty());
-    if is_forgotten {
-        CommandError::ForgottenMeanwhile { snapshot: human::short(&snapshot), source: error }
-    } else {
-        error.into()
-    }
 }

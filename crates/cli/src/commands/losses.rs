@@ -63,3 +63,14 @@ pub(crate) async fn next_step(repository: &Repository, snapshots: &[SnapshotId],
         _ => format!("{}: {ids}; for what is missing of others, {damaged}", hints::FORGOTTEN_MEANWHILE),
     }
 }
+
+/// Tells damage from what a prune gave back since, because the snapshot was forgotten.
+pub(crate) async fn or_forgotten(error: CommandError, repository: &Repository, snapshot: SnapshotId) -> CommandError {
+    let is_forgotten = error.kind() == Kind::Damaged
+        && repository.removed_of(&[snapshot]).await.is_ok_and(|removed| !removed.is_empty());
+    if is_forgotten {
+        CommandError::ForgottenMeanwhile { snapshot: human::short(&snapshot), source: Box::new(error) }
+    } else {
+        error
+    }
+}

@@ -69,11 +69,12 @@ pub(crate) async fn run(args: &MountArgs, ctx: &Context) -> Result<Outcome, Comm
     if args.daemon && !stays {
         return start_another(args, ctx).await;
     }
+    // Before anything is mounted, which would stay if this failed.
+    let away = if stays { Some(Away::open(args.log.as_deref())?) } else { None };
     let mut mounted = ctx.unless_interrupted(begin(args, ctx)).await?;
-    if stays {
-        leave(args.log.as_deref())?;
-    } else {
-        ctx.ui.note(format_args!("mounted on {}; Ctrl-C unmounts it", mounted.point().display()));
+    match away {
+        Some(away) => away.leave()?,
+        None => ctx.ui.note(format_args!("mounted on {}; Ctrl-C unmounts it", mounted.point().display())),
     }
     loop {
         let heard = tokio::select! {
@@ -130,22 +131,34 @@ async fn start_another(args: &MountArgs, ctx: &Context) -> Result<Outcome, Comma
     }
 }
 
-/// Leaves the terminal to whoever started this, who waits for the end of our output.
-fn leave(log: Option<&Path>) -> Result<(), CommandError> {
-    let wrong = |path: &Path| {
-        let path = path.to_owned();
-        move |source| CommandError::Folder { path, action: "written to", source }
-    };
-    let null = Path::new("/dev/null");
-    let nothing = File::options().read(true).write(true).open(null).map_err(wrong(null))?;
-    let told = match log {
-        Some(path) => OpenOptions::new().create(true).append(true).open(path).map_err(wrong(path))?,
-        None => nothing.try_clone().map_err(wrong(null))?,
-    };
-    let done = rustix::process::setsid()
-        .and_then(|_| rustix::stdio::dup2_stdin(&nothing))
-        .and_then(|()| rustix::stdio::dup2_stderr(&told))
-        .and_then(|()| rustix::io::write(rustix::stdio::stdout(), b"\n"))
-        .and_then(|_| rustix::stdio::dup2_stdout(&nothing));
-    done.map_err(|error| CommandError::Runtime { source: error.into() })
+/// Where a process in the background reads from and writes to.
+struct Away {
+    nothing: File,
+    told: File,
+}
+
+impl Away {
+    fn open(log: Option<&Path>) -> Result<Self, CommandError> {
+        let wrong = |path: &Path| {
+            let path = path.to_owned();
+            move |source| CommandError::Folder { path, action: "written to", source }
+        };
+        let null = Path::new("/dev/null");
+        let nothing = File::options().read(true).write(true).open(null).map_err(wrong(null))?;
+        let told = match log {
+            Some(path) => OpenOptions::new().create(true).append(true).open(path).map_err(wrong(path))?,
+            None => nothing.try_clone().map_err(wrong(null))?,
+        };
+        Ok(Self { nothing, told })
+    }
+
+    /// Leaves the terminal to whoever started this, who waits for the end of our output.
+    fn leave(self) -> Result<(), CommandError> {
+        let done = rustix::process::setsid()
+            .and_then(|_| rustix::stdio::dup2_stdin(&self.nothing))
+            .and_then(|()| rustix::stdio::dup2_stderr(&self.told))
+            .and_then(|()| rustix::io::write(rustix::stdio::stdout(), b"\n"))
+            .and_then(|_| rustix::stdio::dup2_stdout(&self.nothing));
+        done.map_err(|error| CommandError::Runtime { source: error.into() })
+    }
 }

@@ -14,7 +14,7 @@ use serde::Serialize;
 use source::sink::OwnerPolicy;
 use tokio::time::sleep;
 
-use crate::commands::losses::next_step;
+use crate::commands::losses::{next_step, or_forgotten};
 use crate::commands::restore_to::{self, ComponentArgs};
 use crate::commands::selection::SelectionArgs;
 use crate::commands::snapshot_document::{Lacking, UNREADABLE, lacking};
@@ -202,7 +202,10 @@ pub(crate) async fn run(args: &RestoreArgs, ctx: &Context) -> Result<Outcome, Co
         tell(args, ctx, &snapshot, (&plan, None), true)?;
         return Err(CommandError::Unconfirmed { target: args.target().to_owned() });
     }
-    let report = carry_out(args.request(args.dry_run), ctx, &repository, &snapshot).await?;
+    let report = match carry_out(args.request(args.dry_run), ctx, &repository, &snapshot).await {
+        Ok(report) => report,
+        Err(error) => return Err(or_forgotten(error, &repository, snapshot.id).await),
+    };
     let after_loss = match report.met_damage {
         true => Some(next_step(&repository, &[snapshot.id], hints::AFTER_LOST_CONTENT).await),
         false => None,

@@ -47,7 +47,9 @@ use self::choice::{BlobFate, Choice, Repacked};
 use self::claim::Claimed;
 use self::mark::Mark;
 use self::moving::{Move, Mover};
+use self::opening::Chunks;
 pub use self::report::{PrunePlan, PruneReport, PruneRequest, PruneRequests};
+use self::usage::Copies;
 pub use self::writers::{LEASE_OVER_AFTER, RunningBackup};
 use crate::fetch::Fetcher;
 use crate::objects::{create, random};
@@ -110,12 +112,12 @@ impl Repository {
             return Err(EngineError::NoConditionalCreate { place: self.store.describe() });
         }
         let mut report = PruneReport::default();
-        let PrunePlan { removed_snapshots, choice, stale, mut mark, request, merges_segments, .. } = plan;
+        let PrunePlan { removed_snapshots, choice, copies, stale, mut mark, request, merges_segments, .. } = plan;
         let (moved_len, gone_len) = (plan.moved_len, plan.gone_len);
         progress.set_totals(choice.repacked.len() as u64, moved_len + gone_len);
         self.remove_ended_records().await?;
         self.remove_forgotten(&removed_snapshots, claimed.at, &mut report).await?;
-        let mut own = self.repack(&choice, &mark, progress, cancel, &mut report).await?;
+        let mut own = self.repack((&choice, &copies), &mark, progress, cancel, &mut report).await?;
         self.condemn(choice.gone.iter().map(|(id, _)| *id).collect()).await?;
         let lists = self.read_lists().await?;
         let lease = if request.is_exclusive { Duration::ZERO } else { request.lease_over_after };
@@ -137,7 +139,7 @@ impl Repository {
     /// Moves what is live out of packs that go, and condemns them, some at a time; gives the packs written.
     async fn repack(
         &self,
-        choice: &Choice,
+        (choice, copies): (&Choice, &Copies),
         mark: &Mark,
         progress: &Progress,
         cancel: &CancellationToken,
@@ -145,7 +147,8 @@ impl Repository {
     ) -> Result<HashSet<PackId>, EngineError> {
         let mut own = HashSet::new();
         for batch in batches(&choice.repacked) {
-            let mut mover = Mover::new(self, Arc::clone(&mark.live), progress);
+            let wanted = Chunks::new(Arc::clone(&mark.live), self.keyring.can_recut().then(|| copies.clone()));
+            let mut mover = Mover::new(self, wanted, progress);
             let (moved, failed) = mover.run(batch.iter().map(Repacked::to_move).collect(), cancel).await?;
             for (_, error) in failed.iter().filter(|(pack, error)| !has_vanished(pack, error)) {
                 report.problem(format!("{error}; it stays, and check tells more"));
@@ -246,7 +249,7 @@ impl Repository {
         cancel: &CancellationToken,
         report: &mut PruneReport,
     ) -> Result<(), EngineError> {
-        let mut mover = Mover::new(self, Arc::clone(&mark.live), progress);
+        let mut mover = Mover::new(self, Chunks::new(Arc::clone(&mark.live), None), progress);
         let (moved, failed) = mover.run(to_copy.to_vec(), cancel).await?;
         report.written_len += mover.written_len;
         report.copied_packs += moved.len() as u64;

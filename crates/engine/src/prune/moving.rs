@@ -25,8 +25,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::choice::BlobFate;
-use super::live::LiveSet;
-use super::opening::{Opener, Taken};
+use super::opening::{Chunks, Opener, Taken};
 use crate::backup::{SEGMENT_CHUNKS_MAX, SEGMENT_PACKS_MAX, UPLOADS_MAX, seal_chunks};
 use crate::buffers::Buffers;
 use crate::objects::{random, random_seed};
@@ -86,8 +85,8 @@ struct Draft {
 /// Moves blobs into new packs.
 pub(super) struct Mover<'a> {
     repository: &'a Repository,
-    /// What is live, for blobs that are sealed anew.
-    live: Arc<LiveSet>,
+    /// For blobs that are sealed anew.
+    wanted: Arc<Chunks>,
     progress: &'a Progress,
     open: BTreeMap<u8, OpenPack>,
     drafts: BTreeMap<u8, Draft>,
@@ -105,10 +104,10 @@ pub(super) struct Mover<'a> {
 }
 
 impl<'a> Mover<'a> {
-    pub(super) fn new(repository: &'a Repository, live: Arc<LiveSet>, progress: &'a Progress) -> Self {
+    pub(super) fn new(repository: &'a Repository, wanted: Chunks, progress: &'a Progress) -> Self {
         Self {
             repository,
-            live,
+            wanted: Arc::new(wanted),
             progress,
             open: BTreeMap::new(),
             drafts: BTreeMap::new(),
@@ -154,7 +153,7 @@ impl<'a> Mover<'a> {
     /// Takes in the blobs of one pack; the inner error is of that pack alone.
     async fn take(&mut self, (entry, blobs): Read) -> Result<Result<(), EngineError>, EngineError> {
         let class = entry.trailer.class;
-        let opener = Opener::new(self.repository, &self.live, &self.buffers, &entry);
+        let opener = Opener::new(self.repository, &self.wanted, &self.buffers, &entry);
         let opened = futures::stream::iter(blobs.into_iter().map(|blob| opener.open(blob)));
         let mut opened = opened.buffered(OPENED_PER_THREAD * self.repository.offload.threads());
         while let Some((row, len, taken)) = opened.next().await {
@@ -189,7 +188,7 @@ impl<'a> Mover<'a> {
         Ok(carried.map_err(EngineError::object(names::pack(&entry.id))))
     }
 
-    /// Drafts live chunks of a blob.
+    /// Drafts wanted chunks of a blob.
     async fn draft(
         &mut self,
         kind: BlobKind,

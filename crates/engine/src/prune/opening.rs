@@ -3,16 +3,18 @@
 //! Invariant: a chunk is given only if it was named again.
 //! Never here: what is done with it.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use pack::{BlobKind, PackEntry};
+use pack::{BlobKind, PackEntry, PackId};
 use seal::ChunkId;
 use store::index_cache::PackInfo;
 
 use super::choice::BlobFate;
 use super::live::LiveSet;
 use super::moving::inconsistent;
+use super::usage::Copies;
 use crate::EngineError;
 use crate::buffers::Buffers;
 use crate::fetch::open_blob_into;
@@ -26,7 +28,7 @@ type Listed<'a> = (BlobKind, &'a [(ChunkId, u32)]);
 /// A blob that was read, as it is moved.
 pub(super) enum Taken {
     AsIs(Bytes),
-    /// What is live in it.
+    /// What is wanted of it.
     Opened(Vec<(ChunkId, Bytes)>),
 }
 
@@ -34,17 +36,43 @@ pub(super) enum Taken {
 pub(super) struct Opener {
     offload: Offload,
     keyring: Arc<Keyring>,
-    live: Arc<LiveSet>,
+    wanted: Arc<Chunks>,
     buffers: Buffers,
     entry: Arc<PackEntry>,
 }
 
+/// Which chunks of a blob that is sealed anew are wanted: those that are live, and that stay in it.
+pub(super) struct Chunks {
+    live: Arc<LiveSet>,
+    copies: Option<Copies>,
+}
+
+impl Chunks {
+    /// Those that are live, wherever else they lie, or, of several copies in `copies`, in one place.
+    pub(super) const fn new(live: Arc<LiveSet>, copies: Option<Copies>) -> Self {
+        Self { live, copies }
+    }
+
+    /// Those of a blob. Blocks on the local disk.
+    fn of(&self, chunks: &[(ChunkId, u32)], pack: &PackId, row: u32) -> Result<HashSet<ChunkId>, EngineError> {
+        let live: Vec<ChunkId> = chunks.iter().map(|(id, _)| *id).filter(|id| self.live.contains(id)).collect();
+        let Some(copies) = &self.copies else { return Ok(live.into_iter().collect()) };
+        let stay = copies.stay(&live, pack, row)?;
+        Ok(live.into_iter().zip(stay).filter_map(|(id, stays)| stays.then_some(id)).collect())
+    }
+}
+
 impl Opener {
-    pub(super) fn new(repository: &Repository, live: &Arc<LiveSet>, buffers: &Buffers, entry: &Arc<PackEntry>) -> Self {
+    pub(super) fn new(
+        repository: &Repository,
+        wanted: &Arc<Chunks>,
+        buffers: &Buffers,
+        entry: &Arc<PackEntry>,
+    ) -> Self {
         Self {
             offload: repository.offload.clone(),
             keyring: Arc::new(repository.keyring.clone()),
-            live: Arc::clone(live),
+            wanted: Arc::clone(wanted),
             buffers: buffers.clone(),
             entry: Arc::clone(entry),
         }
@@ -57,9 +85,9 @@ impl Opener {
     ) -> impl Future<Output = (u32, u64, Result<Taken, EngineError>)> + use<> {
         let len = bytes.len() as u64;
         let begun = if fate == BlobFate::Recut {
-            let (keyring, live) = (Arc::clone(&self.keyring), Arc::clone(&self.live));
+            let (keyring, wanted) = (Arc::clone(&self.keyring), Arc::clone(&self.wanted));
             let (buffers, entry) = (self.buffers.clone(), Arc::clone(&self.entry));
-            Ok(self.offload.start(move || live_chunks(&keyring, &entry, row, &bytes, &live, &buffers)))
+            Ok(self.offload.start(move || wanted_chunks(&keyring, &entry, row, &bytes, &wanted, &buffers)))
         } else {
             Err(bytes)
         };
@@ -73,24 +101,25 @@ impl Opener {
     }
 }
 
-/// Opens a blob and gives what is live in it, each chunk named again. CPU-bound.
-fn live_chunks(
+/// Opens a blob and gives what is wanted of it, each chunk named again. CPU-bound, but for a lookup.
+fn wanted_chunks(
     keyring: &Keyring,
     entry: &PackEntry,
     row: u32,
     sealed: &[u8],
-    live: &LiveSet,
+    wanted: &Chunks,
     buffers: &Buffers,
 ) -> Result<Vec<(ChunkId, Bytes)>, EngineError> {
     let namer = keyring.namer()?;
     let plain = buffers.filled(|plain| open(keyring, entry, row, sealed, plain))?;
     let (kind, chunks) = blob_of(entry, row)?;
+    let mut wanted = wanted.of(chunks, &entry.id, row)?;
     let (mut at, mut found) = (0, Vec::new());
     for (id, len) in chunks {
         let end = (at + *len as usize).min(plain.len());
         let chunk = plain.slice(at..end);
         at = end;
-        if !live.contains(id) {
+        if !wanted.remove(id) {
             continue;
         }
         if kind.name(&namer, &chunk) != *id {

@@ -16,7 +16,7 @@ use super::mark::Mark;
 use super::moving::is_of_the_pack;
 use super::report::{PrunePlan, PruneRequest, PruneRequests};
 use super::sweep::SMALL_COUNT_MIN;
-use super::usage::Listed;
+use super::usage::{Copies, Listed};
 use crate::EngineError;
 use crate::index::Index;
 use crate::repository::{Repository, list};
@@ -25,6 +25,8 @@ use crate::repository::{Repository, list};
 const SMALL_SEGMENT_LEN: u64 = 256 << 10;
 /// Packs that no segment names whose trailers are read.
 const STRAYS_MAX: usize = 4096;
+/// Packs that a warning names.
+const NAMED_MAX: usize = 10;
 /// Objects that one request lists.
 const LISTED_AT_ONCE: u64 = 1000;
 
@@ -100,6 +102,7 @@ impl Repository {
             warnings,
             request,
             choice,
+            copies: Copies::new(index),
             stale: usage.stale,
             mark,
         };
@@ -140,13 +143,13 @@ impl Repository {
         choice: &mut Choice,
         warnings: &mut Vec<String>,
     ) -> Result<(), EngineError> {
-        let (mut needed_count, mut unreadable_count) = (0, 0);
+        let (mut needed_count, mut unreadable) = (0, Vec::new());
         for pack in strays.unnamed.iter().take(STRAYS_MAX) {
             let entry = match self.read_entry_twice(pack.id, pack.len).await {
                 Ok(entry) => entry,
                 Err(EngineError::Store(store::StoreError::NotFound { .. })) => continue,
                 Err(error) if is_of_the_pack(&error) => {
-                    unreadable_count += 1;
+                    unreadable.push(names::pack(&pack.id));
                     continue;
                 }
                 Err(error) => return Err(error),
@@ -167,11 +170,20 @@ impl Repository {
             }
         };
         warn(needed_count, "hold what snapshots need though no index segment names them (run check)");
-        warn(unreadable_count, "no index segment names and cannot be read");
         warn(
             strays.odd_count,
             "are not as the index describes them, or only a removed key vouches for them (run check)",
         );
+        let (count, rest) = (unreadable.len(), unreadable.len().saturating_sub(NAMED_MAX));
+        unreadable.truncate(NAMED_MAX);
+        if count > 0 {
+            let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
+            warnings.push(format!(
+                "packs that no index segment names and cannot be read, and so stay: {count}: {}{more}; one that backstay repair packs took \
+                 out of use may be deleted from the store by hand",
+                unreadable.join(", ")
+            ));
+        }
         Ok(())
     }
 }

@@ -9,7 +9,7 @@ use store::StoreError;
 
 use super::choice::{Choice, PruneLimits};
 use super::mark::Mark;
-use super::usage::Listed;
+use super::usage::{Copies, Listed};
 use super::writers::RunningBackup;
 
 /// Objects that a report names; more are counted.
@@ -94,6 +94,7 @@ pub struct PrunePlan {
     pub warnings: Vec<String>,
     pub(super) request: PruneRequest,
     pub(super) choice: Choice,
+    pub(super) copies: Copies,
     pub(super) stale: HashSet<PackId>,
     pub(super) mark: Mark,
 }

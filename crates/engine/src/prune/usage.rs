@@ -18,8 +18,9 @@ use std::sync::Arc;
 
 use futures::TryStreamExt;
 use pack::{PackClass, PackId, names};
+use seal::ChunkId;
 use store::StoreTime;
-use store::index_cache::{IndexCache, PackNo, Place};
+use store::index_cache::{IndexCache, PackNo, Place, Places};
 
 use super::live::LiveSet;
 use crate::EngineError;
@@ -51,6 +52,36 @@ pub(super) struct PackUse {
     pub(super) class: PackClass,
     pub(super) modified_at: StoreTime,
     pub(super) blobs: Vec<BlobUse>,
+}
+
+/// Of chunks that lie in several places, which one stays: for a key that can tell whether each is what its name says.
+#[derive(Clone)]
+pub(super) struct Copies {
+    index: Index,
+}
+
+impl Copies {
+    pub(super) const fn new(index: Index) -> Self {
+        Self { index }
+    }
+
+    /// Whether each chunk stays in this blob, since it lies in no other or this one comes first. Blocks on the local disk.
+    pub(super) fn stay(&self, ids: &[ChunkId], pack: &PackId, blob: u32) -> Result<Vec<bool>, EngineError> {
+        let cache = &self.index.cache;
+        let stays = |places: &Places| {
+            let usable: Vec<Place> = places.iter().filter(|place| self.index.is_listed(place.pack)).copied().collect();
+            if usable.len() < 2 {
+                return Ok(true);
+            }
+            let mut first: Option<(PackId, u32)> = None;
+            for place in usable {
+                let Some(info) = cache.pack(place.pack)? else { continue };
+                first = Some(first.map_or((info.id, place.blob), |first| first.min((info.id, place.blob))));
+            }
+            Ok(first.is_none_or(|first| first == (*pack, blob)))
+        };
+        cache.lookup(ids)?.iter().map(stays).collect()
+    }
 }
 
 /// Every pack that may be used, and chunks that lie in several in different forms.
@@ -155,7 +186,7 @@ fn kept_copies(
     if usable.len() < 2 {
         return Ok(usable);
     }
-    usable.sort_by_key(|place| packs.get(&place.pack).map(|pack| pack.id));
+    usable.sort_by_key(|place| (packs.get(&place.pack).map(|pack| pack.id), place.blob));
     if can_tell {
         usable.truncate(1);
         return Ok(usable);

@@ -175,8 +175,10 @@ impl Repository {
     ) -> Result<SnapshotsRepaired, EngineError> {
         self.require_owner("repair snapshots")?;
         if plan.unnamed_count > 0 {
-            let what =
-                format!("{} chunks are there and no segment names them: repair the index first", plan.unnamed_count);
+            let what = format!(
+                "no index segment names what snapshots need and what is there, {} in number: repair the index first, and then the packs",
+                plan.unnamed_count
+            );
             return Err(EngineError::Request { what });
         }
         let mut done = SnapshotsRepaired::default();
