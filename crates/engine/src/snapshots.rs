@@ -192,7 +192,7 @@ impl Repository {
     }
 
     /// Those of `ids` that are forgotten and that a prune has removed by now: who reads one of them finds less and less of it, and
-    /// that is no damage. One LIST of snapshots, and what [`read_forgotten`](Self::read_forgotten) takes.
+    /// that is no damage. One LIST of snapshots, and what hides them, as a listing of snapshots takes.
     ///
     /// # Errors
     ///
