@@ -226,7 +226,7 @@ async fn two_damaged_configurations_are_an_error_that_names_one() {
         memory.delete(name).await.expect("deletes");
     }
     let error = scene.examine(&memory, "owner", "cold", "none").await.expect_err("cannot be opened");
-    assert!(matches!(error, EngineError::NoRepository { .. }), "{error}");
+    assert!(matches!(error, EngineError::ConfigLost { .. }), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Read as _;
+use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -99,14 +100,8 @@ async fn store_that_hangs_holds_up_nothing_that_was_looked_at_before() {
     server.hang();
     // The kernel asks again what `latest` is, and the mount its store which snapshots there are.
     sleep(Duration::from_secs(5)).await;
-    let (send, answers) = mpsc::channel();
-    let answer = std::thread::scope(|scope| {
-        scope.spawn(|| send.send(fs::read(&shown)));
-        let answer = answers.recv_timeout(HANGS_AT_MOST);
-        server.go_on();
-        answer
-    });
-    assert!(answer.expect("the store was waited for").expect("the file") == content);
+    let is_as_before = || assert!(fs::read(&shown).expect("the file") == content);
+    assert!(while_it_hangs(&server, HANGS_AT_MOST, is_as_before), "the store was waited for");
     host.write("tree/file", "other content");
     host.back_up(&[&host.path("tree")]);
     let begun = Instant::now();
@@ -114,6 +109,46 @@ async fn store_that_hangs_holds_up_nothing_that_was_looked_at_before() {
         assert!(begun.elapsed() < HANGS_AT_MOST, "the next snapshot does not appear");
         sleep(Duration::from_millis(100)).await;
     }
+}
+
+#[tokio::test]
+async fn read_here_and_there_brings_what_lies_around_it() {
+    let server = S3Server::start().await;
+    let host = host_of(&server);
+    host.backstay(["init"]).run().expect_code(0);
+    let content: Vec<u8> = (0..3_000_000_u32).flat_map(|line| format!("line {line} of many\n").into_bytes()).collect();
+    let file = host.write("tree/file", &content);
+    host.back_up(&[&host.path("tree")]);
+    let mounted = FuseMount::at(&host, "mnt", &[]);
+    let shown = fs::File::open(mounted.latest(&file)).expect("the file");
+    let is_right = |at: usize| {
+        let mut part = [0; 4096];
+        shown.read_exact_at(&mut part, at as u64).expect("a part");
+        part[..] == content[at..at + 4096]
+    };
+    // What lies around is read after the answer, so nobody can say when it is there: each attempt is at a new place.
+    let is_there_without_the_server = |attempt: usize| {
+        let at = (3 + 5 * attempt) * MIB;
+        while_it_hangs(&server, Duration::from_millis(200), || assert!(is_right(at)));
+        std::thread::sleep(Duration::from_secs(1));
+        while_it_hangs(&server, Duration::from_secs(3), || assert!(is_right(at + MIB)))
+    };
+    assert!((0..9).any(is_there_without_the_server), "each neighbour was asked for");
+}
+
+/// Does `work` while the server hangs, at most for so long; whether it was done by then.
+fn while_it_hangs(server: &S3Server, at_most: Duration, work: impl FnOnce() + Send) -> bool {
+    let (send, done) = mpsc::channel();
+    server.hang();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            work();
+            assert!(send.send(()).is_ok());
+        });
+        let was_done = done.recv_timeout(at_most).is_ok();
+        server.go_on();
+        was_done
+    })
 }
 
 #[tokio::test]

@@ -371,6 +371,10 @@ fn of_engine(error: &EngineError) -> Option<String> {
 fn of_place(error: &EngineError) -> Option<String> {
     let text = match error {
         EngineError::NoRepository { .. } => "check the location, or make a repository there with: backstay init",
+        EngineError::ConfigLost { .. } => {
+            "put one of them back, out of a copy of the store or an older version of the object: it is the same for ever; where \
+             only an init was broken off, name another location"
+        }
         EngineError::RepositoryGone { .. } => {
             "look whether its folder was removed, or its disk unmounted, and delete what was written in its place; then back up again"
         }

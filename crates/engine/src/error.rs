@@ -54,6 +54,12 @@ pub enum EngineError {
         /// The store.
         place: String,
     },
+    /// Its keys are there, and its configuration is not.
+    #[error("there are the keys of a repository at {place}, but neither config nor config-copy")]
+    ConfigLost {
+        /// The store.
+        place: String,
+    },
     /// It was there when this began.
     #[error("the repository at {place} vanished meanwhile; nothing was committed")]
     RepositoryGone {
@@ -328,7 +334,7 @@ impl EngineError {
             | Self::CannotMark { source, .. }
             | Self::NotCopied { source, .. }
             | Self::NotRewritten { source, .. } => source.kind(),
-            Self::Lost { .. } | Self::RolledBack { .. } => Kind::Damaged,
+            Self::Lost { .. } | Self::RolledBack { .. } | Self::ConfigLost { .. } => Kind::Damaged,
             Self::NothingWhole { failures } => failures.first().map_or(Kind::Bug, |(_, failure)| failure.kind()),
             Self::BaseLost { .. } | Self::DeclaredDead => Kind::Retry,
             Self::Interrupted => Kind::Interrupted,

@@ -261,6 +261,10 @@ async fn open_keyring(
     let (config, slots, copies) =
         tokio::join!(read_either_config(store), list(store, names::KEYS), list(store, names::EPOCHS_COPY));
     // In this order: whatever else failed, where no repository is that is to be said.
+    let has_keys = slots.as_ref().is_ok_and(|slots| !slots.is_empty());
+    if has_keys && matches!(config, Err(EngineError::NoRepository { .. })) {
+        return Err(EngineError::ConfigLost { place: store.describe() });
+    }
     let ((config, is_damaged), slots, copies) = (config?, slots?, copies?);
     if is_damaged {
         tracing::warn!("{} is damaged; its second copy is used", names::CONFIG);

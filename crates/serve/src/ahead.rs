@@ -120,7 +120,8 @@ impl Reader {
     pub(crate) async fn read(&self, range: Range<u64>) -> Result<Vec<Bytes>, EngineError> {
         let range = range.start..range.end.min(self.file.len()).max(range.start);
         let (mut at, mut bytes) = (range.start, Vec::new());
-        for stretch in self.note_read(&range, false) {
+        let (goes_on, stretches) = self.note_read(&range, false);
+        for stretch in stretches {
             let Some(read) = stretch.read.bytes.get() else { continue };
             let wanted = at.max(stretch.range.start)..range.end.min(stretch.range.end);
             if at < wanted.start {
@@ -131,13 +132,15 @@ impl Reader {
             bytes.push(read.slice((wanted.start - start) as usize..(wanted.end - start) as usize));
         }
         if at < range.end {
-            bytes.extend(self.file.read(at..range.end).await?);
+            let rest = at..range.end;
+            bytes.extend(if goes_on { self.file.read(rest).await? } else { self.file.read_elsewhere(rest).await? });
         }
         Ok(bytes)
     }
 
-    /// Takes note of a read, and begins to read what is likely wanted next; gives the stretches that reach into `range`, in order.
-    fn note_read(&self, range: &Range<u64>, only_opens: bool) -> Vec<Stretch> {
+    /// Takes note of a read, and begins to read what is likely wanted next; whether it goes on where the last one
+    /// was, and the stretches that reach into `range`, in order.
+    fn note_read(&self, range: &Range<u64>, only_opens: bool) -> (bool, Vec<Stretch>) {
         let share = self.budget.len_max / self.budget.readers.load(Ordering::Relaxed).max(1);
         let window_len_max = share.min(WINDOW_LEN_MAX);
         let mut ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
@@ -150,7 +153,7 @@ impl Reader {
             ahead.stretches.push_back(Stretch::begin(self.file.clone(), stretch, &self.budget, only_opens));
         }
         let reach = |stretch: &&Stretch| stretch.range.start < range.end && range.start < stretch.range.end;
-        ahead.stretches.iter().filter(reach).cloned().collect()
+        (goes_on, ahead.stretches.iter().filter(reach).cloned().collect())
     }
 }
 

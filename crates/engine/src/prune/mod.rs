@@ -26,6 +26,7 @@ mod live;
 mod mark;
 mod merge;
 mod moving;
+mod names_of_gone;
 mod opening;
 mod planning;
 mod report;

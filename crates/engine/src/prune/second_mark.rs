@@ -9,9 +9,8 @@
 //! is the same sealed bytes, was written by this very prune, or was opened by it and is what its name says. (The protocol asks for
 //! less; two copies that were sealed apart may differ, if one of their writers lied.)
 //!
-//! Invariant: neither the index cache nor the first mark's figures say here that a pack may go. Of packs that are gone already, the cache
-//! says whether segments have to go on naming them.
-//! Never here: deleting.
+//! Invariant: neither the index cache nor the first mark's figures say here that a pack may go.
+//! Never here: deleting; which names of packs that are gone segments must keep (see `names_of_gone`).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::num::NonZeroU32;
@@ -25,13 +24,14 @@ use store::{ObjectInfo, StoreError};
 use super::choice::BlobFate;
 use super::live::LiveSet;
 use super::moving::{Move, is_of_the_pack};
+use super::names_of_gone::Gone;
 use super::usage::Listed;
 use crate::EngineError;
 use crate::index::open_segment;
 use crate::repository::{Repository, list};
 
 /// Live chunks of condemned packs that are looked at in one pass, at 64 bytes each.
-const NEEDED_MAX: usize = 1 << 20;
+pub(super) const NEEDED_MAX: usize = 1 << 20;
 /// Copies of one chunk that count and are noted: if they all vanish meanwhile, the chunk is copied.
 const COPIES_MAX: usize = 2;
 /// Trailers and segments read at once.
@@ -101,13 +101,6 @@ struct Pass {
     copied: Numbers,
 }
 
-/// Packs that are gone, each with the live chunks that segments say were in it; none if they are too many to look at.
-struct Gone {
-    packs: HashMap<PackId, Option<Vec<ChunkId>>>,
-    live: Arc<LiveSet>,
-    noted_count: usize,
-}
-
 /// Packs by numbers, which take less room.
 #[derive(Default)]
 struct Numbers {
@@ -131,14 +124,14 @@ impl Repository {
         let counts: HashSet<PackId> = before.iter().map(|pack| pack.id).filter(|id| !condemned.contains(id)).collect();
         let lens: HashMap<PackId, u64> = before.iter().map(|pack| (pack.id, pack.len)).collect();
         let mut gone = Gone::new(found.gone.union(stale).copied(), Arc::clone(live));
-        let looked_at = pass.packs.iter().map(|pack| pack.id).chain(gone.packs.keys().copied()).collect();
+        let looked_at = pass.packs.iter().map(|pack| pack.id).chain(gone.packs()).collect();
         found.segments = self.look_for_copies((&mut pass, &mut gone), &looked_at, (&counts, &lens), own).await?;
         if self.keyring.can_recut() {
             self.open_others(&mut pass, &lens).await?;
         }
         // Once more, now after the index: what vanished meanwhile does not count.
         let after: HashSet<PackId> = self.list_packs().await?.iter().map(|pack| pack.id).collect();
-        found.nameless = self.nameless(gone, &counts, &after).await?;
+        found.nameless = gone.nameless(self, &counts, &after).await?;
         let mut to_copy: HashMap<u32, HashSet<u32>> = HashMap::new();
         for needed in &pass.needed {
             let copies = needed.copies.iter().flatten().filter_map(|number| pass.copied.pack(*number));
@@ -157,34 +150,6 @@ impl Repository {
             }
         }
         Ok(found)
-    }
-
-    /// Those of the packs that are `gone` of which every live chunk lies in a pack that counts and that was listed `after` the index.
-    async fn nameless(
-        &self,
-        gone: Gone,
-        counts: &HashSet<PackId>,
-        after: &HashSet<PackId>,
-    ) -> Result<HashSet<PackId>, EngineError> {
-        let there: HashSet<PackId> = counts.intersection(after).copied().collect();
-        let after: Vec<PackId> = gone.packs.keys().filter(|pack| after.contains(*pack)).copied().collect();
-        let cache = self.cache.now();
-        let nameless = move || {
-            let mut nameless = HashSet::new();
-            for (pack, ids) in gone.packs.iter().filter(|(pack, _)| !after.contains(pack)) {
-                let Some(ids) = ids else { continue };
-                let mut has_all = true;
-                for places in cache.lookup(ids)?.iter() {
-                    let others = places.iter().map(|place| cache.pack(place.pack)).collect::<Result<Vec<_>, _>>()?;
-                    has_all &= others.into_iter().flatten().any(|info| there.contains(&info.id));
-                }
-                if has_all {
-                    nameless.insert(*pack);
-                }
-            }
-            Ok(nameless)
-        };
-        self.offload.start(nameless).await?
     }
 
     /// Reads the trailers of condemned packs that are there, and notes what is live in them.
@@ -380,30 +345,6 @@ impl Pass {
             if needed.others.iter().any(|(other, _)| *other == number) {
                 needed.note_copy(number);
             }
-        }
-    }
-}
-
-impl Gone {
-    fn new(packs: impl Iterator<Item = PackId>, live: Arc<LiveSet>) -> Self {
-        Self { packs: packs.map(|pack| (pack, Some(Vec::new()))).collect(), live, noted_count: 0 }
-    }
-
-    /// What was noted out of a listing that did not hold counts no more.
-    fn forget(&mut self) {
-        self.packs.values_mut().for_each(|ids| *ids = Some(Vec::new()));
-        self.noted_count = 0;
-    }
-
-    fn note(&mut self, entry: &PackEntry) {
-        let Some(noted) = self.packs.get_mut(&entry.id) else { return };
-        let live = entry.trailer.chunks.iter().map(|(id, _)| *id).filter(|id| self.live.contains(id));
-        let room = NEEDED_MAX.saturating_sub(self.noted_count);
-        let ids: Vec<ChunkId> = live.take(room + 1).collect();
-        self.noted_count += ids.len();
-        match noted {
-            Some(noted) if ids.len() <= room => noted.extend(ids),
-            _ => *noted = None,
         }
     }
 }

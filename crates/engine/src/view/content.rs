@@ -18,6 +18,7 @@ use pack::manifest::{Child, ChildKind, EntryKind, PageKind};
 use seal::ChunkId;
 use store::StoreError;
 use store::index_cache::{PackInfo, Place};
+use tokio::time::Instant;
 
 use super::View;
 use super::tree::Found;
@@ -149,6 +150,35 @@ impl FileView {
             }
         };
         self.view.attempt(read).await
+    }
+
+    /// As [`FileView::read`], for somebody who did not go on where the last read ended: what lies around it is likely wanted soon,
+    /// and begins to be read once this is done, if that is worth it. Must be called within a runtime.
+    ///
+    /// # Errors
+    ///
+    /// As [`FileView::read`].
+    pub async fn read_elsewhere(&self, range: Range<u64>) -> Result<Vec<Bytes>, EngineError> {
+        let (began, start) = (Instant::now(), range.start);
+        let bytes = self.read(range).await?;
+        if self.view.current().fetcher.index.keeps_blobs()
+            && let Some(turn) = self.view.0.around.after(began.elapsed())
+        {
+            let file = self.clone();
+            tokio::spawn(async move {
+                let fetcher = file.view.current().fetcher;
+                if let Ok(Some((_, info, place))) = file.place_at(&fetcher, start).await {
+                    file.view.0.around.keep(turn, &fetcher, &info, place.blob).await;
+                }
+            });
+        }
+        Ok(bytes)
+    }
+
+    /// Where the chunk at `offset` lies, if there is one and that is known.
+    async fn place_at(&self, fetcher: &Fetcher, offset: u64) -> Result<Option<At>, EngineError> {
+        let pieces = self.pieces(fetcher, &(offset..offset + 1)).await?;
+        Ok(places_of(fetcher, ids_of(&pieces)).await?.into_iter().next().flatten())
     }
 
     /// Opens the blobs of `range`, so that reading it soon finds them; whatever fails then fails again when it is read.

@@ -13,6 +13,7 @@
 //! Invariant: memory is bounded by [`ViewLimits`], whatever is looked at, and by what the caller holds.
 //! Never here: who looks, and how it is shown.
 
+mod around;
 mod content;
 mod tree;
 
@@ -71,6 +72,7 @@ struct Inner {
     first: Mutex<Option<(Instant, SnapshotsRead)>>,
     pages: Kept<ChunkId, Arc<tree::Loaded>>,
     contents: Kept<ChunkId, Arc<content::Span>>,
+    around: around::Around,
     told: Mutex<HashSet<String>>,
 }
 
@@ -106,6 +108,7 @@ impl Repository {
             first: Mutex::new(listed),
             pages: Kept::new(limits.pages_len_max),
             contents: Kept::new(limits.pages_len_max / 2),
+            around: around::Around::default(),
             told: Mutex::default(),
         })))
     }
