@@ -36,6 +36,8 @@ pub(crate) enum Origin {
     Memory,
     /// Again, as the store has them.
     Store,
+    /// The same, and this host does not remember that it saw them: they may vanish.
+    Passing,
 }
 
 /// A snapshot as listed.
@@ -280,7 +282,9 @@ impl Repository {
             };
             match self.open_snapshot(info, &bytes) {
                 Ok(found) => {
-                    self.cache.remember(&info.name, &bytes);
+                    if origin != Origin::Passing {
+                        self.cache.remember(&info.name, &bytes);
+                    }
                     return Ok(Ok(found));
                 }
                 Err(error) => wrong = Some(error),

@@ -29,6 +29,19 @@ pub struct PackEntry {
     pub trailer: Trailer,
 }
 
+impl PackEntry {
+    /// A hash of all that is said of the pack.
+    ///
+    /// # Errors
+    ///
+    /// [`PackError::Inconsistent`] if a list has more items than its count can say.
+    pub fn said(&self) -> Result<[u8; 32], PackError> {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&self.len.to_le_bytes()).update(&self.trailer.encode()?);
+        Ok(*hasher.finalize().as_bytes())
+    }
+}
+
 /// An index segment.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Segment {

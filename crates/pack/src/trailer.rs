@@ -186,6 +186,23 @@ impl Trailer {
         self.chunks.get(first..first + blob.chunk_count as usize).unwrap_or_default()
     }
 
+    /// A hash of a blob and of what is said of it, wherever in a pack it lies: of two blobs of one form, either opens to the same chunks.
+    ///
+    /// # Errors
+    ///
+    /// [`PackError::Inconsistent`] if its seal is not in the table.
+    pub fn form_of(&self, blob: &BlobRow) -> Result<[u8; 32], PackError> {
+        let seal = self.seals.get(usize::from(blob.seal));
+        let seal = seal.ok_or(PackError::Inconsistent { what: "a blob without a seal" })?;
+        let alone = Self {
+            class: self.class,
+            seals: vec![seal.clone()],
+            blobs: vec![BlobRow { seal: 0, ..blob.clone() }],
+            chunks: self.chunks_of(blob).to_vec(),
+        };
+        Ok(*blake3::hash(&alone.encode()?).as_bytes())
+    }
+
     /// Bytes of blobs in the pack.
     #[must_use]
     pub fn blobs_len(&self) -> u64 {

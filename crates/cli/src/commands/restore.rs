@@ -202,10 +202,7 @@ pub(crate) async fn run(args: &RestoreArgs, ctx: &Context) -> Result<Outcome, Co
         tell(args, ctx, &snapshot, (&plan, None), true)?;
         return Err(CommandError::Unconfirmed { target: args.target().to_owned() });
     }
-    let report = match carry_out(args.request(args.dry_run), ctx, &repository, &snapshot).await {
-        Ok(report) => report,
-        Err(error) => return Err(or_forgotten(error, &repository, snapshot.id).await),
-    };
+    let report = carry_out(args.request(args.dry_run), ctx, &repository, &snapshot).await?;
     let after_loss = match report.met_damage {
         true => Some(next_step(&repository, &[snapshot.id], hints::AFTER_LOST_CONTENT).await),
         false => None,
@@ -239,10 +236,11 @@ pub(super) async fn carry_out(
         restored = restoring => restored,
         () = async { token.cancelled().await; sleep(ENDING_FOR).await } => Err(EngineError::Interrupted),
     };
-    restored.map_err(|error| match error {
-        EngineError::Interrupted => CommandError::RestoreInterrupted,
-        error => error.into(),
-    })
+    match restored {
+        Ok(report) => Ok(report),
+        Err(EngineError::Interrupted) => Err(CommandError::RestoreInterrupted),
+        Err(error) => Err(or_forgotten(error.into(), repository, snapshot.id).await),
+    }
 }
 
 impl RestoreArgs {

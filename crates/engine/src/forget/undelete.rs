@@ -60,8 +60,7 @@ impl Repository {
         let mut found = Vec::new();
         for object in list(&self.store, names::SNAPSHOTS).await? {
             let Some(forgotten_at) = hidden.get(names::last(&object.name)) else { continue };
-            // What this host remembers as seen must not vanish; these may.
-            match self.read_snapshot(&object, Origin::Store).await? {
+            match self.read_snapshot(&object, Origin::Passing).await? {
                 Ok(Some(info)) => {
                     let back_as = back_as(info.id).map(|info| info.id);
                     found.push(ForgottenSnapshot { info, forgotten_at: forgotten_at.as_nanos(), back_as });

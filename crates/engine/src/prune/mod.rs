@@ -27,6 +27,7 @@ mod mark;
 mod merge;
 mod moving;
 mod names_of_gone;
+mod needed;
 mod opening;
 mod planning;
 mod report;
@@ -47,7 +48,7 @@ pub use self::choice::PruneLimits;
 use self::choice::{BlobFate, Choice, Repacked};
 use self::claim::Claimed;
 use self::mark::Mark;
-use self::moving::{Move, Mover};
+use self::moving::{Move, Mover, Own};
 use self::opening::Chunks;
 pub use self::report::{PrunePlan, PruneReport, PruneRequest, PruneRequests};
 use self::usage::Copies;
@@ -145,8 +146,8 @@ impl Repository {
         progress: &Progress,
         cancel: &CancellationToken,
         report: &mut PruneReport,
-    ) -> Result<HashSet<PackId>, EngineError> {
-        let mut own = HashSet::new();
+    ) -> Result<Own, EngineError> {
+        let mut own = Own::new();
         for batch in batches(&choice.repacked) {
             let wanted = Chunks::new(Arc::clone(&mark.live), self.keyring.can_recut().then(|| copies.clone()));
             let mut mover = Mover::new(self, wanted, progress);
@@ -181,7 +182,7 @@ impl Repository {
         &self,
         (ready, stale): (&Lists, &HashSet<PackId>),
         mark: &mut Mark,
-        own: &mut HashSet<PackId>,
+        own: &mut Own,
         progress: &Progress,
         cancel: &CancellationToken,
         report: &mut PruneReport,
@@ -189,7 +190,7 @@ impl Repository {
         let fetcher = self.fetcher().await?;
         let mut gone = HashSet::new();
         let all: HashSet<PackId> = ready.values().flatten().copied().collect();
-        let mut left = all.clone();
+        let (mut left, mut told) = (all.clone(), HashSet::new());
         for _ in 0..PASSES_MAX {
             if cancel.is_cancelled() {
                 return Err(EngineError::Interrupted);
@@ -199,6 +200,10 @@ impl Repository {
             for (pack, error) in found.unreadable.iter().filter(|(pack, _)| left.contains(pack)) {
                 tracing::info!("condemned pack {pack}: {error}");
                 report.problem(format!("{error}; it is condemned, and stays because it cannot be told what is in it"));
+            }
+            for (pack, error) in found.unsound.iter().filter(|(pack, _)| told.insert(*pack)) {
+                tracing::info!("pack {pack} with copies: {error}");
+                report.problem(format!("{error}; no copy in it counts, and check --read-data tells more"));
             }
             left.retain(|pack| !found.unreadable.iter().any(|(other, _)| other == pack));
             if !found.to_copy.is_empty() {
@@ -225,7 +230,7 @@ impl Repository {
         looked_at: LookedAt<'_>,
         mark: &mut Mark,
         fetcher: &Fetcher,
-        own: &HashSet<PackId>,
+        own: &Own,
         cancel: &CancellationToken,
     ) -> Result<(HashSet<PackId>, second_mark::SecondMark), EngineError> {
         self.mark(mark, fetcher, cancel).await?;
@@ -244,7 +249,7 @@ impl Repository {
         &self,
         to_copy: &[Move],
         mark: &Mark,
-        own: &mut HashSet<PackId>,
+        own: &mut Own,
         left: &mut HashSet<PackId>,
         progress: &Progress,
         cancel: &CancellationToken,

@@ -9,11 +9,11 @@
 //!
 //! Carrying needs no key that opens anything. Sealing anew does; each chunk is named again before and after.
 //!
-//! Invariant: a pack counts as moved only when every blob wanted of it lies in packs that were acknowledged and that a
+//! Invariant: a pack counts as moved only when all that is wanted of it lies in packs that were acknowledged and that a
 //! published segment names. What does not match its hash, read twice, is never moved, and its pack stays.
 //! Never here: which packs, and condemning them.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -34,7 +34,7 @@ use crate::repository::Repository;
 use crate::{EngineError, Kind, Progress};
 
 /// Packs that are read at once, each of at most `OBJECT_LEN_MAX`, mostly of 16 MiB.
-const PACKS_AT_ONCE: usize = 3;
+pub(super) const PACKS_AT_ONCE: usize = 3;
 /// Bytes between two blobs that are read and thrown away rather than asked for apart.
 const GAP_LEN_MAX: u64 = 64 << 10;
 /// Bytes of one read, unless a single blob is longer.
@@ -58,7 +58,10 @@ pub(super) struct Move {
 }
 
 /// A pack's trailer and the blobs that were read of it.
-type Read = (Arc<PackEntry>, Vec<(u32, BlobFate, Bytes)>);
+pub(super) type Read = (Arc<PackEntry>, Vec<(u32, BlobFate, Bytes)>);
+
+/// Packs that a prune wrote and that a segment names, each with a hash of what it says of it.
+pub(super) type Own = HashMap<PackId, [u8; 32]>;
 
 /// A pack being filled.
 struct OpenPack {
@@ -97,8 +100,8 @@ pub(super) struct Mover<'a> {
     uploads: FuturesUnordered<JoinHandle<Result<PackEntry, EngineError>>>,
     /// Acknowledged, and named by no segment yet.
     stored: Vec<PackEntry>,
-    /// Packs written by this mover which a segment names: their content was checked on the way.
-    pub(super) own: HashSet<PackId>,
+    /// Packs written by this mover. What it sealed was opened and named on the way; what it carried is as true as it was.
+    pub(super) own: Own,
     /// Bytes of packs and segments written.
     pub(super) written_len: u64,
 }
@@ -116,7 +119,7 @@ impl<'a> Mover<'a> {
             buffers: Buffers::default(),
             uploads: FuturesUnordered::new(),
             stored: Vec::new(),
-            own: HashSet::new(),
+            own: Own::new(),
             written_len: 0,
         }
     }
@@ -329,7 +332,9 @@ impl<'a> Mover<'a> {
         let domain = self.repository.keyring.certificate.domain;
         let segment = Arc::new(Segment { packs, replaces: Vec::new(), domain });
         self.written_len += self.repository.publish(&segment, &self.repository.cache.now()).await?;
-        self.own.extend(segment.packs.iter().map(|entry| entry.id));
+        for entry in &segment.packs {
+            self.own.insert(entry.id, entry.said().map_err(EngineError::object(names::INDEX))?);
+        }
         Ok(())
     }
 }

@@ -149,7 +149,7 @@ impl Repository {
                 Ok(entry) => entry,
                 Err(EngineError::Store(store::StoreError::NotFound { .. })) => continue,
                 Err(error) if is_of_the_pack(&error) => {
-                    unreadable.push(names::pack(&pack.id));
+                    unreadable.push(pack.id);
                     continue;
                 }
                 Err(error) => return Err(error),
@@ -174,18 +174,31 @@ impl Repository {
             strays.odd_count,
             "are not as the index describes them, or only a removed key vouches for them (run check)",
         );
-        let (count, rest) = (unreadable.len(), unreadable.len().saturating_sub(NAMED_MAX));
-        unreadable.truncate(NAMED_MAX);
-        if count > 0 {
-            let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
-            warnings.push(format!(
-                "packs that no index segment names and cannot be read, and so stay: {count}: {}{more}; one that backstay repair packs took \
-                 out of use may be deleted from the store by hand",
-                unreadable.join(", ")
-            ));
-        }
+        let known_damaged = if unreadable.is_empty() { HashSet::default() } else { self.known_damaged().await? };
+        let (damaged, others): (Vec<PackId>, Vec<PackId>) =
+            unreadable.into_iter().partition(|pack| known_damaged.contains(&pack.half()));
+        warn_of(
+            warnings,
+            &damaged,
+            "; one that backstay repair packs took out of use may be deleted from the store by hand",
+        );
+        warn_of(warnings, &others, " (run check)");
         Ok(())
     }
+}
+
+/// Names packs that cannot be read.
+fn warn_of(warnings: &mut Vec<String>, packs: &[PackId], advice: &str) {
+    let count = packs.len();
+    if count == 0 {
+        return;
+    }
+    let named: Vec<String> = packs.iter().take(NAMED_MAX).map(names::pack).collect();
+    let more = if count > NAMED_MAX { format!(" and {} more", count - NAMED_MAX) } else { String::new() };
+    warnings.push(format!(
+        "packs that no index segment names and cannot be read, and so stay: {count}: {}{more}{advice}",
+        named.join(", ")
+    ));
 }
 
 /// Requests that carrying out a plan takes, about.

@@ -21,7 +21,6 @@ use store::{ObjectInfo, StoreError};
 use tokio_util::sync::CancellationToken;
 
 use super::Told;
-use super::survey::said;
 use crate::repository::{REQUESTS_MAX, Repository, list};
 use crate::{EngineError, Kind};
 
@@ -199,7 +198,7 @@ impl Repository {
             let is_suspect = known_damaged.contains(&id.half());
             let Ok(Some(entry)) = self.read_own_entry(id, info.len, is_suspect).await? else { continue };
             if is_disputed {
-                truth.insert(id, said(&entry).map_err(EngineError::object(names::INDEX))?);
+                truth.insert(id, entry.said().map_err(EngineError::object(names::INDEX))?);
             }
             batch.push(entry);
             if is_full(&batch) {
@@ -211,7 +210,7 @@ impl Repository {
             done.quarantined_count += u64::from(self.quarantine_segment(info).await?);
         }
         if !truth.is_empty() {
-            let is_true = |entry: &PackEntry| truth.get(&entry.id).is_none_or(|own| said(entry).as_ref() == Ok(own));
+            let is_true = |entry: &PackEntry| truth.get(&entry.id).is_none_or(|own| entry.said().as_ref() == Ok(own));
             done.rewritten_count = self.drop_entries(&listed, is_true).await?;
             self.cache.allow(self.cache.now().make_anew());
         }

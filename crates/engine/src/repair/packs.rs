@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::index::is_full;
 use super::salvage::{Salvage, own_table, salvage};
-use super::survey::{SegmentRead, said};
+use super::survey::SegmentRead;
 use crate::check::{DamagedPacks, Harm, Suspects, elsewhere};
 use crate::objects::random;
 use crate::repository::{Repository, list};
@@ -147,7 +147,7 @@ impl Repository {
             let Parts { entry, domain, salvage, truth, repair } = parts;
             match truth {
                 Some(truth) => {
-                    truths.insert(truth.id, said(&truth).map_err(EngineError::object(names::INDEX))?);
+                    truths.insert(truth.id, truth.said().map_err(EngineError::object(names::INDEX))?);
                     copy.name(domain, truth).await?;
                 }
                 None => {
@@ -161,7 +161,7 @@ impl Repository {
         .await?;
         done.pack_count = copy.finish().await?;
         let keeps = |entry: &PackEntry| {
-            !gone.contains(&entry.id) && truths.get(&entry.id).is_none_or(|truth| said(entry).as_ref() == Ok(truth))
+            !gone.contains(&entry.id) && truths.get(&entry.id).is_none_or(|truth| entry.said().as_ref() == Ok(truth))
         };
         // First what is known of them: nobody must name them again unread.
         done.warnings = self.remember_damaged_packs(&mut found).await;

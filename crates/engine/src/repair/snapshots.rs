@@ -102,6 +102,12 @@ impl SnapshotRepair {
         components.iter().all(is_gone)
     }
 
+    /// Whether the old one may be hidden: what is left of it is in another then, or nothing is.
+    #[must_use]
+    pub fn may_go(&self) -> bool {
+        self.is_due() || self.done_as.is_some() || self.is_all_lost()
+    }
+
     /// Whether a new snapshot is to be made: not of one that only a removed key vouches for, which the owner would vouch for then.
     #[must_use]
     pub fn is_due(&self) -> bool {
@@ -113,7 +119,8 @@ impl SnapshotsRepair {
     /// Whether there is nothing to do, where the old ones are to be hidden or not.
     #[must_use]
     pub fn is_empty(&self, forget: bool) -> bool {
-        !self.snapshots.iter().any(|snapshot| forget || snapshot.is_due()) && (!forget || self.damaged.is_empty())
+        !self.snapshots.iter().any(|snapshot| (forget && snapshot.may_go()) || snapshot.is_due())
+            && (!forget || self.damaged.is_empty())
     }
 }
 
@@ -187,16 +194,22 @@ impl Repository {
             done.committed.push((snapshot.info.id, new));
         }
         if let Some(now) = forget {
-            let named: Vec<SnapshotId> = plan.snapshots.iter().map(|snapshot| snapshot.info.id).collect();
+            let going = plan.snapshots.iter().filter(|snapshot| snapshot.may_go());
+            let named: Vec<SnapshotId> = going.map(|snapshot| snapshot.info.id).collect();
             if !named.is_empty() {
                 let going = self.plan_forget(&Forget::Named(named.clone()), GroupBy::default(), now).await?;
                 done.hidden = going.going().map(|info| info.id).collect();
                 self.forget(&going).await?;
                 done.held = named.into_iter().filter(|id| !done.hidden.contains(id)).collect();
             }
+            let held: HashSet<SnapshotId> = self.read_holds().await?.snapshots().collect();
             for id in &plan.damaged_ids {
-                self.hide(*id).await?;
-                done.hidden.push(*id);
+                if held.contains(id) {
+                    done.held.push(*id);
+                } else {
+                    self.hide(*id).await?;
+                    done.hidden.push(*id);
+                }
             }
         }
         Ok(done)

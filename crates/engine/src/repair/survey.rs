@@ -8,7 +8,7 @@
 use std::collections::{HashMap, HashSet};
 
 use futures::{StreamExt, TryStreamExt};
-use pack::{PackEntry, PackError, PackId, Segment, SegmentId, names};
+use pack::{PackEntry, PackId, Segment, SegmentId, names};
 use store::{ObjectInfo, StoreError};
 
 use crate::index::open_segment;
@@ -97,17 +97,10 @@ impl Repository {
 
 impl Survey {
     fn add(&mut self, entry: &PackEntry) -> Result<(), EngineError> {
-        let said = said(entry).map_err(EngineError::object(names::INDEX))?;
+        let said = entry.said().map_err(EngineError::object(names::INDEX))?;
         if self.named.insert(entry.id, said).is_some_and(|before| before != said) {
             self.disputed.insert(entry.id);
         }
         Ok(())
     }
-}
-
-/// A hash of what an entry says.
-pub(super) fn said(entry: &PackEntry) -> Result<[u8; 32], PackError> {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(&entry.len.to_le_bytes()).update(&entry.trailer.encode()?);
-    Ok(*hasher.finalize().as_bytes())
 }

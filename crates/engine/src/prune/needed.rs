@@ -1,0 +1,238 @@
+//! Live chunks of condemned packs, and the copies of each that were seen.
+//!
+//! ```text
+//! what this prune wrote ─► counts
+//! the same sealed bytes under the same table, says a segment ─► twins ──┐
+//! sealed apart, says a segment ───────────────────────────────► others ─┴─► read, and right ─► counts
+//! ```
+//!
+//! Invariant: no segment's word makes a copy count, but what this prune says itself of packs that it wrote.
+//! Never here: reading.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::num::NonZeroU32;
+
+use pack::{PackEntry, PackId};
+use seal::ChunkId;
+
+use super::live::LiveSet;
+use super::usage::Listed;
+
+/// Copies of one chunk that count and are noted: if they all vanish meanwhile, the chunk is copied.
+const COPIES_MAX: usize = 2;
+/// Twins of one chunk that are read at most.
+const TWINS_MAX: usize = 2;
+/// Copies of one chunk, sealed apart, that are opened at most.
+const OTHERS_MAX: usize = 4;
+/// Copies of one chunk that are read at most.
+pub(super) const READ_MAX: usize = TWINS_MAX + OTHERS_MAX;
+
+/// A blob: the number of its pack, and its row.
+type Blob = (NonZeroU32, u32);
+
+/// A live chunk in a condemned pack.
+struct Needed {
+    id: ChunkId,
+    /// The pack, by its position, and the blob.
+    pack: u32,
+    blob: u32,
+    /// Packs, by their numbers, with a copy that counts.
+    copies: [Option<NonZeroU32>; COPIES_MAX],
+    twins: [Option<Blob>; TWINS_MAX],
+    others: Vec<Blob>,
+}
+
+/// What is looked at in one pass of the second mark.
+#[derive(Default)]
+pub(super) struct Pass {
+    /// By id, once all packs are in.
+    needed: Vec<Needed>,
+    /// The condemned packs.
+    pub(super) packs: Vec<Listed>,
+    /// The form of each blob with live chunks, of each pack.
+    forms: Vec<Vec<Option<[u8; 32]>>>,
+    /// Packs with copies.
+    copied: Numbers,
+}
+
+/// Packs by numbers, which take less room.
+#[derive(Default)]
+struct Numbers {
+    packs: Vec<PackId>,
+    numbers: HashMap<PackId, NonZeroU32>,
+}
+
+impl Pass {
+    /// Notes what is live in a pack; gives how many chunks.
+    pub(super) fn add(&mut self, pack: Listed, entry: &PackEntry, live: &LiveSet) -> usize {
+        let number = self.packs.len() as u32;
+        let before = self.needed.len();
+        let mut forms = Vec::with_capacity(entry.trailer.blobs.len());
+        for (blob, row) in (0..).zip(&entry.trailer.blobs) {
+            let live = entry.trailer.chunks_of(row).iter().filter(|(id, _)| live.contains(id));
+            let needed = live.map(|(id, _)| Needed {
+                id: *id,
+                pack: number,
+                blob,
+                copies: [None; COPIES_MAX],
+                twins: [None; TWINS_MAX],
+                others: Vec::new(),
+            });
+            let others = self.needed.len();
+            self.needed.extend(needed);
+            forms.push(if self.needed.len() > others { entry.trailer.form_of(row).ok() } else { None });
+        }
+        self.packs.push(pack);
+        self.forms.push(forms);
+        self.needed.len() - before
+    }
+
+    /// All packs are in.
+    pub(super) fn sort(&mut self) {
+        self.needed.sort_unstable_by_key(|needed| (needed.id, needed.pack, needed.blob));
+    }
+
+    /// Where a chunk is needed.
+    fn of(&mut self, id: &ChunkId) -> &mut [Needed] {
+        let start = self.needed.partition_point(|needed| needed.id < *id);
+        let rest = self.needed.get_mut(start..).unwrap_or_default();
+        let len = rest.iter().take_while(|needed| needed.id == *id).count();
+        rest.get_mut(..len).unwrap_or_default()
+    }
+
+    /// What was noted out of a listing that did not hold counts no more.
+    pub(super) fn forget_copies(&mut self) {
+        for needed in &mut self.needed {
+            needed.copies = [None; COPIES_MAX];
+            needed.twins = [None; TWINS_MAX];
+            needed.others.clear();
+        }
+    }
+
+    /// Notes copies in a pack that a segment names. Of a pack that this prune wrote, all counts that it sealed itself, as the rows of
+    /// `sealed_here` tell, and what it carried out of a pack that is looked at.
+    pub(super) fn note_copies(&mut self, entry: &PackEntry, is_own: bool, sealed_here: impl Fn(u16) -> bool) {
+        let Some(number) = self.copied.number(entry.id) else { return };
+        let forms = std::mem::take(&mut self.forms);
+        for (blob, row) in (0..).zip(&entry.trailer.blobs) {
+            let mut form = None;
+            for (id, _) in entry.trailer.chunks_of(row) {
+                for needed in self.of(id) {
+                    let form = form.get_or_insert_with(|| entry.trailer.form_of(row).ok());
+                    let is_twin = form.is_some() && Some(&*form) == needed.form(&forms);
+                    if is_own && (is_twin || sealed_here(row.seal)) {
+                        needed.note_copy(number);
+                    } else {
+                        needed.note_unread((number, blob), is_twin);
+                    }
+                }
+            }
+        }
+        self.forms = forms;
+    }
+
+    /// The blobs to be read in this turn: of each chunk without a copy that counts the next one.
+    pub(super) fn to_read(&self, turn: usize, can_open: bool) -> BTreeMap<NonZeroU32, BTreeSet<u32>> {
+        let mut wanted: BTreeMap<_, BTreeSet<u32>> = BTreeMap::new();
+        for needed in self.needed.iter().filter(|needed| needed.is_open()) {
+            let others = needed.others.iter().filter(|_| can_open);
+            if let Some((number, blob)) = needed.twins.iter().flatten().chain(others).nth(turn) {
+                wanted.entry(*number).or_default().insert(*blob);
+            }
+        }
+        wanted
+    }
+
+    /// Notes that the sealed bytes of a blob are those that its pack's own trailer, `entry`, tells: twins count then. Whether it has
+    /// chunks that still lack a copy.
+    pub(super) fn note_read(&mut self, (number, row): Blob, entry: &PackEntry) -> bool {
+        let Some(blob) = entry.trailer.blobs.get(row as usize) else { return false };
+        let form = entry.trailer.form_of(blob).ok();
+        let forms = std::mem::take(&mut self.forms);
+        let mut is_open = false;
+        for (id, _) in entry.trailer.chunks_of(blob) {
+            for needed in self.of(id) {
+                let is_twin = form.is_some() && Some(&form) == needed.form(&forms);
+                if is_twin && needed.twins.contains(&Some((number, row))) {
+                    needed.note_copy(number);
+                }
+                is_open |= needed.is_open();
+            }
+        }
+        self.forms = forms;
+        is_open
+    }
+
+    /// Notes that a pack holds a chunk that is what its name says.
+    pub(super) fn note_opened(&mut self, id: &ChunkId, number: NonZeroU32) {
+        for needed in self.of(id) {
+            if needed.others.iter().chain(needed.twins.iter().flatten()).any(|(other, _)| *other == number) {
+                needed.note_copy(number);
+            }
+        }
+    }
+
+    /// The pack of a number.
+    pub(super) fn pack(&self, number: NonZeroU32) -> Option<PackId> {
+        self.copied.pack(number)
+    }
+
+    /// Blobs with chunks of which no copy counts that lies in a pack that `is_there`, for each condemned pack by its position.
+    pub(super) fn without_copy(&self, is_there: impl Fn(&PackId) -> bool) -> HashMap<u32, BTreeSet<u32>> {
+        let mut rows: HashMap<u32, BTreeSet<u32>> = HashMap::new();
+        for needed in &self.needed {
+            let mut copies = needed.copies.iter().flatten().filter_map(|number| self.copied.pack(*number));
+            if !copies.any(|copy| is_there(&copy)) {
+                rows.entry(needed.pack).or_default().insert(needed.blob);
+            }
+        }
+        rows
+    }
+}
+
+impl Needed {
+    fn is_open(&self) -> bool {
+        self.copies == [None; COPIES_MAX]
+    }
+
+    fn form<'a>(&self, forms: &'a [Vec<Option<[u8; 32]>>]) -> Option<&'a Option<[u8; 32]>> {
+        forms.get(self.pack as usize)?.get(self.blob as usize)
+    }
+
+    fn note_unread(&mut self, blob: Blob, is_twin: bool) {
+        if self.twins.contains(&Some(blob)) || self.others.contains(&blob) {
+            return;
+        }
+        if is_twin && let Some(free) = self.twins.iter_mut().find(|twin| twin.is_none()) {
+            *free = Some(blob);
+        } else if self.others.len() < OTHERS_MAX {
+            self.others.push(blob);
+        }
+    }
+
+    fn note_copy(&mut self, number: NonZeroU32) {
+        if self.copies.contains(&Some(number)) {
+            return;
+        }
+        if let Some(free) = self.copies.iter_mut().find(|copy| copy.is_none()) {
+            *free = Some(number);
+        }
+    }
+}
+
+impl Numbers {
+    /// The number of a pack; none if there are more than 32 bits can count.
+    fn number(&mut self, pack: PackId) -> Option<NonZeroU32> {
+        if let Some(number) = self.numbers.get(&pack) {
+            return Some(*number);
+        }
+        let number = u32::try_from(self.packs.len()).ok().and_then(|count| NonZeroU32::MIN.checked_add(count))?;
+        self.packs.push(pack);
+        self.numbers.insert(pack, number);
+        Some(number)
+    }
+
+    fn pack(&self, number: NonZeroU32) -> Option<PackId> {
+        self.packs.get(number.get() as usize - 1).copied()
+    }
+}
