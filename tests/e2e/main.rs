@@ -48,6 +48,7 @@ mod preflight;
 mod prune;
 mod reader;
 mod recovery_point;
+mod remade;
 mod repair;
 mod replayed;
 mod restored_data_directory;
