@@ -17,7 +17,7 @@
 //! mount   a small file system of its own: for disks that are full
 //! fuse    a repository mounted by the real binary
 //! dav     a repository served over WebDAV by the real binary, and curl to ask it
-//! worn    a file system that fails where it is told to
+//! worn    a file system that fails, or lets one wait, where it is told to
 //! ```
 //!
 //! Invariant: the truth about a tree never comes through the code under test.

@@ -1,8 +1,9 @@
-//! A worn disk: a folder that FUSE shows once more, in which reading or writing what a test names fails with EIO.
+//! A worn disk: a folder that FUSE shows once more, in which reading or writing what a test names fails with EIO, and opening
+//! it waits.
 //!
 //! ```text
-//! the binary ─► FUSE ─► fails? ─┬─ yes ─► EIO
-//!                               └─ no ──► the same in the folder beneath
+//! the binary ─► FUSE ─► waits? fails? ─┬─ fails ─► EIO
+//!                                      └─ no ────► the same in the folder beneath
 //! ```
 //!
 //! Invariant: what does not fail is done in the folder beneath, and kept nowhere else.
@@ -15,7 +16,7 @@ use std::fs::{self, File, Metadata, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use fuser::{
@@ -61,10 +62,42 @@ struct Flaws {
     count: usize,
 }
 
+/// Files that cannot be opened yet.
+#[derive(Debug, Default)]
+struct Stalled {
+    /// A part of their paths.
+    part: Option<String>,
+    is_waited_for: bool,
+}
+
+/// Lets whoever opens such a file wait.
+#[derive(Debug, Default)]
+struct Stall {
+    stalled: Mutex<Stalled>,
+    ended: Condvar,
+}
+
+impl Stall {
+    /// Waits as long as this file cannot be opened.
+    fn pass(&self, path: &Path) {
+        let shown = path.to_string_lossy();
+        let mut stalled = lock(&self.stalled);
+        while stalled.part.as_ref().is_some_and(|part| shown.contains(part.as_str())) {
+            stalled.is_waited_for = true;
+            stalled = self.ended.wait(stalled).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+/// While it is kept, whoever opens certain files waits, and cannot even be killed.
+#[derive(Debug)]
+pub struct Stalling(Arc<Stall>);
+
 /// A mounted worn disk. Only root can have one.
 #[derive(Debug)]
 pub struct WornDisk {
     flaws: Arc<Mutex<Flaws>>,
+    stall: Arc<Stall>,
     /// Unmounted before the session's thread, which ends then, is left.
     _point: Unmounted,
     _session: BackgroundSession,
@@ -77,12 +110,17 @@ impl WornDisk {
         for folder in [beneath, place] {
             fs::create_dir_all(folder).expect("a folder");
         }
-        let flaws = Arc::default();
+        let (flaws, stall) = (Arc::default(), Arc::default());
         let root = (ROOT, PathBuf::new());
         let numbers = Numbers { paths: HashMap::from([root.clone()]), numbers: HashMap::from([(root.1, ROOT)]) };
-        let shown = Shown { beneath: beneath.to_owned(), flaws: Arc::clone(&flaws), numbers: Mutex::new(numbers) };
+        let shown = Shown {
+            beneath: beneath.to_owned(),
+            flaws: Arc::clone(&flaws),
+            stall: Arc::clone(&stall),
+            numbers: Mutex::new(numbers),
+        };
         let session = fuser::spawn_mount(shown, place, &Config::default()).expect("this system has FUSE");
-        Self { flaws, _point: Unmounted::at(place), _session: session }
+        Self { flaws, stall, _point: Unmounted::at(place), _session: session }
     }
 
     /// From now on `failing` fails so many times where the path has this part.
@@ -93,6 +131,29 @@ impl WornDisk {
     /// Nothing fails any more; gives how often something has since the last time.
     pub fn heal(&self) -> usize {
         std::mem::take(&mut *lock(&self.flaws)).count
+    }
+
+    /// Whoever opens a file with this part in its path waits, for as long as what this gives is kept.
+    #[must_use]
+    pub fn stall(&self, part: &str) -> Stalling {
+        *lock(&self.stall.stalled) = Stalled { part: Some(part.to_owned()), is_waited_for: false };
+        Stalling(Arc::clone(&self.stall))
+    }
+}
+
+impl Stalling {
+    /// Whether anybody waits for such a file.
+    #[must_use]
+    pub fn is_waited_for(&self) -> bool {
+        lock(&self.0.stalled).is_waited_for
+    }
+}
+
+impl Drop for Stalling {
+    /// Nobody waits any more: whoever did meets what is there by now.
+    fn drop(&mut self) {
+        *lock(&self.0.stalled) = Stalled::default();
+        self.0.ended.notify_all();
     }
 }
 
@@ -127,6 +188,7 @@ impl Numbers {
 struct Shown {
     beneath: PathBuf,
     flaws: Arc<Mutex<Flaws>>,
+    stall: Arc<Stall>,
     numbers: Mutex<Numbers>,
 }
 
@@ -162,6 +224,12 @@ impl Shown {
 
     fn attributes(&self, number: INodeNo) -> io::Result<FileAttr> {
         Ok(attributes(number.0, &fs::symlink_metadata(self.path(number)?)?))
+    }
+
+    fn open_some(&self, number: INodeNo) -> io::Result<()> {
+        let path = self.path(number)?;
+        self.stall.pass(&path);
+        fs::symlink_metadata(path).map(drop)
     }
 
     fn make(&self, parent: INodeNo, name: &OsStr, mode: u32) -> io::Result<FileAttr> {
@@ -340,9 +408,12 @@ impl Filesystem for Shown {
         answer_entry(linked.and_then(|()| self.look(newparent, newname)), reply);
     }
 
-    fn open(&self, _: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
-        // The kernel keeps no content, so that every read comes here.
-        reply.opened(FileHandle(0), FopenFlags::FOPEN_DIRECT_IO);
+    fn open(&self, _: &Request, ino: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        match self.open_some(ino) {
+            // The kernel keeps no content, so that every read comes here.
+            Ok(()) => reply.opened(FileHandle(0), FopenFlags::FOPEN_DIRECT_IO),
+            Err(error) => reply.error(refused(error)),
+        }
     }
 
     fn create(&self, _: &Request, parent: INodeNo, name: &OsStr, mode: u32, _: u32, _: i32, reply: ReplyCreate) {
