@@ -4,7 +4,7 @@
 //! Never here: how it is shown (see `cache`).
 
 use engine::{Repository, SnapshotFilter};
-use harness::{COST, Forge, Site, names_of, password};
+use harness::{COST, Forge, Site, check_all, names_of, password};
 use pack::{Role, SnapshotId, names};
 use store::Store as _;
 
@@ -38,6 +38,21 @@ async fn snapshot_that_was_seen_and_is_gone_is_named_even_if_this_host_only_comm
     assert!(warning.contains(&only.to_string()) && warning.contains("files of host"), "{warning}");
     let other = site.open("other cache").await;
     assert_eq!((listed(&other).await, other.warnings()), (0, Vec::new()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn snapshot_that_only_a_check_of_this_host_saw_is_missed_by_the_next_one() {
+    let (site, _, first, _) = two_seen().await;
+    let checked = check_all(&site.open("a host that only checks").await).await.expect("checks");
+    assert!(checked.is_whole(), "{checked:?}");
+    site.memory.delete(&names::snapshot(&first)).await.expect("deletes");
+    let checker = site.open("a host that only checks").await;
+    check_all(&checker).await.expect("checks");
+    let warnings = checker.warnings();
+    assert!(warnings.iter().any(|warning| warning.contains(&first.to_string())), "{warnings:?}");
+    let other = site.open("a host that has seen nothing").await;
+    check_all(&other).await.expect("checks");
+    assert_eq!(other.warnings(), Vec::<String>::new());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
