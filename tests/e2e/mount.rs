@@ -268,6 +268,21 @@ fn daemon_stays_until_it_is_unmounted_and_says_what_is_wrong_before() {
 }
 
 #[test]
+fn daemon_whose_log_cannot_be_opened_says_so_and_mounts_nothing() {
+    let host = Host::with_repository();
+    let point = host.path("mnt");
+    fs::create_dir(&point).expect("a folder");
+    let _unmounted = Unmounted::at(&point);
+    // In a folder that is not there, and a folder itself.
+    for log in ["missing/log", "home"].map(|name| host.path(name)) {
+        let mut mount = host.backstay(["mount", "--daemon", "--log"]);
+        let ran = mount.arg(&log).arg(&point).run().expect_code(2);
+        ran.says(&["error:", &format!("{} cannot be written to", log.display())]);
+        assert!(!is_mounted(&point), "{}", log.display());
+    }
+}
+
+#[test]
 fn user_who_is_not_root_mounts_and_reads_everything_that_the_key_opens() {
     need_root();
     let host = Host::with_repository();
