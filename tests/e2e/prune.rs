@@ -143,6 +143,36 @@ async fn index_forgets_packs_that_are_gone_and_keeps_naming_those_that_are_misse
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn index_goes_on_naming_a_pack_that_is_gone_once_its_other_copy_is_gone_too() {
+    let site = Site::new(28);
+    let owner = site.init(site.store(), "cache").await.expect("makes");
+    fs::write(site.tree().join("both"), Dice::of_seed(4).bytes(LEN)).expect("writes");
+    both_at_once(&site, &owner, [site.tree(), site.tree()]).await;
+    let mut content = Vec::new();
+    for name in names_of(&site.memory, names::PACKS).await {
+        if site.memory.get(&name).await.expect("reads").len() > LEN / 2 {
+            content.push(name);
+        }
+    }
+    let [one, other] = content.as_slice() else { panic!("two packs with the same content: {content:?}") };
+    site.memory.delete(one).await.expect("deletes");
+    let planned = plan(&owner, request()).await;
+    assert_eq!(planned.stale_packs, 1, "nothing is needed that the other one lacks: {planned:?}");
+    // From here on, where it was is what tells what is lost.
+    site.memory.delete(other).await.expect("deletes");
+    owner.prune(planned, &Arc::default(), CancellationToken::new()).await.expect("prunes");
+    let forge = Forge::open(&site.memory, "owner").await;
+    let mut named = Vec::new();
+    for name in names_of(&site.memory, names::INDEX).await {
+        let segment = forge.open_segment(&site.memory.get(&name).await.expect("reads"));
+        named.extend(segment.packs.iter().map(|pack| names::pack(&pack.id)));
+    }
+    assert!(named.contains(one) && named.contains(other), "{one} and {other} among {named:?}");
+    let planned = plan(&owner, request()).await;
+    assert_eq!(planned.stale_packs, 0, "{planned:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn maintenance_key_prunes_byte_for_byte_and_opens_nothing() {
     let site = Site::new(2);
     let owner = site.init(site.store(), "cache").await.expect("makes");
