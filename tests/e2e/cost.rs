@@ -4,10 +4,13 @@
 //! Never here: time and memory.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use engine::{BackupReport, CatRequest, FindRequest, Forget, GroupBy, Repository, Side, SnapshotFilter};
 use futures::TryStreamExt as _;
 use harness::{Dice, Forge, Site, check_all, names_of, prune_request};
+use pack::names;
+use store::testing::{Call, Fault, FaultyStore, Trigger, Verb};
 use store::{Counted, RequestCounts};
 use tokio_util::sync::CancellationToken;
 
@@ -17,6 +20,10 @@ type Spent = [u64; 6];
 /// How often a backup of an unchanged tree is tried. The folders that lead to it belong to the machine: whenever
 /// another process makes a file in the folder for temporary files, the page that names that one is new.
 const TRIES_MAX: usize = 50;
+/// How often something is looked at that is waited for.
+const LOOK_EVERY: Duration = Duration::from_millis(2);
+/// How often at most: what has not come by then is not on its way.
+const LOOKS_MAX: usize = 15_000;
 
 /// A store that counts, and what it had counted at the last look.
 struct Meter {
@@ -89,6 +96,52 @@ async fn open_reads_the_configuration_every_slot_and_every_epoch() {
     drop(repository);
     site.open_as("owner", meter.counted.clone(), "cache").await.expect("opens");
     meter.assert_spent([0, 3, 0, 0, 3, 0], "an open");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn open_asks_in_three_rounds() {
+    let (site, _, repository) = one_file().await;
+    drop(repository);
+    let mut rounds = [
+        vec![(Verb::Get, names::CONFIG), (Verb::List, names::EPOCHS_COPY), (Verb::List, names::KEYS)],
+        vec![(Verb::Get, "keys/"), (Verb::List, names::EPOCHS)],
+        vec![(Verb::Get, "epochs/")],
+    ];
+    let held = Arc::new(FaultyStore::new(site.store()));
+    held.inject(Trigger::next().always(), Fault::Hang);
+    let lets_go = async {
+        let mut before = 0;
+        for round in &mut rounds {
+            // None is answered before all of them have come.
+            let asked = calls_beyond(&held, before, round.len()).await;
+            before += asked.len();
+            for call in asked {
+                let is_it = |(verb, name): &(Verb, &str)| {
+                    call.verb == *verb && (call.name == *name || (name.ends_with('/') && call.name.starts_with(name)))
+                };
+                let at = round.iter().position(is_it).unwrap_or_else(|| panic!("{call:?}, not one of {round:?}"));
+                round.remove(at);
+            }
+            held.release();
+        }
+        // Whatever is asked beyond that is counted.
+        held.restart();
+    };
+    let (opened, ()) = futures::join!(site.open_as("owner", held.clone(), "cache"), lets_go);
+    opened.expect("opens");
+    assert_eq!(held.calls().len(), 6, "{:?}", held.calls());
+}
+
+/// The calls after the first `before`, once there are so many of them.
+async fn calls_beyond(store: &FaultyStore, before: usize, count: usize) -> Vec<Call> {
+    for _ in 0..LOOKS_MAX {
+        let calls = store.calls().split_off(before);
+        if calls.len() >= count {
+            return calls;
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    panic!("{count} more calls do not come while none is answered: {:?}", store.calls());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
