@@ -95,3 +95,32 @@ fn damaged_configuration_is_named_and_only_two_of_them_shut_a_repository() {
     }
     host.check();
 }
+
+#[test]
+fn damaged_configuration_is_warned_of_once_in_each_command_that_its_copy_serves() {
+    let host = Host::with_repository();
+    let tree = host.path("tree");
+    let file = host.write("tree/file", "precious");
+    host.back_up(&[&tree]);
+    let (path, wrong) = (format!("latest:{}", file.display()), host.write_secret("wrong", "wrong"));
+    for (name, warnings) in [("config", 1), ("config-copy", 0)] {
+        let place = host.repository().join(name);
+        let whole = fs::read(&place).expect("the configuration");
+        let mut flipped = whole.clone();
+        flipped[whole.len() / 2] ^= 1;
+        overwrite(&place, flipped);
+        let run = |command: &[&str], options: &[&Path], code: i32| {
+            let ran = host.backstay(command).args(options).run().expect_code(code);
+            let told = ran.stderr.matches("config is damaged; its second copy is used").count();
+            assert_eq!(told, warnings, "{name}: {ran}");
+            ran
+        };
+        assert_eq!(run(&["cat", &path], &[], 0).text(), "precious");
+        run(&["snapshots"], &[], 0);
+        run(&["backup"], &[&tree], 0);
+        // That a password opens nothing is no damage, and is told as such.
+        run(&["snapshots", "--password-file"], &[&wrong], 2).says(&["error: no key", "password", "hint:"]);
+        overwrite(&place, whole);
+    }
+    host.check();
+}
