@@ -16,7 +16,8 @@ use harness::{
     try_backup, try_prune,
 };
 use pack::manifest::{PageKind, Structure};
-use pack::{BlobKind, Role, SnapshotId, names};
+use pack::{BlobKind, PackClass, Role, SnapshotId, names};
+use seal::ChunkId;
 use store::testing::{Fault, FaultyStore, MemoryStore, Trigger, Verb};
 use store::{SharedStore, Store as _};
 use tokio_util::sync::CancellationToken;
@@ -424,28 +425,101 @@ async fn content_that_two_hosts_stored_at_once_stays_twice_until_a_key_that_can_
     assert_restores(&site, &owner, &kept, "after the owner's prune").await;
 }
 
+/// How a writer whose key was stolen lies.
+#[derive(Debug, Clone, Copy)]
+enum Lie {
+    /// Each false chunk in a pack of its own.
+    Apart,
+    /// All of them in one pack, of the lowest id, that is worth being repacked.
+    WithBallast,
+    /// Segments say of packs of noise, of lower ids, that they hold the very blobs that others do.
+    OfSameBlobs,
+}
+
+impl Lie {
+    async fn tell(self, liar: &Forge, store: &MemoryStore) {
+        let false_bytes = |kind, len| match kind {
+            // Pages that the maintenance key could take for true ones: empty ones, which name nothing.
+            BlobKind::Structure => {
+                Structure { kind: PageKind::Content, children: Vec::new() }.encode().expect("encodes")
+            }
+            _ => vec![0; len as usize],
+        };
+        let packs = liar.packs(store).await;
+        let lowest = packs.iter().map(|pack| pack.id).min().expect("there are packs");
+        match self {
+            Self::Apart => {
+                for (kind, id, len) in liar.chunks(store).await {
+                    liar.lie(store, kind, id, &false_bytes(kind, len)).await;
+                }
+            }
+            Self::WithBallast => {
+                let chunks = liar.chunks(store).await.into_iter().filter(|(kind, ..)| *kind == BlobKind::Data);
+                let mut lies: Vec<_> = chunks.map(|(kind, id, len)| (kind, id, false_bytes(kind, len))).collect();
+                lies.push((BlobKind::Data, ChunkId::from_bytes([7; 20]), noise("ballast", LEN)));
+                liar.lie_before(store, lowest, &lies).await;
+            }
+            Self::OfSameBlobs => {
+                for pack in packs.iter().filter(|pack| pack.trailer.class == PackClass::Data) {
+                    liar.claim(store, pack).await;
+                }
+            }
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lying_writer_makes_no_prune_let_the_truth_go() {
-    for who in ["owner", "keeper"] {
+    for (who, lie) in ["owner", "keeper"]
+        .into_iter()
+        .flat_map(|who| [Lie::Apart, Lie::WithBallast, Lie::OfSameBlobs].map(|lie| (who, lie)))
+    {
         let (site, _, past) = one_forgotten(11).await;
         let owner = site.open("cache").await;
         owner.add_key(Role::Maintenance, password("keeper"), "keeper", COST).await.expect("adds");
         owner.add_key(Role::Writer, password("liar"), "liar", COST).await.expect("adds");
         let liar = Forge::open(&site.memory, "liar").await;
-        for (kind, id, len) in liar.chunks(&site.memory).await {
-            // Pages that the maintenance key could take for true ones: empty ones, which name nothing.
-            let structure = Structure { kind: PageKind::Content, children: Vec::new() }.encode().expect("encodes");
-            let bytes = if kind == BlobKind::Structure { structure } else { vec![0; len as usize] };
-            liar.lie(&site.memory, kind, id, &bytes).await;
-        }
+        lie.tell(&liar, &site.memory).await;
         let collector = site.open_as(who, site.store(), "collector").await.expect("opens");
-        for _ in 0..2 {
-            assert!(try_prune(&collector, request()).await.expect("prunes").is_complete(), "{who}");
+        let mut last = None;
+        for _ in 0..3 {
+            last = Some(try_prune(&collector, request()).await.expect("prunes"));
         }
+        let last = last.expect("pruned");
+        assert!(last.is_complete(), "{who}, {lie:?}: once it was told, prunes end: {:?}", last.problems);
         let fresh = site.open("fresh").await;
         let listed = fresh.snapshots(&SnapshotFilter::default()).await.expect("lists");
-        site.assert_restores(&fresh, &listed[0], &past[1].1, who).await;
+        site.assert_restores(&fresh, &listed[0], &past[1].1, &format!("{who}, {lie:?}")).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn copy_that_a_check_found_damaged_lets_no_other_go() {
+    let (site, faulty, past) = one_forgotten(11).await;
+    // The first prune moves what is left, and waits with what it condemned for a backup that runs.
+    let (backup, ()) = beside_a_backup(&site, &faulty, async {
+        let collector = site.open("collector").await;
+        let before = names_of(&site.memory, names::PACKS).await;
+        let report = try_prune(&collector, request()).await.expect("prunes");
+        assert!(report.waiting_packs > 0, "{report:?}");
+        for name in names_of(&site.memory, names::PACKS).await.into_iter().filter(|name| !before.contains(name)) {
+            let mut bytes = site.memory.get(&name).await.expect("is there").to_vec();
+            bytes[100] ^= 1;
+            site.memory.overwrite(&name, bytes.into()).await;
+        }
+        let checked = check_all(&site.open("checker").await).await.expect("checks");
+        assert!(checked.unneeded_count > 0, "the condemned pack has it, too: {checked:?}");
+    })
+    .await;
+    backup.expect("commits");
+    let other = site.open("other collector").await;
+    for _ in 0..2 {
+        try_prune(&other, request()).await.expect("prunes");
+    }
+    let fresh = site.open("fresh").await;
+    let listed = fresh.snapshots(&SnapshotFilter::default()).await.expect("lists");
+    let kept = listed.iter().find(|info| info.id == past[1].0).expect("is listed");
+    site.assert_restores(&fresh, kept, &past[1].1, "after the copy rotted").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

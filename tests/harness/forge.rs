@@ -6,9 +6,9 @@
 use bytes::Bytes;
 use pack::manifest::{Child, Entry, MetaChunk, TreeBuilder};
 use pack::{
-    BlobKind, Condemned, CondemnedId, Config, Dead, Ended, Epoch, Forgotten, Hold, HoldEffect, HoldId, PackBuilder,
-    PackClass, PackEntry, PackId, PackSeal, Protector, Segment, Signer, Slot, Snapshot, SnapshotBody, SnapshotId,
-    SnapshotStructure, names,
+    BlobKind, BlobRow, Condemned, CondemnedId, Config, Dead, Ended, Epoch, Forgotten, Hold, HoldEffect, HoldId,
+    PackBuilder, PackClass, PackEntry, PackId, PackSeal, Protector, Segment, Signer, Slot, Snapshot, SnapshotBody,
+    SnapshotId, SnapshotStructure, names,
 };
 use seal::{
     BlobOpener, BlobSealer, ChunkId, ChunkNamer, ExchangeKey, ExchangePublic, IdentityKey, RepositoryId, Secret,
@@ -31,6 +31,9 @@ pub struct Forge {
     chunk_id: Option<Secret>,
     exchange: Option<ExchangeKey>,
 }
+
+/// Sealed bytes, their kind and counter, and the chunks that are said to be in them.
+type ForgedBlob = (Vec<u8>, BlobKind, u64, Vec<(ChunkId, u32)>);
 
 impl Forge {
     /// Opens the key slot whose password is `who`.
@@ -197,30 +200,93 @@ impl Forge {
 
     /// Stores a pack of one blob that puts `bytes` under `id`, whatever they are, and names it in a segment.
     pub async fn lie(&self, store: &MemoryStore, kind: BlobKind, id: ChunkId, bytes: &[u8]) -> PackId {
+        self.lie_before(store, PackId([0xff; 32]), &[(kind, id, bytes.to_vec())]).await
+    }
+
+    /// Stores a pack whose id is lower than `other`, with a blob for each of `lies`, and names it in a segment.
+    pub async fn lie_before(
+        &self,
+        store: &MemoryStore,
+        other: PackId,
+        lies: &[(BlobKind, ChunkId, Vec<u8>)],
+    ) -> PackId {
         let seal = PackSeal::new(self.epoch, self.public(store).await, &self.index_key, self.seed(), self.repository);
         let mut seal = seal.expect("a seal");
-        let class = if kind == BlobKind::Data { PackClass::Data } else { PackClass::Metadata };
-        let mut builder = PackBuilder::new(class, &seal);
-        let (key, binding) = seal.next(kind);
-        let blob = BlobSealer::new(1).expect("zstd").seal(bytes, &key, binding).expect("seals");
-        builder.push(blob, kind, binding.counter, &[(id, bytes.len() as u32)]);
-        let pack = builder.finish(&self.index_key, self.env.random_id(), self.repository).expect("finishes");
-        store.overwrite(&names::pack(&pack.id), [pack.blobs.concat(), pack.tail].concat().into()).await;
-        let entry = PackEntry { id: pack.id, len: pack.len, trailer: pack.trailer };
+        let mut sealer = BlobSealer::new(1).expect("zstd");
+        let mut blobs = Vec::new();
+        for (kind, id, bytes) in lies {
+            let (key, binding) = seal.next(*kind);
+            let blob = sealer.seal(bytes, &key, binding).expect("seals");
+            blobs.push((blob, *kind, binding.counter, vec![(*id, bytes.len() as u32)]));
+        }
+        let entry = self.store_before(store, other, &seal, &blobs).await;
+        self.name(store, entry).await
+    }
+
+    /// Stores a pack of noise whose id is lower than that of `truth`, and a segment which says that it holds what `truth` does.
+    pub async fn claim(&self, store: &MemoryStore, truth: &PackEntry) -> PackId {
+        let seal = PackSeal::new(self.epoch, self.public(store).await, &self.index_key, self.seed(), self.repository);
+        let trailer = &truth.trailer;
+        let noise = |row: &BlobRow| {
+            let (id, bytes) = (self.env.random_id(), vec![0x5a; row.sealed_len as usize]);
+            let noise = bytes.iter().zip(id.iter().cycle()).map(|(byte, other)| byte ^ other).collect();
+            (noise, row.kind, row.counter, trailer.chunks_of(row).to_vec())
+        };
+        let blobs: Vec<_> = trailer.blobs.iter().map(noise).collect();
+        let stored = self.store_before(store, truth.id, &seal.expect("a seal"), &blobs).await;
+        self.name(store, PackEntry { trailer: trailer.clone(), ..stored }).await
+    }
+
+    /// Stores a pack under an id lower than `other`.
+    async fn store_before(
+        &self,
+        store: &MemoryStore,
+        other: PackId,
+        seal: &PackSeal,
+        blobs: &[ForgedBlob],
+    ) -> PackEntry {
+        let class = if blobs.iter().all(|(_, kind, ..)| *kind == BlobKind::Data) {
+            PackClass::Data
+        } else {
+            PackClass::Metadata
+        };
+        loop {
+            let mut builder = PackBuilder::new(class, seal);
+            for (blob, kind, counter, chunks) in blobs {
+                builder.push(blob.clone(), *kind, *counter, chunks);
+            }
+            let pack = builder.finish(&self.index_key, self.env.random_id(), self.repository).expect("finishes");
+            if pack.id < other {
+                store.overwrite(&names::pack(&pack.id), [pack.blobs.concat(), pack.tail].concat().into()).await;
+                return PackEntry { id: pack.id, len: pack.len, trailer: pack.trailer };
+            }
+        }
+    }
+
+    /// Names a pack in a segment of its own.
+    async fn name(&self, store: &MemoryStore, entry: PackEntry) -> PackId {
+        let id = entry.id;
         let segment = Segment { packs: vec![entry], replaces: Vec::new(), domain: Default::default() };
         let (name, object) = self.segment(&segment);
         store.overwrite(&name, object).await;
-        pack.id
+        id
+    }
+
+    /// Every pack that segments name.
+    pub async fn packs(&self, store: &MemoryStore) -> Vec<PackEntry> {
+        let mut packs = Vec::new();
+        for name in names_of(store, names::INDEX).await {
+            packs.extend(self.open_segment(&store.get(&name).await.expect("is there")).packs);
+        }
+        packs
     }
 
     /// Every chunk that stored packs hold, with what each is.
     pub async fn chunks(&self, store: &MemoryStore) -> Vec<(BlobKind, ChunkId, u32)> {
         let mut found = Vec::new();
-        for name in names_of(store, names::INDEX).await {
-            for pack in self.open_segment(&store.get(&name).await.expect("is there")).packs {
-                for blob in &pack.trailer.blobs {
-                    found.extend(pack.trailer.chunks_of(blob).iter().map(|(id, len)| (blob.kind, *id, *len)));
-                }
+        for pack in self.packs(store).await {
+            for blob in &pack.trailer.blobs {
+                found.extend(pack.trailer.chunks_of(blob).iter().map(|(id, len)| (blob.kind, *id, *len)));
             }
         }
         found
