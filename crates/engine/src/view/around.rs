@@ -4,11 +4,11 @@
 //! and one more request, for which nobody waits, brings several of them.
 //!
 //! ```text
-//! a read elsewhere, slow ─► its blob's neighbours in one ranged read, if none is under way ─► kept on disk, sealed
+//! a read elsewhere, slow ─► its blob's neighbours in one ranged read, unless enough are under way ─► kept on disk, sealed
 //! a read elsewhere, quick ─► what is kept is of use: more may be read around
 //! ```
 //!
-//! Invariant: one such read at a time in a view; what is read in vain stays within [`CREDIT_LEN_MAX`], however long the file is.
+//! Invariant: few such reads at a time in a view; what is read in vain stays within [`CREDIT_LEN_MAX`], however long the file is.
 //! Never here: whether a blob is right. Whoever opens it finds out, as of any that is kept.
 
 use std::ops::Range;
@@ -28,6 +28,8 @@ const SLOW: Duration = Duration::from_millis(10);
 /// Sealed bytes around a blob, at most and at least.
 const AROUND_LEN_MAX: u64 = 1 << 20;
 const AROUND_LEN_MIN: u64 = 128 << 10;
+/// Reads around at once: who waits for one blob after the other leaves the link idle between them.
+const AT_ONCE: usize = 3;
 /// A read around that takes longer keeps the link from those who wait for it: the next ones are shorter.
 const AROUND_TIME_MAX: Duration = Duration::from_millis(200);
 /// What may be read in vain, in bytes, and what a quick read earns.
@@ -41,7 +43,7 @@ pub(super) struct Around {
     allowance: Mutex<Allowance>,
 }
 
-/// May read around, and is the only one.
+/// May read around.
 #[derive(Debug)]
 pub(super) struct Turn {
     len_max: u64,
@@ -58,7 +60,7 @@ struct Allowance {
 impl Default for Around {
     fn default() -> Self {
         let allowance = Allowance { around_len: AROUND_LEN_MAX, credit_len: CREDIT_LEN_MAX };
-        Self { turn: Arc::new(Semaphore::new(1)), allowance: Mutex::new(allowance) }
+        Self { turn: Arc::new(Semaphore::new(AT_ONCE)), allowance: Mutex::new(allowance) }
     }
 }
 
@@ -70,7 +72,7 @@ impl Around {
             return None;
         }
         let permit = Arc::clone(&self.turn).try_acquire_owned().ok()?;
-        Some(Turn { len_max: self.allowance().len()?, _permit: permit })
+        Some(Turn { len_max: self.allowance().take()?, _permit: permit })
     }
 
     /// Reads what lies around the blob of `row`, as far as it is not kept, and keeps it. Of a store that fails nothing is said:
@@ -78,7 +80,7 @@ impl Around {
     pub(super) async fn keep(&self, turn: Turn, fetcher: &Fetcher, info: &Arc<PackInfo>, row: u32) {
         let began = Instant::now();
         if let Ok(len) = read_around(fetcher, info, row, turn.len_max).await {
-            self.allowance().spend(len, began.elapsed());
+            self.allowance().settle(turn.len_max - len.min(turn.len_max), began.elapsed());
         }
     }
 
@@ -88,16 +90,19 @@ impl Around {
 }
 
 impl Allowance {
-    const fn len(self) -> Option<u64> {
-        if self.around_len <= self.credit_len { Some(self.around_len) } else { None }
+    /// So many bytes may be read now; none if too many were read in vain.
+    fn take(&mut self) -> Option<u64> {
+        self.credit_len = self.credit_len.checked_sub(self.around_len)?;
+        Some(self.around_len)
     }
 
     fn earn(&mut self) {
         self.credit_len = (self.credit_len + EARNED_LEN).min(CREDIT_LEN_MAX);
     }
 
-    fn spend(&mut self, len: u64, took: Duration) {
-        self.credit_len = self.credit_len.saturating_sub(len);
+    /// Of what was taken so many bytes were not read, and the others took so long.
+    fn settle(&mut self, unread_len: u64, took: Duration) {
+        self.credit_len = (self.credit_len + unread_len).min(CREDIT_LEN_MAX);
         let next = if took > AROUND_TIME_MAX { self.around_len / 2 } else { self.around_len * 2 };
         self.around_len = next.clamp(AROUND_LEN_MIN, AROUND_LEN_MAX);
     }
@@ -203,7 +208,7 @@ mod tests {
         let mut read_len = 0;
         while let Some(turn) = around.after(SLOW) {
             read_len += turn.len_max;
-            around.allowance().spend(turn.len_max, SLOW);
+            around.allowance().settle(0, SLOW);
             assert!(read_len <= CREDIT_LEN_MAX);
         }
         assert_eq!(read_len, CREDIT_LEN_MAX);
@@ -212,25 +217,23 @@ mod tests {
     }
 
     #[test]
-    fn one_reads_around_at_a_time() {
+    fn few_read_around_at_a_time() {
         let around = Around::default();
-        let turn = around.after(SLOW);
-        assert!(turn.is_some());
+        let mut turns: Vec<_> = (0..AT_ONCE).filter_map(|_| around.after(SLOW)).collect();
+        assert_eq!(turns.len(), AT_ONCE);
         assert!(around.after(SLOW).is_none());
-        drop(turn);
+        turns.pop();
         assert!(around.after(SLOW).is_some());
     }
 
     #[test]
     fn slow_links_are_asked_for_less() {
         let mut allowance = Allowance { around_len: AROUND_LEN_MAX, credit_len: CREDIT_LEN_MAX };
-        for _ in 0..10 {
-            allowance.spend(0, AROUND_TIME_MAX * 2);
+        for (took, around_len) in [(AROUND_TIME_MAX * 2, AROUND_LEN_MIN), (AROUND_TIME_MAX, AROUND_LEN_MAX)] {
+            for _ in 0..10 {
+                allowance.settle(0, took);
+            }
+            assert_eq!(allowance.take(), Some(around_len));
         }
-        assert_eq!(allowance.len(), Some(AROUND_LEN_MIN));
-        for _ in 0..10 {
-            allowance.spend(0, AROUND_TIME_MAX);
-        }
-        assert_eq!(allowance.len(), Some(AROUND_LEN_MAX));
     }
 }
