@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use pack::manifest::{ChildKind, Structure};
 use pack::names;
+use rayon::prelude::*;
 use seal::ChunkId;
 use store::index_cache::PackSet;
 use tokio_util::sync::CancellationToken;
@@ -23,8 +24,9 @@ use super::segments::Named;
 use crate::fetch::Fetcher;
 use crate::{EngineError, Kind};
 
-/// Chunks looked up at once.
-const LOOKUP_BATCH: usize = 4096;
+/// Chunks looked up at once, and by one thread.
+const LOOKUP_BATCH: usize = 8192;
+const LOOKUP_PART: usize = 1024;
 
 /// Chunks that cannot be had, each with which of the reasons.
 #[derive(Default)]
@@ -208,11 +210,11 @@ async fn look_up(
     report.chunks += ids.len() as u64;
     let index = fetcher.index.clone();
     let looked_up = fetcher.offload.start(move || {
-        let places = index.cache.lookup(&ids);
+        let places = ids.par_chunks(LOOKUP_PART).map(|part| index.cache.lookup(part)).collect::<Result<Vec<_>, _>>();
         (ids, places)
     });
     let (ids, places) = looked_up.await?;
-    for (id, places) in ids.iter().zip(places?) {
+    for (id, places) in ids.iter().zip(places?.into_iter().flatten()) {
         if packs.can_be_had(&places) {
             continue;
         }
