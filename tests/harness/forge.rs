@@ -32,6 +32,9 @@ pub struct Forge {
     exchange: Option<ExchangeKey>,
 }
 
+/// Packs that are made until one has a low id.
+const TRIES_MAX: usize = 1 << 16;
+
 /// Sealed bytes, their kind and counter, and the chunks that are said to be in them.
 type ForgedBlob = (Vec<u8>, BlobKind, u64, Vec<(ChunkId, u32)>);
 
@@ -250,7 +253,7 @@ impl Forge {
         } else {
             PackClass::Metadata
         };
-        loop {
+        for _ in 0..TRIES_MAX {
             let mut builder = PackBuilder::new(class, seal);
             for (blob, kind, counter, chunks) in blobs {
                 builder.push(blob.clone(), *kind, *counter, chunks);
@@ -261,6 +264,7 @@ impl Forge {
                 return PackEntry { id: pack.id, len: pack.len, trailer: pack.trailer };
             }
         }
+        panic!("no pack of {TRIES_MAX} has an id before {other}");
     }
 
     /// Names a pack in a segment of its own.

@@ -11,9 +11,8 @@ use std::sync::Arc;
 
 use pack::manifest::{ChildKind, Structure};
 use pack::names;
-use rayon::prelude::*;
 use seal::ChunkId;
-use store::index_cache::{PackSet, Places};
+use store::index_cache::PackSet;
 use tokio_util::sync::CancellationToken;
 
 use super::SnapshotRoots;
@@ -22,12 +21,10 @@ use super::passes::Seen;
 use super::report::{CheckReport, Wrong};
 use super::segments::Named;
 use crate::fetch::Fetcher;
-use crate::offload::Pending;
 use crate::{EngineError, Kind};
 
-/// Chunks looked up at once, and by one thread.
-const LOOKUP_BATCH: usize = 8192;
-const LOOKUP_PART: usize = 1024;
+/// Chunks looked up at once.
+const LOOKUP_BATCH: usize = 4096;
 
 /// Chunks that cannot be had, each with which of the reasons.
 #[derive(Default)]
@@ -71,12 +68,6 @@ impl Missing {
     }
 }
 
-/// Chunks and their places.
-struct LookedUp {
-    ids: Vec<ChunkId>,
-    places: Vec<Places>,
-}
-
 /// Walks the structure of every snapshot once; gives the chunks that cannot be had. Gives up at the first page that cannot be
 /// had if something is gone that was there when it began.
 pub(super) async fn check_trees(
@@ -93,7 +84,6 @@ pub(super) async fn check_trees(
     let mut todo: Vec<(ChunkId, Option<u64>)> = seen.iter().map(|root| (*root, None)).collect();
     let mut root_lens = HashMap::new();
     let (mut leaves, mut missing, mut unread) = (Vec::new(), Missing::default(), Vec::new());
-    let mut under_way = None;
     while let Some((id, promised)) = todo.pop() {
         if cancel.is_cancelled() {
             return Err(EngineError::Interrupted);
@@ -132,15 +122,10 @@ pub(super) async fn check_trees(
             }
         }
         if leaves.len() >= LOOKUP_BATCH {
-            let next = look_up(fetcher, std::mem::take(&mut leaves), report);
-            if let Some(looked_up) = under_way.replace(next) {
-                note_missing(fetcher, looked_up.await??, named, packs, &mut missing)?;
-            }
+            look_up(fetcher, std::mem::take(&mut leaves), named, packs, report, &mut missing).await?;
         }
     }
-    for looked_up in under_way.into_iter().chain([look_up(fetcher, leaves, report)]) {
-        note_missing(fetcher, looked_up.await??, named, packs, &mut missing)?;
-    }
+    look_up(fetcher, leaves, named, packs, report, &mut missing).await?;
     report.misses_pages |= !unread.is_empty();
     for (id, what) in unread {
         missing.insert(id, (format!("page {id}"), what));
@@ -211,26 +196,23 @@ async fn kept_structure(fetcher: &Fetcher, id: ChunkId) -> Result<Option<Structu
     Ok(kept.filter(is_right).and_then(|bytes| Structure::decode(&bytes).ok()))
 }
 
-/// Begins to look chunks up.
-fn look_up(fetcher: &Fetcher, ids: Vec<ChunkId>, report: &mut CheckReport) -> Pending<Result<LookedUp, EngineError>> {
-    report.chunks += ids.len() as u64;
-    let index = fetcher.index.clone();
-    fetcher.offload.start(move || {
-        let parts = ids.par_chunks(LOOKUP_PART).map(|part| index.cache.lookup(part));
-        let places = parts.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
-        Ok(LookedUp { ids, places })
-    })
-}
-
-/// Adds chunks that cannot be had to `missing`.
-fn note_missing(
+/// Looks chunks up and adds those that cannot be had to `missing`.
+async fn look_up(
     fetcher: &Fetcher,
-    LookedUp { ids, places }: LookedUp,
+    ids: Vec<ChunkId>,
     named: &Named,
     packs: &mut Packs,
+    report: &mut CheckReport,
     missing: &mut Missing,
 ) -> Result<(), EngineError> {
-    for (id, places) in ids.iter().zip(places) {
+    report.chunks += ids.len() as u64;
+    let index = fetcher.index.clone();
+    let looked_up = fetcher.offload.start(move || {
+        let places = index.cache.lookup(&ids);
+        (ids, places)
+    });
+    let (ids, places) = looked_up.await?;
+    for (id, places) in ids.iter().zip(places?) {
         if packs.can_be_had(&places) {
             continue;
         }

@@ -238,7 +238,7 @@ impl Repository {
         condemned.extend(looked_at.all);
         let mut candidates: Vec<PackId> = looked_at.left.iter().copied().collect();
         candidates.sort_unstable();
-        let found = self.second_mark((candidates, looked_at.stale), &condemned, &mark.live, own).await?;
+        let found = self.second_mark((candidates, looked_at.stale), &condemned, &mark.live, own, cancel).await?;
         Ok((condemned, found))
     }
 

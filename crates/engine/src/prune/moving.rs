@@ -14,6 +14,7 @@
 //! Never here: which packs, and condemning them.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -21,6 +22,7 @@ use futures::stream::FuturesUnordered;
 use futures::{StreamExt, TryStreamExt};
 use pack::{BlobKind, BlobRow, PackBuilder, PackClass, PackEntry, PackError, PackId, PackSeal, Segment, names};
 use seal::{BLOB_PLAIN_LEN_MAX, ChunkId};
+use store::StoreError;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -343,20 +345,26 @@ impl Repository {
     /// Reads a pack's trailer and those of its blobs that are wanted, in few long reads, and checks the hash of each.
     pub(super) async fn read_blobs(&self, wanted: Move) -> Result<Read, EngineError> {
         let entry = Arc::new(self.read_entry_twice(wanted.pack, wanted.len).await?);
-        let mut rows = Vec::with_capacity(wanted.blobs.len());
-        for (row, fate) in wanted.blobs.into_iter().filter(|(_, fate)| *fate != BlobFate::Dropped) {
-            let blob = entry.trailer.blobs.get(row as usize);
-            rows.push((
-                row,
-                fate,
-                blob.ok_or_else(|| inconsistent(&entry.id, "the index names a blob it does not have"))?,
-            ));
+        let count = entry.trailer.blobs.len();
+        if wanted.blobs.iter().any(|(row, _)| *row as usize >= count) {
+            return Err(inconsistent(&entry.id, "the index names a blob it does not have"));
         }
-        let mut read = Vec::with_capacity(rows.len());
+        self.read_rows(entry, wanted.blobs).await
+    }
+
+    /// Those of some rows that the trailer has.
+    pub(super) async fn read_rows(
+        &self,
+        entry: Arc<PackEntry>,
+        rows: Vec<(u32, BlobFate)>,
+    ) -> Result<Read, EngineError> {
+        let rows = rows.into_iter().filter(|(_, fate)| *fate != BlobFate::Dropped);
+        let rows = rows.filter_map(|(row, fate)| Some((row, fate, entry.trailer.blobs.get(row as usize)?))).collect();
+        let mut read = Vec::new();
         for run in runs(rows) {
             let (Some((_, _, first)), Some((_, _, last))) = (run.first(), run.last()) else { continue };
             let (start, end) = (first.offset, last.offset + u64::from(last.sealed_len));
-            let bytes = self.store.get_range(&names::pack(&entry.id), start..end).await?;
+            let bytes = self.read_part(&entry.id, start..end).await?;
             for (row, fate, blob) in run {
                 let at = (blob.offset - start) as usize;
                 let bytes = bytes.slice(at..at + blob.sealed_len as usize);
@@ -366,9 +374,17 @@ impl Repository {
         Ok((entry, read))
     }
 
+    /// A part of a pack. A read that is short once is no short pack.
+    async fn read_part(&self, pack: &PackId, range: Range<u64>) -> Result<Bytes, EngineError> {
+        let name = names::pack(pack);
+        match self.store.get_range(&name, range.clone()).await {
+            Err(StoreError::Truncated { .. }) => Ok(self.store.get_range(&name, range).await?),
+            read => Ok(read?),
+        }
+    }
+
     /// A blob's bytes if they match its hash, read once more if they do not.
     async fn checked(&self, pack: &PackId, blob: &BlobRow, mut bytes: Bytes) -> Result<Bytes, EngineError> {
-        let name = names::pack(pack);
         for attempt in 1..=READS_MAX {
             let (given, hash) = (bytes.clone(), blob.hash);
             if self.offload.start(move || *blake3::hash(&given).as_bytes() == hash).await? {
@@ -376,10 +392,10 @@ impl Repository {
             }
             if attempt < READS_MAX {
                 let range = blob.offset..blob.offset + u64::from(blob.sealed_len);
-                bytes = self.store.get_range(&name, range).await?;
+                bytes = self.read_part(pack, range).await?;
             }
         }
-        Err(EngineError::object(name)(PackError::Hash))
+        Err(EngineError::object(names::pack(pack))(PackError::Hash))
     }
 }
 

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use futures::StreamExt;
 use pack::{PackEntry, PackId, SegmentId, names};
 use store::{ObjectInfo, StoreError};
+use tokio_util::sync::CancellationToken;
 
 use super::choice::BlobFate;
 use super::live::LiveSet;
@@ -30,7 +31,7 @@ use crate::index::open_segment;
 use crate::repository::{Repository, list};
 use crate::{EngineError, Kind};
 
-/// Live chunks of condemned packs that are looked at in one pass, at 64 bytes each.
+/// Live chunks of condemned packs that are looked at in one pass, at 88 bytes each, and some for copies that are to be opened.
 pub(super) const NEEDED_MAX: usize = 1 << 20;
 /// Trailers and segments read at once.
 const READS_AT_ONCE: usize = 8;
@@ -84,6 +85,7 @@ impl Repository {
         condemned: &HashSet<PackId>,
         live: &Arc<LiveSet>,
         own: &Own,
+        cancel: &CancellationToken,
     ) -> Result<SecondMark, EngineError> {
         let mut found = SecondMark::default();
         let before = self.list_packs().await?;
@@ -96,7 +98,7 @@ impl Repository {
         let mut gone = Gone::new(found.gone.union(stale).copied(), Arc::clone(live));
         let looked_at = pass.packs.iter().map(|pack| pack.id).chain(gone.packs()).collect();
         found.segments = self.look_for_copies((&mut pass, &mut gone), &looked_at, (&counts, &lens), own).await?;
-        found.unsound = self.read_other_copies(&mut pass, &lens).await?;
+        found.unsound = self.read_other_copies(&mut pass, &lens, cancel).await?;
         // Once more, now after the index: what vanished meanwhile does not count.
         let after: HashSet<PackId> = self.list_packs().await?.iter().map(|pack| pack.id).collect();
         found.nameless = gone.nameless(self, &counts, &after).await?;
@@ -121,7 +123,7 @@ impl Repository {
         live: &Arc<LiveSet>,
         found: &mut SecondMark,
     ) -> Result<Pass, EngineError> {
-        let mut pass = Pass::default();
+        let mut pass = Pass::new(self.keyring.can_recut());
         let mut there = Vec::new();
         for id in candidates {
             match listed.binary_search_by_key(&id, |pack| pack.id).ok().and_then(|at| listed.get(at)) {
@@ -163,21 +165,26 @@ impl Repository {
         &self,
         pass: &mut Pass,
         lens: &HashMap<PackId, u64>,
+        cancel: &CancellationToken,
     ) -> Result<Vec<(PackId, EngineError)>, EngineError> {
-        let (can_open, mut unsound) = (self.keyring.can_recut(), Vec::new());
+        let mut unsound = Vec::new();
         for turn in 0..READ_MAX {
-            let wanted = pass.to_read(turn, can_open).into_iter().filter_map(|(number, rows)| {
-                let pack = pass.pack(number)?;
-                let blobs = rows.into_iter().map(|row| (row, BlobFate::Carried)).collect();
-                Some((number, Move { pack, len: lens.get(&pack).copied().unwrap_or_default(), blobs }))
-            });
-            let wanted: Vec<_> = wanted.collect();
+            let wanted = pass.to_read(turn).into_iter();
+            let wanted: Vec<_> = wanted.filter_map(|(number, rows)| Some((number, pass.pack(number)?, rows))).collect();
             let mut reads = futures::stream::iter(wanted)
-                .map(|(number, wanted)| async move { (number, wanted.pack, self.read_blobs(wanted).await) })
+                .map(|(number, pack, rows)| async move {
+                    let rows = rows.into_iter().map(|row| (row, BlobFate::Carried)).collect();
+                    let entry = self.read_entry_twice(pack, lens.get(&pack).copied().unwrap_or_default()).await;
+                    let read = async { self.read_rows(Arc::new(entry?), rows).await };
+                    (number, pack, read.await)
+                })
                 .buffered(PACKS_AT_ONCE);
             while let Some((number, pack, read)) = reads.next().await {
+                if cancel.is_cancelled() {
+                    return Err(EngineError::Interrupted);
+                }
                 let read = match read {
-                    Ok(read) => self.note_right_ones(pass, number, read, can_open).await?,
+                    Ok(read) => self.note_right_ones(pass, number, read).await?,
                     Err(error) => Err(error),
                 };
                 match read {
@@ -187,7 +194,9 @@ impl Repository {
                 }
             }
         }
-        let damaged = unsound.iter().filter(|(_, error)| error.kind() == Kind::Damaged).map(|(pack, _)| *pack);
+        let is_damage =
+            |error: &EngineError| matches!(error, EngineError::Object { .. }) && error.kind() == Kind::Damaged;
+        let damaged = unsound.iter().filter(|(_, error)| is_damage(error)).map(|(pack, _)| *pack);
         let (cache, damaged) = (Arc::clone(&self.cache), damaged.collect::<Vec<_>>());
         self.offload.start(move || damaged.into_iter().for_each(|pack| cache.note_damaged(pack))).await?;
         Ok(unsound)
@@ -199,17 +208,16 @@ impl Repository {
         pass: &mut Pass,
         number: NonZeroU32,
         (entry, blobs): Read,
-        can_open: bool,
     ) -> Result<Result<(), EngineError>, EngineError> {
         let mut is_true = true;
         for (row, _, bytes) in blobs {
-            if !pass.note_read((number, row), &entry) || !can_open {
+            let Some(blob) = entry.trailer.blobs.get(row as usize) else { continue };
+            if !pass.note_read((number, row), &entry) || !self.keyring.can_recut() {
                 continue;
             }
             let ids = self.true_chunks(&entry, row, bytes).await?;
-            ids.iter().for_each(|id| pass.note_opened(id, number));
-            let count = entry.trailer.blobs.get(row as usize).map_or(0, |blob| blob.chunk_count);
-            is_true &= ids.len() == count as usize;
+            ids.iter().for_each(|id| pass.note_opened(id, blob.kind, number));
+            is_true &= ids.len() == blob.chunk_count as usize;
         }
         Ok(if is_true { Ok(()) } else { Err(inconsistent(&entry.id, "a chunk does not hash to its id")) })
     }

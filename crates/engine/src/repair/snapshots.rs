@@ -314,9 +314,9 @@ impl Repository {
     }
 }
 
-/// The snapshot of which this one is what is left.
+/// The snapshot of which this one is what is left: only the owner repairs, and of anybody else it is not believed.
 fn repaired_from(info: &SnapshotInfo) -> Option<SnapshotId> {
-    let body: &SnapshotBody = info.snapshot.body.as_ref()?;
+    let body: &SnapshotBody = info.snapshot.body.as_ref().filter(|_| info.is_by_owner)?;
     let mut facts = body.components.iter().flat_map(|component| &component.facts);
     facts.find(|(name, _)| name == REPAIRED_FROM).and_then(|(_, id)| SnapshotId::from_hex(id))
 }

@@ -39,14 +39,16 @@ const EARNED_LEN: u64 = 4 << 20;
 /// How much is read around, and whether it may be now.
 #[derive(Debug)]
 pub(super) struct Around {
-    turn: Arc<Semaphore>,
-    allowance: Mutex<Allowance>,
+    turns: Arc<Semaphore>,
+    allowance: Arc<Mutex<Allowance>>,
 }
 
-/// May read around.
+/// May read around. What was not read is given back.
 #[derive(Debug)]
 pub(super) struct Turn {
     len_max: u64,
+    read_len: u64,
+    allowance: Arc<Mutex<Allowance>>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -60,33 +62,44 @@ struct Allowance {
 impl Default for Around {
     fn default() -> Self {
         let allowance = Allowance { around_len: AROUND_LEN_MAX, credit_len: CREDIT_LEN_MAX };
-        Self { turn: Arc::new(Semaphore::new(AT_ONCE)), allowance: Mutex::new(allowance) }
+        Self { turns: Arc::new(Semaphore::new(AT_ONCE)), allowance: Arc::new(Mutex::new(allowance)) }
     }
 }
 
 impl Around {
     /// Takes note of a read elsewhere that took so long; the turn to read around it, if that is worth it.
     pub(super) fn after(&self, took: Duration) -> Option<Turn> {
+        let mut allowance = locked(&self.allowance);
         if took < SLOW {
-            self.allowance().earn();
+            allowance.give(EARNED_LEN);
             return None;
         }
-        let permit = Arc::clone(&self.turn).try_acquire_owned().ok()?;
-        Some(Turn { len_max: self.allowance().take()?, _permit: permit })
+        let permit = Arc::clone(&self.turns).try_acquire_owned().ok()?;
+        let len_max = allowance.take()?;
+        Some(Turn { len_max, read_len: 0, allowance: Arc::clone(&self.allowance), _permit: permit })
     }
+}
 
+impl Turn {
     /// Reads what lies around the blob of `row`, as far as it is not kept, and keeps it. Of a store that fails nothing is said:
     /// nobody asked.
-    pub(super) async fn keep(&self, turn: Turn, fetcher: &Fetcher, info: &Arc<PackInfo>, row: u32) {
+    pub(super) async fn keep(mut self, fetcher: &Fetcher, info: &Arc<PackInfo>, row: u32) {
         let began = Instant::now();
-        if let Ok(len) = read_around(fetcher, info, row, turn.len_max).await {
-            self.allowance().settle(turn.len_max - len.min(turn.len_max), began.elapsed());
+        self.read_len = read_around(fetcher, info, row, self.len_max).await.unwrap_or_default();
+        if self.read_len > 0 {
+            locked(&self.allowance).pace(began.elapsed());
         }
     }
+}
 
-    fn allowance(&self) -> MutexGuard<'_, Allowance> {
-        self.allowance.lock().unwrap_or_else(PoisonError::into_inner)
+impl Drop for Turn {
+    fn drop(&mut self) {
+        locked(&self.allowance).give(self.len_max.saturating_sub(self.read_len));
     }
+}
+
+fn locked(allowance: &Mutex<Allowance>) -> MutexGuard<'_, Allowance> {
+    allowance.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Allowance {
@@ -96,13 +109,12 @@ impl Allowance {
         Some(self.around_len)
     }
 
-    fn earn(&mut self) {
-        self.credit_len = (self.credit_len + EARNED_LEN).min(CREDIT_LEN_MAX);
+    fn give(&mut self, len: u64) {
+        self.credit_len = (self.credit_len + len).min(CREDIT_LEN_MAX);
     }
 
-    /// Of what was taken so many bytes were not read, and the others took so long.
-    fn settle(&mut self, unread_len: u64, took: Duration) {
-        self.credit_len = (self.credit_len + unread_len).min(CREDIT_LEN_MAX);
+    /// What was read took so long.
+    fn pace(&mut self, took: Duration) {
         let next = if took > AROUND_TIME_MAX { self.around_len / 2 } else { self.around_len * 2 };
         self.around_len = next.clamp(AROUND_LEN_MIN, AROUND_LEN_MAX);
     }
@@ -135,11 +147,11 @@ async fn read_around(fetcher: &Fetcher, info: &Arc<PackInfo>, row: u32, len_max:
     Ok(len)
 }
 
-/// The rows around `row`, on both sides alike as far as there are any, of at most `len_max` sealed bytes; none at either end is
-/// kept. Nothing if only `row` itself is left.
+/// The rows around `row`, on both sides alike as far as there are any, of at most `len_max` sealed bytes besides its own; none at
+/// either end is kept. Nothing if only `row` itself is left.
 fn neighbours(blobs: &[BlobRow], row: usize, len_max: u64, is_kept: impl Fn(&BlobRow) -> bool) -> Range<usize> {
     let Some(own) = blobs.get(row) else { return 0..0 };
-    let (mut rows, mut len) = (row..row + 1, u64::from(own.sealed_len));
+    let (mut rows, mut len) = (row..row + 1, 0);
     loop {
         let begin_len = own.offset.saturating_sub(blobs[rows.start].offset);
         let end_len = blobs[rows.end - 1].offset.saturating_sub(own.offset);
@@ -186,19 +198,19 @@ mod tests {
     #[test]
     fn neighbours_lie_on_both_sides_as_far_as_the_pack_reaches() {
         let none_kept = |_: &BlobRow| false;
-        assert_eq!(neighbours(&blobs(20), 10, 500, none_kept), 8..13);
-        assert_eq!(neighbours(&blobs(20), 0, 500, none_kept), 1..5, "its own blob is not read again");
-        assert_eq!(neighbours(&blobs(20), 19, 500, none_kept), 15..19);
+        assert_eq!(neighbours(&blobs(20), 10, 400, none_kept), 8..13);
+        assert_eq!(neighbours(&blobs(20), 0, 400, none_kept), 1..5, "its own blob is not read again");
+        assert_eq!(neighbours(&blobs(20), 19, 400, none_kept), 15..19);
         assert_eq!(neighbours(&blobs(3), 1, 5000, none_kept), 0..3);
         assert!(neighbours(&blobs(1), 0, 5000, none_kept).is_empty());
-        assert!(neighbours(&blobs(20), 10, 100, none_kept).is_empty());
+        assert!(neighbours(&blobs(20), 10, 99, none_kept).is_empty());
         assert!(neighbours(&blobs(20), 20, 500, none_kept).is_empty());
     }
 
     #[test]
     fn what_is_kept_at_either_end_is_not_read_again() {
         let is_kept = |blob: &BlobRow| blob.counter < 10;
-        assert_eq!(neighbours(&blobs(20), 10, 500, is_kept), 11..13);
+        assert_eq!(neighbours(&blobs(20), 10, 400, is_kept), 11..13);
         assert!(neighbours(&blobs(20), 10, 5000, |_| true).is_empty());
     }
 
@@ -206,9 +218,9 @@ mod tests {
     fn little_is_read_in_vain_and_more_while_it_is_of_use() {
         let around = Around::default();
         let mut read_len = 0;
-        while let Some(turn) = around.after(SLOW) {
+        while let Some(mut turn) = around.after(SLOW) {
+            turn.read_len = turn.len_max;
             read_len += turn.len_max;
-            around.allowance().settle(0, SLOW);
             assert!(read_len <= CREDIT_LEN_MAX);
         }
         assert_eq!(read_len, CREDIT_LEN_MAX);
@@ -224,6 +236,8 @@ mod tests {
         assert!(around.after(SLOW).is_none());
         turns.pop();
         assert!(around.after(SLOW).is_some());
+        turns.clear();
+        assert_eq!(locked(&around.allowance).credit_len, CREDIT_LEN_MAX, "what was not read is given back");
     }
 
     #[test]
@@ -231,7 +245,7 @@ mod tests {
         let mut allowance = Allowance { around_len: AROUND_LEN_MAX, credit_len: CREDIT_LEN_MAX };
         for (took, around_len) in [(AROUND_TIME_MAX * 2, AROUND_LEN_MIN), (AROUND_TIME_MAX, AROUND_LEN_MAX)] {
             for _ in 0..10 {
-                allowance.settle(0, took);
+                allowance.pace(took);
             }
             assert_eq!(allowance.take(), Some(around_len));
         }

@@ -168,7 +168,7 @@ impl FileView {
             tokio::spawn(async move {
                 let fetcher = file.view.current().fetcher;
                 if let Ok(Some((_, info, place))) = file.place_at(&fetcher, start).await {
-                    file.view.0.around.keep(turn, &fetcher, &info, place.blob).await;
+                    turn.keep(&fetcher, &info, place.blob).await;
                 }
             });
         }

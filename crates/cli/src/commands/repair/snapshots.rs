@@ -90,7 +90,10 @@ pub(super) async fn run(args: &SnapshotsArgs, ctx: &Context) -> Result<Outcome, 
     }
     if is_empty {
         let is_whole = plan.snapshots.is_empty() && plan.damaged.is_empty();
-        let left = "nothing is left to be done; --forget hides the snapshots that lost something";
+        let left = match args.forget {
+            true => "nothing is left to be done: what remains of these snapshots lies nowhere else, so they stay",
+            false => "nothing is left to be done; --forget hides the snapshots that lost something",
+        };
         note(if is_whole { "no snapshot needs repair" } else { left }, &ctx.ui);
         return Ok(match (is_whole || args.consent.dry_run, plan.unclear.is_empty()) {
             (true, true) => Outcome::Done,
